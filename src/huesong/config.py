@@ -1,0 +1,211 @@
+"""Typed settings: one section of `params.yaml` a stage, read and checked here only."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from huesong.errors import UserError
+
+Fraction = Field(ge=0.0, le=1.0)
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are refused, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitShares(Section):
+    """Shares of the groups that are drawn for each held-out split; the rest is `train`."""
+
+    val: float = Field(0.1, gt=0, lt=1)
+    judge: float = Field(0.25, gt=0, lt=1)
+    test: float = Field(0.15, gt=0, lt=1)
+
+
+class TokenizerConfig(Section):
+    """MidiTok REMI and its byte pair encoding."""
+
+    vocabulary_size: int = Field(1000, ge=300, le=60000)
+    """Size after BPE, base tokens included."""
+    positions_per_beat: int = Field(8, ge=2, le=24)
+    velocities: int = Field(16, ge=2, le=127)
+    tempos: int = Field(32, ge=2, le=128)
+    tempo_range: tuple[int, int] = (40, 220)
+
+
+class PreprocessConfig(Section):
+    seed: int = 0
+    encoder: str = "builtin"
+    """`builtin`, a local folder of a transformers backbone, or its name on the hub."""
+    picture_size: int = Field(64, ge=32, le=512)
+    """Side in pixels of the picture the `builtin` CNN sees (a backbone brings its own size)."""
+    picture_grid: int = Field(4, ge=1, le=16)
+    """A backbone's feature map is average-pooled to grid x grid image tokens."""
+    max_pixels: int = Field(64_000_000, ge=1)
+    min_notes: int = Field(12, ge=1)
+    min_seconds: float = Field(4.0, gt=0)
+    max_seconds: float = Field(1800.0, gt=0)
+    segment_seconds: float = Field(32.0, gt=4)
+    """Longer pieces are cut at bar lines into segments of about this length."""
+    max_polyphony: int = Field(24, ge=1)
+    workers: int = Field(0, ge=0)
+    """Worker processes; 0 = one per core."""
+    splits: SplitShares = SplitShares()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+
+
+class LabelConfig(Section):
+    seed: int = 0
+    folds: int = Field(5, ge=2, le=20)
+    bootstrap: int = Field(1000, ge=100)
+    pairs_per_image: int = Field(8, ge=1)
+    """k of the k nearest pieces in VA space."""
+    pairing_map: Literal["none", "affine", "rank"] = "rank"
+    """How the pictures' VA distribution is mapped into the music's before pairing."""
+    max_load: float = Field(3.0, ge=1)
+    """No piece is paired more often than this times its fair share."""
+
+
+class NetworkConfig(Section):
+    width: int = Field(128, ge=16)
+    heads: int = Field(4, ge=1)
+    encoder_layers: int = Field(3, ge=1)
+    decoder_layers: int = Field(3, ge=1)
+    feed_forward: int = Field(4, ge=1)
+    """Width of the feed-forward layer as a multiple of `width`."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    positions: Literal["absolute", "rotary"] = "rotary"
+    context: int = Field(512, ge=32)
+    """Longest token sequence the network attends to."""
+
+
+class CriticConfig(Section):
+    """The music-VA critic: a small Transformer over token embeddings, frozen after its own training."""
+
+    width: int = Field(96, ge=16)
+    heads: int = Field(4, ge=1)
+    layers: int = Field(2, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    steps: int = Field(300, ge=1)
+    batch_size: int = Field(32, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class TrainConfig(Section):
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of torch; 0 = all cores. Part of what bit-for-bit resumption depends on."""
+    network: NetworkConfig = NetworkConfig()
+    critic: CriticConfig = CriticConfig()
+    pretrain_steps: int = Field(0, ge=0)
+    """Steps on all training segments without pictures before the pairs; 0 = none."""
+    steps: int = Field(300, ge=1)
+    batch_size: int = Field(16, ge=1)
+    accumulate: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_steps: int = Field(30, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_critic"
+    va_weight: float = Field(0.5, ge=0)
+    """Weight of the VA loss (or of the contrastive loss)."""
+    va_temperature: float = Field(1.0, gt=0)
+    """Temperature of the straight-through Gumbel softmax that the critic reads."""
+    image_va_weight: float = Field(0.5, ge=0)
+    """Weight of the image VA head's loss (only where the encoder is trained with the model)."""
+    condition_dropout: float = Field(0.15, ge=0, lt=1)
+    """Share of training pieces whose condition is dropped, so that guidance works."""
+    eval_every: int = Field(50, ge=1)
+    eval_batches: int = Field(8, ge=1)
+    patience: int = Field(6, ge=1)
+    """Early stopping: evaluations without improvement of the validation loss."""
+    checkpoint_every: int = Field(100, ge=1)
+
+
+class SamplingConfig(Section):
+    seconds: float = Field(15.0, ge=4, le=600)
+    temperature: float = Field(0.9, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    guidance: float = Field(1.5, ge=0)
+    """Classifier-free guidance: logits = u + guidance * (c - u); 1 = off."""
+    candidates: int = Field(1, ge=1)
+    """Best of n by the critic."""
+
+
+class EvaluateConfig(Section):
+    seed: int = 0
+    per_picture: int = Field(1, ge=1)
+    """Pieces composed for each picture of the test split."""
+    max_pictures: int = Field(200, ge=1)
+    batch_size: int = Field(16, ge=1)
+    bootstrap: int = Field(1000, ge=100)
+    report_pieces: int = Field(8, ge=0)
+    """Pieces with player and piano roll in report.html."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class RegisterConfig(Section):
+    model_name: str = "huesong"
+    experiment: str = "huesong"
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    preprocess: PreprocessConfig = PreprocessConfig()
+    label: LabelConfig = LabelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+
+def load_params(path: Path) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        UserError: missing file, broken YAML, an unknown key (names the nearest known one) or a bad value.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: name a params file with --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML: {detail}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} must hold one section a stage, not a {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(describe(error, path)) from error
+
+
+def describe(error: ValidationError, path: Path) -> str:
+    """The first problem of a pydantic error as one line: file, key, what is wrong, the remedy."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = known_keys(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+        return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"
+    return f"{path}: {key} = {first['input']!r}: {first['msg']}"
+
+
+def known_keys(location: list[str]) -> list[str]:
+    """Keys of the section at `location` (a path of keys from the top of params.yaml)."""
+    model: Any = Params
+    for part in location:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = fields[part].annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

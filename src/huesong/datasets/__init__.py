@@ -1,0 +1,1 @@
+"""Raw data: tables, importers, the sample set, validation, splits, training pairs."""

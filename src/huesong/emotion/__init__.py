@@ -1,0 +1,1 @@
+"""Valence and arousal: the space, the labellers, pairing, the independent judge."""

@@ -1,0 +1,1 @@
+"""The CNN-Transformer: network, objectives, training loop, sampling."""

@@ -1,0 +1,1 @@
+"""Symbolic music: reading, tokens and grammar, features and statistics, rendering."""

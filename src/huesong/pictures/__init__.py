@@ -1,0 +1,1 @@
+"""Pictures: safe decoding, colour statistics, CNN encoders."""

@@ -1,0 +1,1 @@
+"""The five stages of the pipeline: one `run` each."""
