@@ -147,6 +147,8 @@ class EvaluateConfig(Section):
     per_picture: int = Field(1, ge=1)
     """Pieces composed for each picture of the test split."""
     max_pictures: int = Field(200, ge=1)
+    grid_seeds: int = Field(2, ge=1)
+    """Pieces composed for each of the 5 x 5 requested emotions of the grid."""
     batch_size: int = Field(16, ge=1)
     bootstrap: int = Field(1000, ge=100)
     report_pieces: int = Field(8, ge=0)

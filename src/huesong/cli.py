@@ -1,0 +1,293 @@
+"""The console: `huesong {data,preprocess,label,train,evaluate,register,compose}`.
+
+Thin shells over the stages. Heavy imports live inside the commands, so that `huesong --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from huesong import __version__, contracts, progress
+from huesong.errors import UserError
+
+if TYPE_CHECKING:
+    from huesong.config import Params
+
+app = typer.Typer(
+    name="huesong",
+    help="Music that feels like a picture: compose for a photo, or train, evaluate and register the model that does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]
+PreprocessOption = Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")]
+LabelOption = Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")]
+TrainOption = Annotated[Path, typer.Option("--train", help="Artifacts of `huesong train`.")]
+EvaluateOption = Annotated[Path, typer.Option("--evaluate", help="Artifacts of `huesong evaluate`.")]
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the artifacts of the stage; replaced as a whole.")]
+
+ARTIFACTS = Path("artifacts")
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="More log lines.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"huesong {__version__}")
+        raise typer.Exit
+    progress.configure(verbose)
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@data_app.command("sample")
+def data_sample(
+    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same files.")] = 0,
+    pictures: Annotated[int, typer.Option("--pictures", min=8, help="Number of painted pictures.")] = 128,
+    pieces: Annotated[int, typer.Option("--pieces", min=8, help="Number of piano pieces.")] = 320,
+) -> None:
+    """Make the sample set by the project's own code.
+
+    Painted pictures and composed piano pieces, whose valence and arousal are known by construction.
+    """
+    from huesong.datasets.sample import make_sample
+
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
+    make_sample(out, seed=seed, pictures=pictures, pieces=pieces)
+    typer.echo(f"{pictures} pictures and {pieces} pieces in {out}")
+
+
+@data_app.command("import")
+def data_import(
+    kind: Annotated[str, typer.Argument(help="oasis, eimg, emopia, vgmidi, emid, folder or shared.")],
+    source: Annotated[Path, typer.Argument(help="Local folder of the set as its authors publish it.")],
+    out: Annotated[Path, typer.Option("--out", help="Data folder to add the set to.")] = Path("data"),
+    words: Annotated[
+        Path | None, typer.Option("--words", help="Table of emotion words with valence and arousal (emid only).")
+    ] = None,
+    keep_sample: Annotated[
+        bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
+    ] = False,
+) -> None:
+    """Import a public set or a folder of your own.
+
+    Turns the layout in which the set is published into huesong's raw layout and adds it to the data folder.
+    """
+    from huesong.datasets.importers import import_dataset
+
+    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample)
+    typer.echo(str(report))
+
+
+# --- the five stages -----------------------------------------------------------------------------
+
+
+@app.command()
+def preprocess(
+    params: ParamsOption = Path("params.yaml"),
+    data: DataOption = Path("data"),
+    out: OutOption = ARTIFACTS / "preprocess",
+) -> None:
+    """Check the data; make features and tokens.
+
+    Great Expectations validates both tables, pictures become features of a frozen CNN (or pixels), music becomes
+    tokens; every dropped file is named with its reason in dropped.csv.
+    """
+    settings = _params(params)
+    with _tracked("preprocess", settings, data=data) as tracked:
+        from huesong.stages import preprocess as stage
+
+        tracked(stage.run(settings.preprocess, data=data, out=out))
+
+
+@app.command()
+def label(
+    params: ParamsOption = Path("params.yaml"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    out: OutOption = ARTIFACTS / "label",
+) -> None:
+    """Label valence and arousal; pair pictures and music.
+
+    Two labellers, cross-validated by group, label what people have not rated; every picture is then paired with
+    the nearest pieces.
+    """
+    settings = _params(params)
+    with _tracked("label", settings) as tracked:
+        from huesong.stages import label as stage
+
+        tracked(stage.run(settings.label, preprocess=preprocess, out=out))
+
+
+@app.command()
+def train(
+    params: ParamsOption = Path("params.yaml"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
+    out: OutOption = ARTIFACTS / "train",
+    checkpoints: Annotated[
+        Path, typer.Option("--checkpoints", help="Where a killed run leaves what the next one resumes from.")
+    ] = ARTIFACTS / "checkpoints",
+) -> None:
+    """Train the model; resume where a killed run stopped.
+
+    Trains the critic and the CNN-Transformer with its valence-arousal loss, checkpointing as it goes.
+    """
+    settings = _params(params)
+    with _tracked("train", settings) as tracked:
+        from huesong.stages import train as stage
+
+        tracked(stage.run(settings.train, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
+
+
+@app.command()
+def evaluate(
+    params: ParamsOption = Path("params.yaml"),
+    data: DataOption = Path("data"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
+    train: TrainOption = ARTIFACTS / "train",
+    out: OutOption = ARTIFACTS / "evaluate",
+) -> None:
+    """Compose for held-out pictures; judge the result.
+
+    An independent judge compares the emotion asked for with the emotion heard; report.html has players.
+    """
+    settings = _params(params)
+    with _tracked("evaluate", settings, data=data) as tracked:
+        from huesong.stages import evaluate as stage
+
+        tracked(stage.run(settings.evaluate, data=data, preprocess=preprocess, label=label, train=train, out=out))
+
+
+@app.command()
+def register(
+    params: ParamsOption = Path("params.yaml"),
+    train: TrainOption = ARTIFACTS / "train",
+    evaluate: EvaluateOption = ARTIFACTS / "evaluate",
+    gate: Annotated[Path, typer.Option("--gate", help="The promotion gate.")] = Path("mlflow/gate.yaml"),
+    out: OutOption = ARTIFACTS / "register",
+) -> None:
+    """Register the model; promote it if it is good.
+
+    A new version in the MLflow registry becomes challenger, and champion if it passes the gate.
+    """
+    settings = _params(params)
+    with _tracked("register", settings) as tracked:
+        from huesong.stages import register as stage
+
+        report = stage.run(settings.register_, train=train, evaluate=evaluate, gate=gate, out=out)
+        tracked(report)
+    typer.echo(str(report))
+
+
+# --- compose -------------------------------------------------------------------------------------
+
+
+@app.command()
+def compose(
+    picture: Annotated[Path, typer.Argument(help="The picture to compose for: JPEG, PNG, WebP, BMP, TIFF or GIF.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output name; .mid, .wav and .png are added. Default: the picture's name."),
+    ] = None,
+    valence: Annotated[
+        float | None, typer.Option(help="-1 (unpleasant) to 1 (pleasant); default: what the picture shows.")
+    ] = None,
+    arousal: Annotated[
+        float | None, typer.Option(help="-1 (calm) to 1 (excited); default: what the picture shows.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the piece, 4 to 600.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
+    temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the emotion is followed; 1 = off.")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model folder, or a registry URI such as models:/huesong@champion (the default)."),
+    ] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for the audio (.sf2, .sf3).")] = None,
+) -> None:
+    """Compose a piano piece for a picture.
+
+    Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
+    """
+    from huesong.compose import compose as compose_picture
+    from huesong.compose import sampling_config
+
+    config = sampling_config(
+        seconds=seconds, temperature=temperature, top_p=top_p, guidance=guidance, candidates=candidates
+    )
+    composition = compose_picture(
+        picture, out or Path(picture.stem), model=lambda: _model_folder(model), valence=valence, arousal=arousal,
+        seed=seed, config=config, soundfont=soundfont,
+    )  # fmt: skip
+    typer.echo(str(composition))
+
+
+def _model_folder(name: str | None) -> Path:
+    """The folder of a model given as a path, as a registry URI, or not at all (the registry's champion)."""
+    if name is not None and not name.startswith("models:"):
+        return Path(name)
+    from huesong.registry.models import resolve_model
+
+    return resolve_model(name or f"models:/{contracts.MODEL_NAME}@{contracts.CHAMPION}")
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Option("--artifacts", help="Folder of the stages' artifacts.")] = ARTIFACTS,
+) -> None:
+    """Say where the latest artifacts, reports and model are."""
+    from huesong.status import describe
+
+    typer.echo(describe(folder))
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
+def _params(path: Path) -> Params:
+    from huesong.config import load_params
+
+    return load_params(path)
+
+
+def _tracked(stage: str, settings: Params, data: Path | None = None):  # type: ignore[no-untyped-def]
+    """Context of the MLflow run of a stage; yields the function that takes its report."""
+    from huesong.registry.tracking import stage_run
+
+    return stage_run(stage, settings, experiment=settings.register_.experiment, data=data)
+
+
+def main() -> None:
+    """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"huesong: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

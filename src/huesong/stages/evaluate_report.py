@@ -1,0 +1,176 @@
+"""report.html of the evaluate stage: pictures, players, piano rolls and tables in one self-contained page."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image, ImageOps
+
+from huesong import contracts, pages
+from huesong.music import reading, rendering
+
+THUMBNAIL = (480, 320)
+
+
+def write_report(
+    work: Path, heard: pd.DataFrame, metrics: dict[str, float], judge: dict[str, float], *, data: Path, shown: int
+) -> None:
+    """Write `work`/report.html.
+
+    Args:
+        work: the stage's folder, with the composed music and plots already in it.
+        heard: one row a piece (contracts.REQUESTS).
+        metrics, judge: the figures of the stage and the judge's own held-out scores.
+        data: raw data folder, for the pictures.
+        shown: how many pieces get a card with picture, player and piano roll.
+    """
+    sections = [
+        pages.Section("Emotion: asked for and heard", [agreement_table(heard, metrics), *figures(work, "va_")]),
+        pages.Section("The judge itself", [judge_table(judge)]),
+        pages.Section("The music against the data", [quality_table(metrics), *figures(work, "music_")]),
+        pages.Section("Pieces", [pages.cards(piece_cards(work, spread(heard, shown), data))]),
+    ]
+    lead = (
+        f"{len(heard)} pieces, each written as MIDI, read back and judged by a model trained on song groups that "
+        "neither the generator nor its critic ever saw. Intervals are bootstrap 95 %."
+    )
+    (work / contracts.REPORT).write_text(pages.page("huesong: evaluation", sections, lead), encoding="utf-8")
+
+
+def agreement_table(heard: pd.DataFrame, metrics: dict[str, float]) -> Markup:
+    """Rows: request sets and baselines; columns: MAE, r, CCC, quadrant accuracy with intervals."""
+    rows = []
+    for prefix, what in (
+        ("", "test pictures: requested against heard"),
+        ("retrieval_", "  baseline: nearest training piece"),
+        ("picture_", "test pictures: the picture's label against heard"),
+        ("grid_", "grid of emotions: requested against heard"),
+        ("grid_retrieval_", "  baseline: nearest training piece"),
+        ("image_head_", "picture head: label against prediction"),
+    ):
+        if f"{prefix}n" not in metrics:
+            continue
+        keys = (
+            "valence_mae",
+            "valence_r",
+            "valence_ccc",
+            "arousal_mae",
+            "arousal_r",
+            "arousal_ccc",
+            "quadrant_accuracy",
+        )
+        rows.append([what, metrics[f"{prefix}n"], *(with_interval(metrics, prefix + key) for key in keys)])
+    head = ["", "n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
+    return pages.table(head, rows, caption="Valence V and arousal A in [-1, 1].")
+
+
+def judge_table(judge: dict[str, float]) -> Markup:
+    """The judge's scores on human ratings of groups it never saw."""
+    keys = ("valence_mae", "valence_r", "valence_ccc", "arousal_mae", "arousal_r", "arousal_ccc", "quadrant_accuracy")
+    row = [judge.get("n"), *(with_interval(judge, key) for key in keys)]
+    head = ["n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
+    return pages.table(
+        head, [row], caption="The judge on rated pieces of the test split: no verdict is better than this."
+    )
+
+
+def quality_table(metrics: dict[str, float]) -> Markup:
+    """Every music statistic beside the data's."""
+    names = sorted(key.removesuffix("_data") for key in metrics if key.endswith("_data"))
+    rows = [
+        [
+            name.replace("_", " "),
+            with_interval(metrics, name),
+            metrics[f"{name}_data"],
+            metrics.get(f"{name}_overlap"),
+            metrics.get(f"{name}_kl"),
+        ]
+        for name in names
+    ]
+    rows += [
+        [label, with_interval(metrics, key), None, None, None]
+        for key, label in (
+            ("distance_paper", "distance to data, paper's form (PR, PE, GC)"),
+            ("distance_correct", "distance to data, correct form"),
+            ("identical_share", "share of identical outputs"),
+            ("length_within_10_percent", "share within 10 % of the asked length"),
+            ("invalid_tokens", "invalid tokens"),
+        )
+        if key in metrics
+    ]
+    return pages.table(["", "generated", "data", "overlapping area", "KL"], rows)
+
+
+def with_interval(metrics: dict[str, float], key: str) -> str:
+    """`0.512 [0.401, 0.603]`, or the bare value where there is no interval."""
+    value = metrics.get(key)
+    if value is None:
+        return "–"
+    if f"{key}_low" in metrics and metrics[f"{key}_low"] is not None:
+        return f"{value:.3f} [{metrics[f'{key}_low']:.2f}, {metrics[f'{key}_high']:.2f}]"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def figures(work: Path, prefix: str) -> list[Markup]:
+    """The plots whose names start with `prefix`."""
+    return [
+        pages.image(path, alt=path.stem.replace("_", " "))
+        for path in sorted((work / contracts.PLOTS).glob(f"{prefix}*.png"))
+    ]
+
+
+def spread(heard: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` picture rows spread evenly over the requested arousal and valence."""
+    rows = heard[heard["set"] == "pictures"].drop_duplicates("image_id")
+    if rows.empty or count == 0:
+        return rows.head(0)
+    order = rows.sort_values(["requested_valence", "requested_arousal"], kind="stable")
+    step = max(1, len(order) / count)
+    picks = sorted({min(len(order) - 1, round(i * step)) for i in range(count)})
+    return order.iloc[picks]
+
+
+def piece_cards(work: Path, rows: pd.DataFrame, data: Path) -> list[list[str | Markup]]:
+    """One card a piece: picture, emotion, player, piano roll."""
+    cards: list[list[str | Markup]] = []
+    for row in rows.to_dict("records"):
+        score = reading.read_score(work / row["file"])
+        with tempfile.TemporaryDirectory() as folder:
+            roll = Path(folder) / "roll.png"
+            rendering.piano_roll(score, roll)
+            roll_html = pages.image(roll, alt="piano roll")
+        emotion = pages.table(
+            ["", "valence", "arousal"],
+            [
+                [what, float(row[f"{column}_valence"]), float(row[f"{column}_arousal"])]
+                for what, column in (
+                    ("picture's label", "picture"),
+                    ("predicted", "predicted"),
+                    ("requested", "requested"),
+                    ("heard", "obtained"),
+                )
+            ],
+        )
+        cards.append(
+            [
+                thumbnail(data / row["image_path"]),
+                Markup("<h3>{}</h3>").format(row["image_id"]),
+                pages.audio(rendering.render_preview(score)),
+                roll_html,
+                emotion,
+            ]
+        )
+    return cards
+
+
+def thumbnail(path: Path) -> Markup:
+    """The picture, small, as an embedded JPEG."""
+    with Image.open(path) as opened:
+        small = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), THUMBNAIL)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
+    return pages.image(buffer.getvalue(), alt=path.stem, media="image/jpeg")

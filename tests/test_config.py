@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from huesong.config import Params, load_params
+from huesong.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def load(tmp_path: Path, text: str) -> Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name)
+def test_shipped_params_are_valid(path: Path) -> None:
+    assert load_params(path).train.steps > 0
+
+
+def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == Params()
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "nearest"),
+    [
+        ("trian: {steps: 1}", "trian", "train"),
+        ("train: {lerning_rate: 1}", "train.lerning_rate", "learning_rate"),
+        ("train: {network: {widht: 8}}", "train.network.widht", "width"),
+        ("registre: {}", "registre", "register"),
+    ],
+)
+def test_unknown_key_names_the_nearest_and_the_file(tmp_path: Path, text: str, unknown: str, nearest: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert f"'{unknown}'" in str(caught.value)
+    assert f"did you mean '{nearest}'" in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["train: {steps: 0}", "train: {steps: many}", "train: [", "- 1", "label: {pairing_map: magic}", "train: 3", "\xff: ["],
+)
+def test_bad_values_are_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    assert "params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load_params(tmp_path / "params.yaml")
