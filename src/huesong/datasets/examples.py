@@ -1,0 +1,287 @@
+"""Training examples: windows of tokens, the paired picture, and the valence and arousal asked for.
+
+`load_examples` joins the packed artifacts of preprocess and label once, into plain arrays; everything after that is
+numpy. Which examples a step sees is a function of (seed, phase, step) alone, so that a resumed run needs no iterator.
+
+Shapes: N pieces (music segments), I pictures, P pairs, B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huesong import contracts
+from huesong.artifacts import read_json, require
+from huesong.errors import UserError
+
+IGNORE = -100
+"""Target of padding, as torch's cross-entropy wants it."""
+
+
+@dataclass
+class Pieces:
+    """Music segments, row by row as in PIECES_TABLE."""
+
+    tokens: np.ndarray  # uint16 [all tokens], usually memory-mapped
+    start_N: np.ndarray
+    count_N: np.ndarray
+    ids: list[str]
+    split_N: np.ndarray  # str
+    va_N2: np.ndarray  # float32; NaN = unlabelled
+    rated_N: np.ndarray  # float32: how far *people's* label is trusted; 0 = predicted or none
+    opens_N: np.ndarray  # bool: the segment begins its piece (BOS stands before it)
+    closes_N: np.ndarray  # bool: the segment ends its piece (EOS stands after it)
+
+
+@dataclass
+class Pictures:
+    """Pictures, row by row as in IMAGES_TABLE."""
+
+    rows: np.ndarray  # [I, S, C] float16 features or [I, H, W, 3] uint8 pixels, usually memory-mapped
+    ids: list[str]
+    split_I: np.ndarray
+    va_I2: np.ndarray  # float32; NaN = unlabelled
+    rated_I: np.ndarray  # float32, as for pieces
+
+
+@dataclass
+class Pairs:
+    """Which piece suits which picture."""
+
+    picture_P: np.ndarray
+    piece_P: np.ndarray
+    split_P: np.ndarray
+    va_P2: np.ndarray  # float32: the picture's VA after the map into the music's distribution
+
+
+@dataclass
+class Special:
+    """Token ids the windows need, from the vocabulary."""
+
+    size: int
+    pad: int
+    bos: int
+    eos: int
+    digest: str
+    bar_V: np.ndarray  # bool: the id's expansion begins with Bar_None
+
+
+@dataclass
+class Examples:
+    """All that training reads."""
+
+    pieces: Pieces
+    pictures: Pictures
+    pairs: Pairs
+    special: Special
+
+    def __post_init__(self) -> None:
+        self._bars = np.flatnonzero(self.special.bar_V[self.pieces.tokens])
+
+    def bar_starts(self, piece: int) -> np.ndarray:
+        """Positions of the bar starts within a piece; 0 is always one."""
+        start, count = int(self.pieces.start_N[piece]), int(self.pieces.count_N[piece])
+        low, high = np.searchsorted(self._bars, [start, start + count])
+        return np.union1d([0], self._bars[low:high] - start)
+
+    def window(self, piece: int, context: int, rng: np.random.Generator) -> np.ndarray:
+        """At most context + 1 ids of a piece: `ids[:-1]` are read, `ids[1:]` predicted.
+
+        The whole piece if it fits; else from a bar start drawn at random, the first one included. BOS stands only
+        where the piece begins, EOS only where it ends.
+        """
+        start, count = int(self.pieces.start_N[piece]), int(self.pieces.count_N[piece])
+        first = 0
+        if count + 2 > context + 1:
+            bars = self.bar_starts(piece)
+            fitting = bars[count - bars >= context // 2]
+            first = int(rng.choice(fitting if len(fitting) else bars[:1]))
+        before = [self.special.bos] if first == 0 and self.pieces.opens_N[piece] else []
+        end = min(count, first + context + 1 - len(before))
+        body = self.pieces.tokens[start + first : start + end].astype(np.int64)
+        room = context + 1 - len(before) - len(body)
+        after = [self.special.eos] if room > 0 and end == count and self.pieces.closes_N[piece] else []
+        return np.concatenate([np.array(before, np.int64), body, np.array(after, np.int64)])
+
+
+@dataclass
+class Batch:
+    """One batch as numpy arrays."""
+
+    ids_BT: np.ndarray  # int64, right-padded
+    targets_BT: np.ndarray  # int64, IGNORE where padded
+    va_B2: np.ndarray  # float32: the request (0 where there is none; keep_B is False there)
+    keep_B: np.ndarray  # bool: request and picture are given
+    keep_picture_B: np.ndarray  # bool: the picture is given (never without the request)
+    pictures: np.ndarray | None  # [B, ...] rows of the picture array; None = a batch without pictures
+    picture_va_B2: np.ndarray  # float32: the picture's own label (0 where there is none)
+    picture_weight_B: np.ndarray  # float32
+    names: list[str]  # the pieces' ids
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are predicted."""
+        return int((self.targets_BT != IGNORE).sum())
+
+    def rows(self, which: slice) -> Batch:
+        """Some rows of the batch, cut to their own length."""
+        length = max(1, int((self.targets_BT[which] != IGNORE).sum(axis=1).max(initial=1)))
+        return Batch(
+            self.ids_BT[which, :length], self.targets_BT[which, :length], self.va_B2[which], self.keep_B[which],
+            self.keep_picture_B[which], None if self.pictures is None else self.pictures[which],
+            self.picture_va_B2[which], self.picture_weight_B[which], self.names[which],
+        )  # fmt: skip
+
+
+def draw(count: int, size: int, *key: int, step: int) -> np.ndarray:
+    """Indices [size] below `count` of batch number `step`: each index once an epoch, reshuffled by `key` and epoch."""
+    positions = np.arange(step * size, (step + 1) * size)
+    epochs = positions // count
+    orders = {epoch: np.random.default_rng([*key, int(epoch)]).permutation(count) for epoch in np.unique(epochs)}
+    return np.array([orders[epoch][position % count] for epoch, position in zip(epochs, positions, strict=True)])
+
+
+def make_batch(
+    examples: Examples,
+    pieces: Sequence[int] | np.ndarray,
+    pictures: Sequence[int] | np.ndarray | None,
+    *,
+    context: int,
+    key: Sequence[int],
+    condition_dropout: float = 0.0,
+    augment: bool = False,
+) -> Batch:
+    """The batch of these rows.
+
+    Args:
+        examples: the arrays.
+        pieces: rows of the pieces table.
+        pictures: for each the row of its picture; None = no pictures (pre-training).
+        context: longest sequence of the network.
+        key: seeds windows, dropped conditions and augmentation, together with the place in the batch.
+        condition_dropout: share of examples that lose their condition, and share that loses the picture only (so
+            that both guidance and requests without a picture are learned).
+        augment: flip and shift pixels (what is seen, and its emotion, stay).
+    """
+    generators = [np.random.default_rng([*key, place]) for place in range(len(pieces))]
+    windows = [examples.window(int(p), context, rng) for p, rng in zip(pieces, generators, strict=True)]
+    length = max(len(window) for window in windows) - 1
+    ids_BT = np.full((len(windows), length), examples.special.pad, dtype=np.int64)
+    targets_BT = np.full_like(ids_BT, IGNORE)
+    for row, window in enumerate(windows):
+        ids_BT[row, : len(window) - 1] = window[:-1]
+        targets_BT[row, : len(window) - 1] = window[1:]
+    va_B2 = examples.pieces.va_N2[np.asarray(pieces)]
+    luck_B = np.array([rng.random() for rng in generators])
+    keep_B = ~np.isnan(va_B2).any(axis=1) & (luck_B >= condition_dropout)
+    keep_picture_B = keep_B & (luck_B >= 2 * condition_dropout)
+    rows, picture_va_B2 = None, np.zeros_like(va_B2)
+    weight_B = np.zeros(len(windows), dtype=np.float32)
+    if pictures is None:
+        keep_picture_B = np.zeros_like(keep_B)
+    else:
+        which = np.asarray(pictures)
+        rows = np.stack([np.asarray(examples.pictures.rows[row]) for row in which])
+        if augment and rows.dtype == np.uint8:
+            rows = np.stack([shifted(row, rng) for row, rng in zip(rows, generators, strict=True)])
+        picture_va_B2 = np.nan_to_num(examples.pictures.va_I2[which])
+        weight_B = examples.pictures.rated_I[which]
+    return Batch(
+        ids_BT, targets_BT, np.nan_to_num(va_B2), keep_B, keep_picture_B, rows, picture_va_B2, weight_B,
+        [examples.pieces.ids[int(p)] for p in pieces],
+    )  # fmt: skip
+
+
+def shifted(pixels_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The picture mirrored at random and shifted by up to an eighth of its side; colours are kept: they carry VA."""
+    reach = pixels_HW3.shape[0] // 8
+    down, right = rng.integers(0, 2 * reach + 1, size=2)
+    padded = np.pad(pixels_HW3, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    view = padded[down : down + pixels_HW3.shape[0], right : right + pixels_HW3.shape[1]]
+    return view[:, ::-1] if rng.random() < 0.5 else view
+
+
+# --- reading the artifacts -----------------------------------------------------------------------
+
+
+def load_examples(preprocess: Path, label: Path) -> Examples:
+    """Join the artifacts of preprocess and label.
+
+    Raises:
+        UserError: a missing artifact, or two that do not belong together.
+    """
+    import pandas as pd  # here: training from packed arrays alone needs no pandas
+
+    def table(folder: Path, name: str, command: str) -> pd.DataFrame:
+        return pd.read_parquet(require(folder / name, command))
+
+    special = load_special(preprocess / contracts.VOCABULARY)
+    piece_table = table(preprocess, contracts.PIECES_TABLE, "huesong preprocess")
+    image_table = table(preprocess, contracts.IMAGES_TABLE, "huesong preprocess")
+    piece_ids, image_ids = piece_table["id"].astype(str).tolist(), image_table["id"].astype(str).tolist()
+    tokens = np.load(require(preprocess / contracts.TOKENS, "huesong preprocess"), mmap_mode="r", allow_pickle=False)
+    rows = np.load(
+        require(preprocess / contracts.PICTURE_FEATURES, "huesong preprocess"), mmap_mode="r", allow_pickle=False
+    )
+    start_N = piece_table["token_start"].to_numpy(np.int64)
+    count_N = piece_table["token_count"].to_numpy(np.int64)
+    if len(rows) != len(image_ids) or (len(start_N) and int((start_N + count_N).max()) > len(tokens)):
+        raise UserError(f"the tables and arrays in {preprocess} do not belong together: run `huesong preprocess` again")
+    if len(tokens) and int(tokens.max()) >= special.size:
+        raise UserError(
+            f"{preprocess / contracts.TOKENS} holds ids beyond the vocabulary: run `huesong preprocess` again"
+        )
+    piece_va, piece_rated, piece_split = _labels(
+        table(label, contracts.PIECE_LABELS, "huesong label"), piece_ids, label / contracts.PIECE_LABELS
+    )
+    image_va, image_rated, image_split = _labels(
+        table(label, contracts.IMAGE_LABELS, "huesong label"), image_ids, label / contracts.IMAGE_LABELS
+    )
+    offset = piece_table["segment_start_s"].to_numpy(float)
+    by_piece = piece_table.groupby("piece")["segment_start_s"]
+    pieces = Pieces(
+        tokens, start_N, count_N, piece_ids, piece_split, piece_va, piece_rated,
+        opens_N=offset <= by_piece.transform("min").to_numpy(float),
+        closes_N=offset >= by_piece.transform("max").to_numpy(float),
+    )  # fmt: skip
+    pair_table = table(label, contracts.PAIRS, "huesong label")
+    pairs = Pairs(
+        _rows_of(pair_table["image_id"], image_ids, label / contracts.PAIRS),
+        _rows_of(pair_table["piece_id"], piece_ids, label / contracts.PAIRS),
+        pair_table["split"].astype(str).to_numpy(object).astype(str),
+        pair_table[["valence", "arousal"]].to_numpy(np.float32),
+    )
+    return Examples(pieces, Pictures(rows, image_ids, image_split, image_va, image_rated), pairs, special)
+
+
+def load_special(vocabulary: Path) -> Special:
+    """Special ids and bar starts from the VOCABULARY file."""
+    content: dict[str, Any] = read_json(vocabulary, "huesong preprocess")
+    bar_V = np.array([bool(parts) and parts[0] == "Bar_None" for parts in content["tokens"]])
+    return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V)
+
+
+def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """VA float32 [N, 2], trust in people's label [N] and split [N] of each id, in the order of `ids`."""
+    indexed = labels.assign(id=labels["id"].astype(str)).set_index("id")
+    if not indexed.index.is_unique or set(indexed.index) != set(ids):
+        raise UserError(f"{path} was made from other data than the preprocess artifacts: run `huesong label` again")
+    indexed = indexed.loc[ids]
+    origin = indexed["origin"].fillna("").astype(str)
+    rated = np.array([contracts.LABEL_WEIGHTS.get(kind, 0.0) for kind in origin], dtype=np.float32)
+    va = indexed[["valence", "arousal"]].to_numpy(np.float32)
+    rated[np.isnan(va).any(axis=1)] = 0.0
+    return va, rated, indexed["split"].astype(str).to_numpy(object).astype(str)
+
+
+def _rows_of(wanted: Any, ids: list[str], path: Path) -> np.ndarray:
+    place = {name: row for row, name in enumerate(ids)}
+    unknown = [name for name in wanted.astype(str) if name not in place]
+    if unknown:
+        raise UserError(f"{path} names {unknown[0]!r}, which preprocess did not keep: run `huesong label` again")
+    return np.array([place[name] for name in wanted.astype(str)], dtype=np.int64)

@@ -1,0 +1,169 @@
+"""The valence-arousal plane: quadrants, and how well two sets of points in it agree.
+
+Valence V (unpleasant to pleasant) and arousal A (calm to excited) both lie in [-1, 1] with 0 as the midpoint of the
+rating scale (Russell 1980). An array of points has shape [N, 2], valence first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+AXES = ("valence", "arousal")
+QUADRANT_NAMES = {1: "V+ A+", 2: "V− A+", 3: "V− A−", 4: "V+ A−"}
+"""Quadrants counted anticlockwise from pleasant and excited; their usual words: happy, tense, sad, calm."""
+
+_BLOCK = 2_000_000
+"""Numbers held at once while resampling: memory stays flat whatever n is."""
+
+
+def clip_va(va: np.ndarray) -> np.ndarray:
+    """Points [..., 2] as float64, cut to [-1, 1]."""
+    return np.clip(np.asarray(va, dtype=np.float64), -1.0, 1.0)
+
+
+def check_va(va: np.ndarray, what: str = "valence and arousal") -> np.ndarray:
+    """Return `va` as float64 [N, 2].
+
+    Raises:
+        ValueError: another shape, a number that is not finite, or one outside [-1, 1].
+    """
+    points = np.asarray(va, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{what}: expected shape [N, 2], got {list(points.shape)}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"{what}: {int((~np.isfinite(points)).sum())} numbers are not finite")
+    if np.abs(points).max(initial=0.0) > 1.0 + 1e-9:
+        raise ValueError(f"{what}: {np.abs(points).max():.3f} is outside [-1, 1]")
+    return points
+
+
+def quadrant(valence: np.ndarray | float, arousal: np.ndarray | float) -> np.ndarray:
+    """Quadrant 1..4 of each point (int64, shape of the inputs). A point exactly on an axis counts as positive."""
+    pleasant, excited = np.asarray(valence) >= 0, np.asarray(arousal) >= 0
+    return np.where(excited, np.where(pleasant, 1, 2), np.where(pleasant, 4, 3))
+
+
+def mae(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Mean absolute error over the last axis: [..., N] and [..., N] -> [...]."""
+    return np.abs(np.asarray(requested) - np.asarray(obtained)).mean(axis=-1)
+
+
+def pearson(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Pearson's r over the last axis; NaN where one side does not vary (r is undefined there)."""
+    cov, var_x, var_y, _ = _moments(requested, obtained)
+    scale = np.sqrt(var_x * var_y)
+    return np.where(scale > 1e-12, cov / np.where(scale > 1e-12, scale, 1.0), np.nan)
+
+
+def ccc(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Concordance correlation coefficient over the last axis (Lin 1989, Biometrics 45).
+
+    2 cov / (var x + var y + (mean x - mean y)^2), with population moments. One constant side gives 0; two equal
+    constants give NaN (undefined).
+    """
+    cov, var_x, var_y, shift = _moments(requested, obtained)
+    scale = var_x + var_y + shift**2
+    return np.where(scale > 1e-12, 2 * cov / np.where(scale > 1e-12, scale, 1.0), np.nan)
+
+
+def _moments(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    mean_x, mean_y = x.mean(axis=-1, keepdims=True), y.mean(axis=-1, keepdims=True)
+    cov = ((x - mean_x) * (y - mean_y)).mean(axis=-1)
+    return cov, x.var(axis=-1), y.var(axis=-1), (mean_x - mean_y)[..., 0]
+
+
+def bootstrap_interval(
+    statistic: Callable[..., np.ndarray],
+    *values: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of `statistic` over items (Efron & Tibshirani 1993).
+
+    Args:
+        statistic: takes arrays [B, N] (one row a resample) in place of `values` and returns [B].
+        values: arrays [N] that are resampled together.
+        bootstrap: number of resamples.
+        seed: of the resampling; the same seed and n draw the same items for every statistic.
+        level: coverage.
+
+    Returns:
+        (low, high), or None where fewer than two items exist or the statistic is undefined on most resamples.
+    """
+    n = len(values[0])
+    if n < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, bootstrap, max(1, _BLOCK // n)):
+        rows = min(max(1, _BLOCK // n), bootstrap - start)
+        index = generator.integers(0, n, size=(rows, n))
+        found.append(statistic(*(np.asarray(value)[index] for value in values)))
+    drawn = np.concatenate(found)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < bootstrap / 2:
+        return None
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+    """How well `obtained` [N, 2] meets `requested` [N, 2].
+
+    Returns a flat dict that is safe for JSON (no NaN, no None): a figure that is undefined is left out, such as r where
+    one side is constant.
+
+    * `n`: items.
+    * `valence_mae`, `valence_r`, `valence_ccc` and the same for arousal, each with `_low`, `_high` (bootstrap 95 %).
+    * `valence_half_accuracy`, `arousal_half_accuracy`: share of items with the requested sign, with interval.
+    * `quadrant_accuracy` with interval, `quadrant_n`, and `confusion_<requested>_<obtained>` (counts, 1..4).
+      An item whose requested V or A is exactly 0 has no sign to hit: it is left out of the accuracies that need it.
+    """
+    wanted, got = np.asarray(requested, dtype=np.float64), np.asarray(obtained, dtype=np.float64)
+    if wanted.shape != got.shape or wanted.ndim != 2 or wanted.shape[1] != 2:
+        raise ValueError(f"agreement needs two arrays [N, 2], got {list(wanted.shape)} and {list(got.shape)}")
+    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        raise ValueError("agreement needs finite numbers: leave unlabelled items out")
+    found: dict[str, float] = {"n": len(wanted)}
+
+    def note(name: str, statistic: Callable[..., np.ndarray], *values: np.ndarray) -> None:
+        if not len(values[0]):
+            return
+        value = float(statistic(*values))
+        if not np.isfinite(value):
+            return
+        found[name] = value
+        interval = bootstrap_interval(statistic, *values, bootstrap=bootstrap, seed=seed)
+        if interval is not None:
+            found[f"{name}_low"], found[f"{name}_high"] = interval
+
+    for column, axis in enumerate(AXES):
+        x, y = wanted[:, column], got[:, column]
+        note(f"{axis}_mae", mae, x, y)
+        note(f"{axis}_r", pearson, x, y)
+        note(f"{axis}_ccc", ccc, x, y)
+        signed = x != 0
+        note(f"{axis}_half_accuracy", _mean, ((x >= 0) == (y >= 0))[signed])
+    signed = (wanted != 0).all(axis=1)
+    asked, heard = quadrant(*wanted[signed].T), quadrant(*got[signed].T)
+    found["quadrant_n"] = int(signed.sum())
+    note("quadrant_accuracy", _mean, asked == heard)
+    for row, line in enumerate(confusion(asked, heard), start=1):
+        for column, count in enumerate(line, start=1):
+            found[f"confusion_{row}_{column}"] = int(count)
+    return found
+
+
+def _mean(hits: np.ndarray) -> np.ndarray:
+    return hits.mean(axis=-1)
+
+
+def confusion(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Counts [4, 4] of quadrants: rows requested 1..4, columns obtained 1..4."""
+    table = np.zeros((4, 4), dtype=np.int64)
+    np.add.at(table, (np.asarray(requested) - 1, np.asarray(obtained) - 1), 1)
+    return table

@@ -1,0 +1,178 @@
+"""The model folder: everything that composing needs and nothing outside it, each file with its digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from huesong import contracts
+from huesong.artifacts import require, write_json
+from huesong.config import CriticConfig, NetworkConfig
+from huesong.errors import UserError
+from huesong.model.checkpoints import sha256
+from huesong.model.critic import Critic
+from huesong.model.grammar import Grammar, Vocabulary
+from huesong.model.network import HuesongNetwork, PictureShape
+
+REMEDY = "train again with `huesong train`, or copy the whole model folder again"
+REQUIRED = (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
+
+
+@dataclass
+class Model:
+    """A loaded model folder; `network` and `critic` are in evaluation mode, float32, on one device."""
+
+    network: HuesongNetwork
+    critic: Critic
+    vocabulary: Vocabulary
+    grammar: Grammar
+    config: dict[str, Any]
+    folder: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.embedding.weight.device
+
+
+def save_model(
+    folder: Path,
+    *,
+    network: HuesongNetwork,
+    critic: Critic,
+    preprocess: Path,
+    label: Path | None,
+    training: dict[str, Any],
+    half: bool = False,
+) -> None:
+    """Write the model folder into `folder` (made if missing; the caller replaces it as a whole).
+
+    Args:
+        folder: where to write.
+        network: trained network; its config and picture shape are stored with it.
+        critic: the frozen critic.
+        preprocess: artifacts of the preprocess stage: vocabulary, tokenizer and picture encoder are copied.
+        label: artifacts of the label stage: the piece labeller is copied; None = without.
+        training: what to remember of the training (JSON values).
+        half: store weights as float16 (half the size; loaded back as float32).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (contracts.VOCABULARY, contracts.TOKENIZER):
+        shutil.copyfile(require(preprocess / name, "huesong preprocess"), folder / name)
+    shutil.copytree(require(preprocess / contracts.ENCODER, "huesong preprocess"), folder / contracts.ENCODER)
+    if label is not None:
+        source = require(label / contracts.PIECE_LABELLER, "huesong label")
+        shutil.copyfile(source, folder / contracts.PIECE_LABELLER)
+    for name, module in ((contracts.MODEL_WEIGHTS, network), (contracts.CRITIC_WEIGHTS, critic)):
+        save_file(weights_of(module, half), folder / name)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / contracts.MODEL_CONFIG)
+    write_json(
+        folder / contracts.MODEL_CONFIG,
+        {
+            "format": contracts.MODEL_FORMAT,
+            "network": network.config.model_dump(),
+            "critic": critic.config.model_dump(),
+            "picture": asdict(network.picture_shape),
+            "vocabulary": {
+                "size": network.vocabulary_size,
+                "digest": Vocabulary.load(folder / contracts.VOCABULARY).digest,
+            },
+            "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
+            "training": training,
+        },
+    )
+
+
+def weights_of(module: torch.nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
+    """The state dict on the host, as float16 if `half`."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    return {name: t.half() if half and t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
+    """Load a model folder after checking its format and every file's digest.
+
+    Raises:
+        UserError: no model folder, another format, a missing, damaged or foreign file.
+    """
+    config = _read_config(folder)
+    _check_files(folder, config["files"])
+    vocabulary = Vocabulary.load(folder / contracts.VOCABULARY)
+    path = folder / contracts.MODEL_CONFIG
+    try:
+        size, digest = config["vocabulary"]["size"], config["vocabulary"]["digest"]
+        picture = PictureShape(**config["picture"])
+        network_config = NetworkConfig.model_validate(config["network"])
+        critic_config = CriticConfig.model_validate(config["critic"])
+    except (KeyError, TypeError, ValidationError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path} does not describe a model ({detail}): {REMEDY}") from error
+    if (vocabulary.size, vocabulary.digest) != (size, digest):
+        raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
+    network = HuesongNetwork(network_config, size, picture)
+    critic = Critic(critic_config, size)
+    load_weights(network, folder / contracts.MODEL_WEIGHTS)
+    load_weights(critic, folder / contracts.CRITIC_WEIGHTS)
+    network.to(device).eval().requires_grad_(False)
+    critic.to(device).freeze()
+    return Model(network, critic, vocabulary, Grammar(vocabulary), config, folder)
+
+
+def load_weights(module: torch.nn.Module, path: Path) -> None:
+    """Fill `module` from a safetensors file; every tensor must be there, none may be left over.
+
+    Raises:
+        UserError: a damaged file, or weights of another architecture.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
+    own = module.state_dict()
+    wrong = sorted(own.keys() ^ tensors.keys()) + sorted(
+        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
+    )
+    if wrong:
+        raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
+    module.load_state_dict(tensors)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / contracts.MODEL_CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder} is not a model folder ({contracts.MODEL_CONFIG} is missing): {REMEDY}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
+    if not isinstance(config, dict) or config.get("format") != contracts.MODEL_FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise UserError(
+            f"{path}: model format {found!r}, but this huesong reads format {contracts.MODEL_FORMAT}: "
+            "train again, or install the huesong version that made it"
+        )
+    if not isinstance(config.get("files"), dict):
+        raise UserError(f"{path} lists no files: {REMEDY}")
+    return config
+
+
+def _check_files(folder: Path, files: dict[str, Any]) -> None:
+    for name in (*REQUIRED, *files):
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise UserError(f"{folder / contracts.MODEL_CONFIG} names a file outside the model folder: {name!r}")
+        if name not in files:
+            raise UserError(f"{folder / contracts.MODEL_CONFIG} does not list {name}: {REMEDY}")
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {REMEDY}")
+        if sha256(path) != files[name]:
+            raise UserError(f"{path} is damaged (its SHA-256 is not the one in {contracts.MODEL_CONFIG}): {REMEDY}")

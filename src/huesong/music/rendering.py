@@ -1,0 +1,183 @@
+"""Audio and pictures of a score: WAV through a soundfont, piano roll as PNG."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import wave
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from symusic import ControlChange, Score, Synthesizer, Track
+
+from huesong.artifacts import replacing_file
+from huesong.errors import UserError
+from huesong.music.reading import listen, seconds_at
+
+SOUNDFONT_VARIABLE = "HUESONG_SOUNDFONT"
+SAMPLE_RATE = 44100
+PREVIEW_RATE = 22050
+PEAK = 10 ** (-1 / 20)
+"""Loudest sample of a file, -1 dBFS."""
+QUIET = 10 ** (-12 / 20)
+"""A file whose peak is below -12 dBFS is made louder."""
+FADE_S = 0.5
+
+
+def find_soundfont(given: Path | None = None) -> Path:
+    """The soundfont to play with: `given`, else the environment variable HUESONG_SOUNDFONT, else pretty_midi's TimGM6mb.
+
+    Raises:
+        UserError: the file is missing or is no soundfont.
+    """
+    variable = os.environ.get(SOUNDFONT_VARIABLE)
+    if given is not None:
+        path, origin = given, "--soundfont"
+    elif variable:
+        path, origin = Path(variable), SOUNDFONT_VARIABLE
+    else:
+        spec = importlib.util.find_spec("pretty_midi")
+        folder = Path(spec.origin).parent if spec and spec.origin else Path("pretty_midi")
+        path, origin = folder / "TimGM6mb.sf2", "the package pretty_midi"
+    remedy = f"name an .sf2 or .sf3 file with --soundfont or {SOUNDFONT_VARIABLE}, or `pip install pretty_midi`"
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(12)
+    except OSError as error:
+        raise UserError(f"soundfont {path} (from {origin}) cannot be read ({error.strerror}): {remedy}") from error
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise UserError(f"{path} (from {origin}) is not a soundfont: {remedy}")
+    return path
+
+
+@lru_cache(maxsize=2)
+def _synthesizer(soundfont: Path, sample_rate: int) -> Synthesizer:
+    return Synthesizer(soundfont, sample_rate, 0)
+
+
+def synthesize(score: Score, soundfont: Path, *, sample_rate: int = SAMPLE_RATE, tail_s: float = 2.0) -> np.ndarray:
+    """The score as float32 [samples, 2] in -0.9..0.9, ending in `tail_s` seconds in which the last notes ring out."""
+    score = score.to("second")
+    end = max((note.end for track in score.tracks for note in track.notes), default=0.0) + tail_s
+    # The synthesizer stops at the last event: a silent controller far behind the music lets the last notes decay.
+    tail = Track(program=0, ttype="second")
+    tail.controls.append(ControlChange(end, 3, 0, "second"))
+    score.tracks.append(tail)
+    audio = np.asarray(_synthesizer(soundfont, sample_rate).render(score, True), dtype=np.float32).T
+    wanted = round(end * sample_rate)
+    audio = np.pad(audio, ((0, max(0, wanted - len(audio))), (0, 0)))[:wanted]
+    return audio
+
+
+def render_wav(score: Score, out: Path, soundfont: Path | None = None, *, tail_s: float = 2.0) -> float:
+    """Write `out`: stereo, 44.1 kHz, 16 bit, the same bytes for the same score and soundfont. Returns its seconds.
+
+    `soundfont` None means `find_soundfont()`. It never clips: peaks above -1 dBFS are brought down to it, a quiet piece
+    (peak below -12 dBFS) is brought up; all else keeps its loudness, as dynamics carry arousal.
+    """
+    audio = synthesize(score, soundfont or find_soundfont(), tail_s=tail_s)
+    with replacing_file(out) as part:
+        part.write_bytes(_wav(audio, SAMPLE_RATE))
+    return len(audio) / SAMPLE_RATE
+
+
+def render_preview(score: Score, soundfont: Path | None = None) -> bytes:
+    """A small WAV (mono, 22.05 kHz, 16 bit: 44 kB a second) to embed in a page."""
+    audio = synthesize(score, soundfont or find_soundfont(), sample_rate=PREVIEW_RATE, tail_s=1.0)
+    return _wav(audio.mean(axis=1, keepdims=True), PREVIEW_RATE)
+
+
+def _wav(audio: np.ndarray, sample_rate: int) -> bytes:
+    """Level, fade out and pack float samples [samples, channels]."""
+    peak = float(np.abs(audio).max(initial=0.0))
+    if peak > PEAK or 0 < peak < QUIET:
+        audio = audio * (PEAK / peak)
+    fade = min(len(audio), round(FADE_S * sample_rate))
+    audio = audio.copy()
+    if fade:
+        audio[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as stream:
+        stream.setnchannels(audio.shape[1])
+        stream.setsampwidth(2)
+        stream.setframerate(sample_rate)
+        stream.writeframes(np.round(audio * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+THEMES = {
+    "light": {
+        "paper": "#fbfbfd", "row": "#f0f2f6", "ink": "#1d2330", "soft": "#5d6678", "bar": "#d3d9e3", "octave": "#bcc5d3",
+        "notes": ("#a9c4ec", "#5b8fd9", "#5a4fb8", "#9c2f7f", "#d8433c"),
+    },
+    "dark": {
+        "paper": "#161a22", "row": "#1b202a", "ink": "#e8eaf0", "soft": "#a3abbb", "bar": "#2d3442", "octave": "#434c5e",
+        "notes": ("#36589c", "#5d8de0", "#a58af0", "#f08fb4", "#ffd27a"),
+    },
+}  # fmt: skip
+
+
+def piano_roll(score: Score, out: Path, title: str = "", theme: str = "light") -> Path:
+    """Write a PNG of the notes over time in seconds: colour is velocity, lines are 4/4 bars and the octaves' Cs.
+
+    theme: "light" or "dark", in the colours of the project's pages.
+    """
+    with replacing_file(out) as part:
+        part.write_bytes(piano_roll_png(score, title, theme))
+    return out
+
+
+def piano_roll_png(
+    score: Score, title: str = "", theme: str = "light", size: tuple[float, float] = (11.0, 4.2)
+) -> bytes:
+    """`piano_roll` as bytes; `size` is width and height in inches at 120 dots an inch."""
+    look = THEMES[theme]
+    notes = listen(score)
+    figure = Figure(figsize=size, dpi=120, facecolor=look["paper"])
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.055, 0.13, 0.875, 0.75 if title else 0.82), facecolor=look["paper"])
+    end_s = float(notes.end_s.max(initial=1.0))
+    low = min(int(notes.pitch.min(initial=60)) - 3, 48)
+    high = max(int(notes.pitch.max(initial=60)) + 3, 72)
+    for pitch in range(low, high + 1):
+        if pitch % 12 in (1, 3, 6, 8, 10):
+            axes.axhspan(pitch - 0.5, pitch + 0.5, color=look["row"], linewidth=0, zorder=0)
+    ticks_per_bar = 4 * score.tpq
+    bars = seconds_at(score, np.arange(0, score.end() + ticks_per_bar, ticks_per_bar))
+    axes.vlines(bars, low - 0.5, high + 0.5, color=look["bar"], linewidth=0.8, zorder=1)
+    octaves = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
+    axes.hlines([pitch - 0.5 for pitch in octaves], 0, end_s, color=look["octave"], linewidth=0.8, zorder=1)
+    colours = LinearSegmentedColormap.from_list("velocity", look["notes"])
+    gap = end_s * 0.0006
+    boxes = [
+        ((a, p - 0.42), (a, p + 0.42), (b, p + 0.42), (b, p - 0.42))
+        for a, b, p in zip(
+            notes.onset_s, np.maximum(notes.end_s - gap, notes.onset_s + 2 * gap), notes.pitch, strict=True
+        )
+    ]
+    drawn = PolyCollection(boxes, cmap=colours, linewidths=0, zorder=2)
+    drawn.set_array(notes.velocity)
+    drawn.set_clim(20, 110)
+    axes.add_collection(drawn)
+    axes.set_xlim(0, end_s)
+    axes.set_ylim(low - 0.5, high + 0.5)
+    axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
+    axes.set_xlabel("seconds", color=look["soft"], fontsize=9)
+    axes.tick_params(colors=look["soft"], labelsize=9, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", color=look["ink"], fontsize=12, pad=10)
+    key = figure.colorbar(drawn, cax=figure.add_axes((0.945, 0.13, 0.012, 0.75 if title else 0.82)))
+    key.outline.set_visible(False)
+    key.ax.tick_params(colors=look["soft"], labelsize=8, length=0)
+    key.ax.set_title("velocity", color=look["soft"], fontsize=8, pad=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=look["paper"], metadata={"Software": None})
+    return buffer.getvalue()

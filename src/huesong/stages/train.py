@@ -1,0 +1,188 @@
+"""Train: the critic, then the CNN-Transformer with its valence-arousal loss; resumes where a killed run stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from huesong import __version__, contracts
+from huesong.artifacts import replacing_file, replacing_folder, require, write_json
+from huesong.config import TrainConfig
+from huesong.datasets.examples import Examples, load_examples
+from huesong.errors import UserError
+from huesong.model.checkpoints import Checkpoints, sha256
+from huesong.model.critic import Critic, train_critic
+from huesong.model.folder import save_model, weights_of
+from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.picture_head import fit_picture_side, picture_figures
+from huesong.model.training import HISTORY_COLUMNS, Processes, Training, joined_processes, train_network
+from huesong.progress import log
+
+CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
+INPUTS = {
+    "preprocess": (
+        contracts.PIECES_TABLE, contracts.IMAGES_TABLE, contracts.TOKENS, contracts.VOCABULARY,
+        contracts.PICTURE_FEATURES,
+    ),
+    "label": (contracts.PIECE_LABELS, contracts.IMAGE_LABELS, contracts.PAIRS),
+}  # fmt: skip
+"""What training reads: a checkpoint of other inputs is never resumed."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Figures and files of a training run."""
+
+    out: Path
+    metrics: dict[str, float]
+    files: list[Path]
+
+
+def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path) -> TrainReport:
+    """Train the model and write its folder, learning curves and figures.
+
+    Args:
+        config: the `train` section of params.yaml.
+        preprocess: artifacts of the preprocess stage.
+        label: artifacts of the label stage.
+        out: folder for the artifacts of this stage; replaced as a whole.
+        checkpoints: a killed run leaves its checkpoints here, below a digest of settings and inputs; removed
+            after success.
+
+    Raises:
+        UserError: missing or mismatched inputs, no CUDA where it was asked for, a loss that is not finite.
+    """
+    check_settings(config)
+    for folder, names in ((preprocess, INPUTS["preprocess"]), (label, INPUTS["label"])):
+        for name in names:
+            require(folder / name, f"huesong {folder.name if folder.name in contracts.STAGES else 'preprocess'}")
+    device = choose_device(config)
+    with joined_processes(device) as processes, reproducible(config, device):
+        examples = load_examples(preprocess, label)
+        saved = Checkpoints(checkpoints / run_digest(config, preprocess, label))
+        critic, critic_history, critic_figures = make_critic(config, examples, saved, device, processes)
+        torch.manual_seed(config.seed)
+        picture = PictureShape.of(examples.pictures.rows.shape[1:])
+        network = HuesongNetwork(config.network, examples.special.size, picture)
+        fit_picture_side(network, examples)
+        training = train_network(network, examples, config, critic, saved, device, processes)
+        metrics = {
+            **training.metrics,
+            **{f"critic_{name}": value for name, value in critic_figures.items()},
+            **{f"picture_{name}": value for name, value in picture_figures(training.network, examples, device).items()},
+        }
+        if processes.writes:
+            with replacing_folder(out) as work:
+                write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
+            saved.clear()
+            with contextlib.suppress(OSError):  # not empty: another run's checkpoints
+                checkpoints.rmdir()
+    log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
+    files = [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
+    return TrainReport(out, metrics, files)
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Refuse sizes that do not fit together."""
+    for name, width, heads, multiple in (
+        ("network", config.network.width, config.network.heads, 2 * config.network.heads),
+        ("critic", config.critic.width, config.critic.heads, 2 * config.critic.heads),
+    ):
+        if width % multiple:
+            raise UserError(
+                f"train.{name}.width = {width} does not divide by twice train.{name}.heads = {heads}: "
+                f"take {multiple * round(width / multiple) or multiple}"
+            )
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """The device of the settings; `auto` is CUDA where there is one."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device is cuda, but PyTorch sees no CUDA device: set train.device to auto or cpu")
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextlib.contextmanager
+def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of threads while the stage runs; put back afterwards.
+
+    On CUDA, kernels without a deterministic form warn instead of failing: there the same seed gives nearly the
+    same weights, on the CPU the same bits.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def run_digest(config: TrainConfig, preprocess: Path, label: Path) -> str:
+    """Name of this very run: settings, inputs and version."""
+    content = {
+        "version": __version__,
+        "config": config.model_dump(mode="json"),
+        "inputs": [sha256(preprocess / name) for name in INPUTS["preprocess"]]
+        + [sha256(label / name) for name in INPUTS["label"]],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_critic(
+    config: TrainConfig, examples: Examples, saved: Checkpoints, device: torch.device, processes: Processes
+) -> tuple[Critic, list[dict[str, Any]], dict[str, float]]:
+    """The trained, frozen critic with its history and figures; from the checkpoint if it was finished before."""
+    torch.manual_seed(config.seed)
+    critic = Critic(config.critic, examples.special.size)
+    if (found := saved.load("critic")) is not None:
+        critic.load_state_dict(found.tensors["critic"])
+        return critic.to(device).freeze(), found.state["history"], found.state["figures"]
+    history, figures = train_critic(critic, examples, context=config.network.context, seed=config.seed, device=device)
+    if processes.writes:
+        saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
+    return critic, history, figures
+
+
+def write_artifacts(
+    work: Path,
+    config: TrainConfig,
+    training: Training,
+    critic: Critic,
+    critic_history: Sequence[Mapping[str, Any]],
+    metrics: dict[str, float],
+    preprocess: Path,
+    label: Path,
+) -> None:
+    """Model folder, learning curves and figures."""
+    summary = {"config": config.model_dump(mode="json"), "metrics": metrics, "huesong": __version__}
+    save_model(
+        work / contracts.MODEL, network=training.network, critic=critic, preprocess=preprocess, label=label,
+        training=summary,
+    )  # fmt: skip
+    write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.progress.history)
+    write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
+    write_json(work / contracts.METRICS, metrics)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file; what a row does not have stays empty."""
+    with replacing_file(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,65 @@
+"""A tiny world, made in code once a session: a small sample set and every stage's artifacts of a tiny model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from huesong.config import Params
+
+# Tests never talk to a tracking server, and never call home.
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+
+TINY = {
+    "preprocess": {"tokenizer": {"vocabulary_size": 400}, "picture_size": 32, "workers": 2},
+    "label": {"folds": 2, "bootstrap": 100, "pairs_per_image": 3},
+    "train": {
+        "device": "cpu", "threads": 1, "steps": 6, "batch_size": 4, "warmup_steps": 2, "eval_every": 3,
+        "eval_batches": 1, "checkpoint_every": 3,
+        "network": {"width": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 128},
+        "critic": {"width": 16, "heads": 2, "layers": 1, "steps": 10, "batch_size": 8},
+    },
+    "evaluate": {"bootstrap": 100, "grid_seeds": 1, "report_pieces": 2, "sampling": {"seconds": 5.0}},
+}  # fmt: skip
+
+
+@dataclass
+class World:
+    """Folders of the tiny world."""
+
+    params: Params
+    data: Path
+    preprocess: Path
+    label: Path
+    train: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw data folder of 32 pictures and 64 pieces."""
+    from huesong.datasets.sample import make_sample
+
+    data = tmp_path_factory.mktemp("world") / "data"
+    make_sample(data, seed=1, pictures=32, pieces=64)
+    return data
+
+
+@pytest.fixture(scope="session")
+def world(tiny_data: Path) -> Iterator[World]:
+    """The artifacts of preprocess, label and train of a model too small to be any good."""
+    from huesong.stages import label, preprocess, train
+
+    params = Params.model_validate(TINY)
+    folder = tiny_data.parent
+    made = World(params, tiny_data, folder / "preprocess", folder / "label", folder / "train")
+    preprocess.run(params.preprocess, data=made.data, out=made.preprocess)
+    label.run(params.label, preprocess=made.preprocess, out=made.label)
+    train.run(
+        params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=folder / "checkpoints"
+    )
+    yield made

@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from huesong import __version__
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status")
+HEAVY = ("torch", "mlflow", "pandas", "numpy", "great_expectations", "miditok", "symusic", "sklearn", "matplotlib", "PIL")
+
+
+def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "huesong.cli", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = huesong("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command}" in done.stdout
+    assert "..." not in done.stdout.split("Commands:")[1], "a summary is cut off"
+
+
+@pytest.mark.parametrize("command", [*((c,) for c in COMMANDS), ("data", "sample"), ("data", "import")], ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    done = huesong(*command, "--help")
+    assert done.returncode == 0
+    assert len(done.stdout) > 200
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['huesong', '--help']\n"
+        "from huesong.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version() -> None:
+    assert huesong("--version").stdout == f"huesong {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["preprocess", "--params", "none.yaml"], "--params"),
+        (["label", "--preprocess", "nowhere"], "huesong preprocess"),
+        (["train", "--preprocess", "nowhere"], "huesong preprocess"),
+        (["evaluate", "--preprocess", "nowhere"], "huesong preprocess"),
+        (["register", "--train", "nowhere"], "huesong train"),
+        (["preprocess", "--data", "nowhere"], "dvc pull"),
+        (["compose", "nowhere.jpg", "--model", "nowhere"], "nowhere.jpg"),
+        (["status"], "dvc repro"),
+        (["data", "import", "oasis", "nowhere"], "nowhere"),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_code_2(arguments: list[str], remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("{}")
+    done = huesong(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("huesong: ")
+    assert remedy in last
+
+
+def test_sample_refuses_a_full_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("keep")
+    done = huesong("data", "sample", "--out", "data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (tmp_path / "data" / "mine.txt").read_text() == "keep"

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from huesong import contracts
+from huesong.datasets.examples import IGNORE, draw, load_examples, make_batch, shifted
+from huesong.errors import UserError
+from tests.tiny_training import SIZE, tiny_examples, write_artifacts
+
+EXAMPLES = tiny_examples("pixels")
+LONG = tiny_examples("pixels", bars=12)
+
+
+def test_a_short_piece_is_one_window_between_bos_and_eos() -> None:
+    window = EXAMPLES.window(3, 100, np.random.default_rng(0))
+    start, count = EXAMPLES.pieces.start_N[3], EXAMPLES.pieces.count_N[3]
+    assert window.tolist() == [1, *EXAMPLES.pieces.tokens[start : start + count].tolist(), 2]
+
+
+@given(seed=st.integers(0, 10_000), piece=st.integers(0, 23), context=st.integers(20, 220))
+def test_windows_start_at_bars_and_fit_the_context(seed: int, piece: int, context: int) -> None:
+    window = LONG.window(piece, context, np.random.default_rng(seed))
+    start, count = int(LONG.pieces.start_N[piece]), int(LONG.pieces.count_N[piece])
+    own = LONG.pieces.tokens[start : start + count].astype(int).tolist()
+    assert 2 <= len(window) <= context + 1
+    body = [int(i) for i in window if i not in (1, 2)]
+    assert LONG.special.bar_V[body[0]]
+    places = [p for p in range(count - len(body) + 1) if own[p : p + len(body)] == body]
+    assert places
+    assert (window[0] == 1) == (places[0] == 0)
+    if window[-1] == 2:
+        assert own[-len(body) :] == body
+    else:
+        assert len(window) == context + 1 or own[-len(body) :] == body
+    assert not ({1, 2} & set(window[1:-1].tolist()))
+
+
+def test_long_pieces_are_read_from_many_places() -> None:
+    windows = [LONG.window(0, 50, np.random.default_rng(seed)) for seed in range(200)]
+    begins = sum(window[0] == 1 for window in windows)
+    ends = sum(window[-1] == 2 for window in windows)
+    assert 0 < begins < 100
+    assert 0 < ends < 100
+
+
+def test_a_segment_within_its_piece_has_no_bos_and_no_eos() -> None:
+    examples = tiny_examples()
+    examples.pieces.opens_N[0] = examples.pieces.closes_N[0] = False
+    window = examples.window(0, 100, np.random.default_rng(0))
+    assert len(window) == examples.pieces.count_N[0]
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 17), seed=st.integers(0, 99))
+def test_each_index_comes_once_an_epoch(count: int, size: int, seed: int) -> None:
+    steps = -(-2 * count // size)
+    drawn = np.concatenate([draw(count, size, seed, 0, step=step) for step in range(steps)])
+    assert sorted(drawn[:count]) == sorted(drawn[count : 2 * count]) == list(range(count))
+
+
+def test_a_batch_depends_on_its_key_only() -> None:
+    rows = draw(24, 6, 0, 0, step=2)
+    given = {"context": 48, "condition_dropout": 0.3, "augment": True}
+    one, same = (make_batch(LONG, rows, rows, key=(0, 0, 2), **given) for _ in range(2))
+    other = make_batch(LONG, rows, rows, key=(0, 0, 3), **given)
+    for name in vars(one):
+        assert np.array_equal(getattr(one, name), getattr(same, name)), name
+    assert not np.array_equal(one.ids_BT, other.ids_BT)
+
+
+def test_targets_are_the_next_tokens_and_padding_is_ignored() -> None:
+    examples = tiny_examples()
+    examples.pieces.count_N[1] -= 10
+    batch = make_batch(examples, [0, 1], None, context=100, key=(0,))
+    assert np.array_equal(batch.ids_BT[0, 1:], batch.targets_BT[0, :-1])
+    padded = batch.targets_BT[1] == IGNORE
+    assert padded.sum() == 10
+    assert (batch.ids_BT[1][padded] == 0).all()
+    assert batch.tokens == (batch.targets_BT != IGNORE).sum()
+    assert batch.pictures is None
+    assert not batch.keep_picture_B.any()
+    cut = batch.rows(slice(1, 2))
+    assert cut.ids_BT.shape == (1, batch.ids_BT.shape[1] - 10)
+
+
+def test_conditions_are_dropped_at_the_asked_rates() -> None:
+    rows = np.zeros(3000, dtype=int)
+    batch = make_batch(EXAMPLES, rows, rows, context=48, key=(1,), condition_dropout=0.2)
+    assert batch.keep_B.mean() == pytest.approx(0.8, abs=0.03)
+    assert batch.keep_picture_B.mean() == pytest.approx(0.6, abs=0.03)
+    assert (batch.keep_picture_B <= batch.keep_B).all()
+
+
+def test_an_unlabelled_piece_has_no_request() -> None:
+    examples = tiny_examples()
+    examples.pieces.va_N2[4] = np.nan
+    batch = make_batch(examples, [4, 5], [4, 5], context=48, key=(0,))
+    assert batch.keep_B.tolist() == [False, True]
+    assert np.isfinite(batch.va_B2).all()
+
+
+def test_augmentation_keeps_colours_and_shape() -> None:
+    picture = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+    changed = [shifted(picture, np.random.default_rng(seed)) for seed in range(6)]
+    assert all(one.shape == picture.shape for one in changed)
+    assert any(not np.array_equal(one, picture) for one in changed)
+    plain = np.full((32, 32, 3), (10, 200, 30), dtype=np.uint8)
+    assert np.array_equal(shifted(plain, np.random.default_rng(0)), plain)
+
+
+def test_artifacts_come_back_as_arrays(tmp_path: Path) -> None:
+    preprocess, label = write_artifacts(tmp_path)
+    examples = load_examples(preprocess, label)
+    assert isinstance(examples.pieces.tokens, np.memmap)
+    assert examples.special.size == SIZE
+    assert examples.special.bar_V.sum() == 2
+    for name in ("start_N", "count_N", "split_N", "va_N2", "rated_N"):
+        assert np.array_equal(getattr(examples.pieces, name), getattr(EXAMPLES.pieces, name)), name
+    assert np.array_equal(examples.pairs.piece_P, EXAMPLES.pairs.piece_P)
+    assert examples.pieces.opens_N.all()
+    assert np.array_equal(examples.pictures.rows, EXAMPLES.pictures.rows)
+
+
+def test_labels_are_joined_by_id_and_predictions_are_not_ratings(tmp_path: Path) -> None:
+    preprocess, label = write_artifacts(tmp_path)
+    table = pd.read_parquet(label / contracts.PIECE_LABELS)
+    table.loc[0, "origin"] = "predicted"
+    table.loc[1, "origin"] = "quadrant"
+    table.iloc[::-1].to_parquet(label / contracts.PIECE_LABELS)
+    pieces = load_examples(preprocess, label).pieces
+    assert pieces.rated_N[:3].tolist() == pytest.approx([0.0, 0.3, 1.0])
+    assert np.array_equal(pieces.va_N2, EXAMPLES.pieces.va_N2)
+
+
+def test_bos_and_eos_belong_to_the_first_and_last_segment_of_a_piece(tmp_path: Path) -> None:
+    preprocess, label = write_artifacts(tmp_path)
+    table = pd.read_parquet(preprocess / contracts.PIECES_TABLE)
+    table.loc[:2, "piece"] = "long"
+    table.loc[:2, "segment_start_s"] = [0.0, 32.0, 64.0]
+    table.to_parquet(preprocess / contracts.PIECES_TABLE)
+    pieces = load_examples(preprocess, label).pieces
+    assert pieces.opens_N[:4].tolist() == [True, False, False, True]
+    assert pieces.closes_N[:4].tolist() == [False, False, True, True]
+
+
+def test_artifacts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    preprocess, label = write_artifacts(tmp_path)
+    (label / contracts.PAIRS).rename(label / "gone")
+    with pytest.raises(UserError, match="run `huesong label` first"):
+        load_examples(preprocess, label)
+    (label / "gone").rename(label / contracts.PAIRS)
+    pairs = pd.read_parquet(label / contracts.PAIRS)
+    pairs.assign(piece_id="stranger").to_parquet(label / contracts.PAIRS)
+    with pytest.raises(UserError, match="'stranger', which preprocess did not keep"):
+        load_examples(preprocess, label)
+    pairs.to_parquet(label / contracts.PAIRS)
+    labels = pd.read_parquet(label / contracts.IMAGE_LABELS)
+    labels.iloc[1:].to_parquet(label / contracts.IMAGE_LABELS)
+    with pytest.raises(UserError, match="made from other data"):
+        load_examples(preprocess, label)
+    labels.to_parquet(label / contracts.IMAGE_LABELS)
+    np.save(preprocess / contracts.TOKENS, np.full_like(EXAMPLES.pieces.tokens, SIZE))
+    with pytest.raises(UserError, match="beyond the vocabulary"):
+        load_examples(preprocess, label)
+    np.save(preprocess / contracts.TOKENS, EXAMPLES.pieces.tokens[:-5])
+    with pytest.raises(UserError, match="do not belong together"):
+        load_examples(preprocess, label)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from huesong.config import NetworkConfig
+from huesong.model.network import HuesongNetwork, PictureShape
+from tests.tiny_training import NETWORK, SIZE
+
+FEATURES = PictureShape("features", tokens=4, channels=6)
+
+
+def tiny(positions: str = "rotary", picture: PictureShape = FEATURES) -> HuesongNetwork:
+    torch.manual_seed(0)
+    config = NetworkConfig.model_validate(NETWORK.model_dump() | {"positions": positions, "encoder_layers": 2})
+    return HuesongNetwork(config, SIZE, picture).double().eval()
+
+
+def inputs(batch: int = 3, count: int = 12) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randint(0, SIZE, (batch, count)), torch.randn(batch, 4, 6).double(), torch.rand(batch, 2).double()
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_a_future_token_does_not_change_past_logits(positions: str) -> None:
+    network = tiny(positions)
+    ids, pictures, va = inputs()
+    tokens = network.encode_picture(pictures).tokens_BSD
+    before = network(ids, tokens, va)
+    changed = ids.clone()
+    changed[:, 7] = (changed[:, 7] + 1) % SIZE
+    after = network(changed, tokens, va)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert not torch.allclose(before[:, 7:], after[:, 7:])
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_cached_steps_equal_the_uncached_pass(positions: str) -> None:
+    network = tiny(positions)
+    ids, pictures, va = inputs()
+    keep = torch.tensor([True, False, True])
+    tokens = network.encode_picture(pictures).tokens_BSD
+    whole = network(ids, tokens, va, keep)
+    cache = network.new_cache(tokens, va, keep)
+    parts = [network.step(ids[:, :5], cache), network.step(ids[:, 5:7], cache)]
+    parts += [network(ids[:, t : t + 1], tokens, va, keep, cache) for t in range(7, 12)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-12, rtol=0)
+
+
+def test_a_compacted_cache_goes_on_as_before() -> None:
+    network = tiny()
+    ids, pictures, va = inputs()
+    tokens = network.encode_picture(pictures).tokens_BSD
+    whole = network(ids, tokens, va)
+    cache = network.new_cache(tokens, va)
+    network.step(ids[:, :8], cache)
+    kept = cache.select(torch.tensor([2, 0]))
+    assert len(kept) == 2
+    torch.testing.assert_close(network.step(ids[[2, 0], 8:], kept), whole[[2, 0], 8:], atol=1e-12, rtol=0)
+
+
+def test_a_row_primed_anew_forgets_and_leaves_the_others_alone() -> None:
+    network = tiny()
+    ids, pictures, va = inputs()
+    tokens = network.encode_picture(pictures).tokens_BSD
+    cache = network.new_cache(tokens, va)
+    network.step(ids[:, :8], cache)
+    primed = network.reprime(cache, 1, ids[1, 5:8])
+    torch.testing.assert_close(primed, network(ids[1:2, 5:8], tokens[1:2], va[1:2])[0], atol=1e-12, rtol=0)
+    following = network.step(ids[:, 8:9], cache)
+    fresh = network(ids[1:2, 5:9], tokens[1:2], va[1:2])[0, -1]
+    torch.testing.assert_close(following[1, 0], fresh, atol=1e-12, rtol=0)
+    torch.testing.assert_close(following[0, 0], network(ids[:1, :9], tokens[:1], va[:1])[0, -1], atol=1e-12, rtol=0)
+
+
+def test_a_dropped_condition_hides_request_and_picture() -> None:
+    network = tiny()
+    ids, pictures, va = inputs(2)
+    tokens = network.encode_picture(pictures).tokens_BSD
+    dropped = torch.tensor([False, False])
+    hidden = network(ids, tokens, va, dropped)
+    assert torch.equal(hidden, network(ids, tokens.flip(0), -va, dropped))
+    shown = network(ids, tokens, va)
+    assert not torch.allclose(shown, hidden)
+    assert not torch.allclose(shown, network(ids, tokens, -va))
+    assert not torch.allclose(shown, network(ids, tokens.flip(0), va))
+    assert torch.equal(network(ids, None, va), network(ids, network.no_picture(2), va))
+
+
+def test_music_states_know_nothing_of_the_request() -> None:
+    network = tiny()
+    ids, pictures, va = inputs()
+    states = network.music_states(ids)
+    assert states.shape == (3, 12, NETWORK.width)
+    assert not torch.allclose(states, network.states(ids, network.encode_picture(pictures).tokens_BSD, va))
+
+
+@pytest.mark.parametrize(("size", "tokens"), [(32, 4), (64, 16), (96, 9), (200, 16)])
+def test_the_cnn_makes_at_most_sixteen_tokens_of_any_size(size: int, tokens: int) -> None:
+    network = tiny(picture=PictureShape.of((size, size, 3))).float()
+    encoding = network.encode_picture(torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8))
+    assert encoding.tokens_BSD.shape == (2, tokens, NETWORK.width)
+    assert encoding.va_B2.abs().max() <= 1
+
+
+def test_picture_tokens_do_not_depend_on_their_neighbours() -> None:
+    network = tiny(picture=PictureShape("pixels", size=32)).train()
+    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    together, alone = network.encode_picture(pixels), network.encode_picture(pixels[:1])
+    torch.testing.assert_close(together.tokens_BSD[:1], alone.tokens_BSD, atol=1e-12, rtol=0)
+
+
+def test_the_map_is_linear_between_knots_and_constant_beyond() -> None:
+    side = tiny().picture
+    side.map_from_K2[:] = torch.linspace(-0.5, 0.5, 33)[:, None]
+    side.map_to_K2[:] = torch.linspace(-1, 1, 33)[:, None]
+    mapped = side.map_va(torch.tensor([[0.0, 0.25], [-0.9, 0.9]], dtype=torch.float64))
+    torch.testing.assert_close(mapped, torch.tensor([[0.0, 0.5], [-1.0, 1.0]], dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_embedding_and_output_are_one_tensor() -> None:
+    network = tiny()
+    assert sum(name.startswith("embedding") for name, _ in network.named_parameters()) == 1
+    assert not [name for name in network.state_dict() if "output" in name or ("head" in name and "va_head" not in name)]
+
+
+def test_more_tokens_than_the_context_are_refused() -> None:
+    network = tiny()
+    with pytest.raises(AssertionError, match="context"):
+        network(torch.zeros(1, NETWORK.context + 1, dtype=torch.long), None, torch.zeros(1, 2).double())
+
+
+def test_it_can_learn_one_batch_by_heart() -> None:
+    network = tiny().float().train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ids, pictures, va = inputs(4, 13)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(150):
+        tokens = network.encode_picture(pictures.float()).tokens_BSD
+        logits = network(ids[:, :-1], tokens, va.float())
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from huesong.config import NetworkConfig
+from huesong.model.critic import Critic
+from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.objectives import (
+    IGNORE,
+    Objective,
+    TensorBatch,
+    contrastive_loss,
+    cross_entropy,
+    soft_tokens,
+    va_critic_loss,
+)
+from tests.tiny_training import CRITIC, NETWORK, SIZE
+
+EMOTIONAL = ["ce+va_critic", "ce+va_head", "ce+contrastive"]
+
+
+def tiny() -> tuple[HuesongNetwork, Critic, TensorBatch]:
+    torch.manual_seed(0)
+    config = NetworkConfig.model_validate(NETWORK.model_dump() | {"dropout": 0.0})
+    network = HuesongNetwork(config, SIZE, PictureShape("features", tokens=4, channels=4)).double()
+    critic = Critic(CRITIC, SIZE).double().freeze()
+    nn.init.normal_(critic.embedding.weight)  # a critic that has heard something
+    ids = torch.randint(3, SIZE, (4, 11))
+    targets = ids[:, 1:].clone()
+    targets[1, 6:] = IGNORE
+    batch = TensorBatch(
+        ids[:, :-1], targets, torch.rand(4, 2).double() * 2 - 1, torch.tensor([True, True, True, False]),
+        torch.tensor([True, True, False, False]), torch.randn(4, 4, 4).double(), torch.rand(4, 2).double(),
+        torch.ones(4).double(),
+    )  # fmt: skip
+    return network, critic, batch
+
+
+def test_the_va_loss_reaches_every_parameter_of_the_decoder_and_none_of_the_critic() -> None:
+    network, critic, batch = tiny()
+    before = {name: weight.clone() for name, weight in critic.state_dict().items()}
+    losses = Objective("ce+va_critic", NETWORK.width).double()(network, batch, critic)
+    losses.va_sum.backward()
+    reached = {name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()}
+    music = {name for name, _ in network.named_parameters() if not name.startswith("picture.va_head")}
+    assert music - reached == set()
+    assert all(weight.grad is None for weight in critic.parameters())
+    assert all(torch.equal(before[name], weight) for name, weight in critic.state_dict().items())
+
+
+def test_the_va_gradient_is_the_slope_of_the_soft_loss() -> None:
+    network, critic, batch = tiny()
+    mask = batch.targets_BT != IGNORE
+
+    def loss() -> torch.Tensor:
+        tokens = network.encode_picture(batch.pictures).tokens_BSD
+        logits = network(batch.ids_BT, tokens, batch.va_B2, batch.keep_B)
+        soft = soft_tokens(logits, 1.0, sampled=False, hard=False)
+        return va_critic_loss(critic, soft, mask, batch.va_B2, batch.keep_B)
+
+    loss().backward()
+    torch.manual_seed(5)
+    step = 1e-5
+    for name, weight in network.named_parameters():
+        if name.startswith("picture.va_head"):
+            continue
+        direction = torch.randn_like(weight)
+        slope = float((weight.grad * direction).sum())
+        with torch.no_grad():
+            weight += step * direction
+            above = float(loss())
+            weight -= 2 * step * direction
+            below = float(loss())
+            weight += step * direction
+        assert slope == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-9), name
+
+
+def test_following_the_va_gradient_brings_the_music_nearer_to_the_request() -> None:
+    network, critic, batch = tiny()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    objective = Objective("ce+va_critic", NETWORK.width)
+    losses = []
+    for _ in range(30):
+        torch.manual_seed(0)
+        loss = objective(network, batch, critic).va_sum
+        losses.append(float(loss))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_straight_through_tokens_are_one_hot_with_a_soft_gradient() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+    hard = soft_tokens(logits, 0.7)
+    torch.testing.assert_close(hard.max(dim=-1).values, torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(hard.sum(dim=-1), torch.ones(2, 3, dtype=torch.float64))
+    (hard * torch.arange(7)).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).all()
+
+
+def test_gumbel_samples_follow_the_model() -> None:
+    torch.manual_seed(0)
+    logits = torch.tensor([0.2, 0.5, 0.3]).log().expand(1, 20000, 3)
+    shares = soft_tokens(logits, 1.0).mean(dim=(0, 1))
+    torch.testing.assert_close(shares, torch.tensor([0.2, 0.5, 0.3]), atol=0.015, rtol=0)
+
+
+def test_cross_entropy_ignores_padding() -> None:
+    logits = torch.randn(1, 4, 5)
+    targets = torch.tensor([[1, 2, IGNORE, IGNORE]])
+    expected = -logits.log_softmax(-1)[0, [0, 1], [1, 2]].sum()
+    torch.testing.assert_close(cross_entropy(logits, targets), expected)
+
+
+@pytest.mark.parametrize("kind", EMOTIONAL)
+def test_rows_without_a_request_have_no_emotional_loss(kind: str) -> None:
+    network, critic, batch = tiny()
+    batch.keep_B[:] = False
+    batch.keep_picture_B[:] = False
+    objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
+    assert float(objective(network, batch, critic).va_sum) == 0
+
+
+@pytest.mark.parametrize("kind", EMOTIONAL)
+def test_every_objective_trains_its_own_parameters_and_the_network(kind: str) -> None:
+    network, critic, batch = tiny()
+    objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
+    losses = objective(network, batch, critic)
+    losses.va_sum.backward()
+    assert float(losses.va_sum) > 0
+    assert all(weight.grad is not None and weight.grad.any() for weight in objective.parameters())
+    assert network.embedding.weight.grad is not None
+    plain = Objective("ce", NETWORK.width).double()(network, batch, None)
+    torch.testing.assert_close(plain.ce_sum, losses.ce_sum)
+    assert float(objective(network, batch, critic, with_emotion=False).va_sum) == 0
+
+
+def test_contrast_is_least_where_likeness_follows_emotion() -> None:
+    va = torch.tensor([[-1.0, -1.0], [-1.0, -0.99], [1.0, 1.0]])
+    place = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]])
+    assert contrastive_loss(place, place, va) < contrastive_loss(place, place.roll(1, 0), va)
+    # Two pieces of one emotion are no negatives: the target is shared between them.
+    assert contrastive_loss(place, place, va) == pytest.approx(2 * 0.6931, abs=0.02)

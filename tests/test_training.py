@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from huesong.config import TrainConfig
+from huesong.datasets.examples import Batch
+from huesong.errors import UserError
+from huesong.model import training
+from huesong.model.checkpoints import Checkpoints
+from huesong.model.critic import Critic
+from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.optimizer import LOWEST_RATE, learning_rate, make_optimizer
+from huesong.model.picture_head import fit_picture_side, picture_figures
+from huesong.model.training import Training, train_network
+from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
+
+CPU = torch.device("cpu")
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def train(folder: Path, config: TrainConfig, kind: str = "features") -> Training:
+    torch.manual_seed(config.seed)
+    examples = tiny_examples(kind)
+    critic = Critic(CRITIC, SIZE).freeze()
+    network = HuesongNetwork(config.network, SIZE, PictureShape.of(examples.pictures.rows.shape[1:]))
+    return train_network(network, examples, config, critic, Checkpoints(folder), CPU)
+
+
+def curve(result: Training) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in result.progress.history]
+
+
+@pytest.mark.parametrize("kind", ["features", "pixels"])
+@pytest.mark.parametrize("killed_at", [2, 4, 7, 10])
+def test_a_killed_run_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, kind: str
+) -> None:
+    config = settings(pretrain_steps=5, steps=6, objective="ce+contrastive" if kind == "pixels" else "ce+va_critic")
+    straight = train(tmp_path / "straight", config, kind)
+    taken, step = 0, training.take_step
+
+    def dying_step(*given: Any) -> dict[str, float]:
+        nonlocal taken
+        taken += 1
+        if taken > killed_at:
+            raise KilledError
+        return step(*given)
+
+    monkeypatch.setattr(training, "take_step", dying_step)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", config, kind)
+    monkeypatch.setattr(training, "take_step", step)
+    resumed = train(tmp_path / "killed", config, kind)
+    assert curve(resumed) == curve(straight)
+    for name, weight in straight.network.state_dict().items():
+        assert torch.equal(weight, resumed.network.state_dict()[name]), name
+    assert resumed.metrics["tokens_seen"] == straight.metrics["tokens_seen"]
+
+
+def test_the_seed_decides_the_run(tmp_path: Path) -> None:
+    one, same = train(tmp_path / "a", settings()), train(tmp_path / "b", settings())
+    other = train(tmp_path / "c", settings(seed=1))
+    assert curve(one) == curve(same)
+    assert curve(one) != curve(other)
+
+
+def test_training_lowers_the_validation_loss_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    config = settings(steps=60, eval_every=10, batch_size=8, learning_rate=1e-2)
+    result = train(tmp_path, config)
+    losses = [row["val_loss"] for row in result.progress.history if "val_loss" in row]
+    assert losses[-1] < 0.75 * losses[0]
+    assert result.metrics["val_ce"] == pytest.approx(min(losses), rel=1e-6)
+    assert result.metrics["val_perplexity"] == pytest.approx(np.exp(min(losses)), rel=1e-6)
+    assert not result.network.training
+
+
+def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = iter([3.0, 2.0, 2.5, 2.6, 2.7, 1.0])
+    monkeypatch.setattr(
+        training, "validate", lambda *_: (next(script, 9.0), None)
+    )  # the losses are given, the loop is real
+    result = train(tmp_path, settings(steps=60, eval_every=2, patience=3))
+    assert result.progress.total == 10
+    assert result.progress.best_step == 4
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    plain = {"network": NETWORK.model_copy(update={"dropout": 0.0}), "objective": "ce", "steps": 3}
+    whole = train(tmp_path / "whole", settings(batch_size=8, accumulate=1, **plain), "pixels")
+    parts = train(tmp_path / "parts", settings(batch_size=2, accumulate=4, **plain), "pixels")
+    for ours, theirs in zip(whole.progress.history, parts.progress.history, strict=True):
+        assert ours["ce"] == pytest.approx(theirs["ce"], rel=1e-4)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from huesong.model.checkpoints import Checkpoints
+from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.training import joined_processes, train_network
+from tests.tiny_training import NETWORK, SIZE, settings, tiny_examples
+config = settings(network=NETWORK.model_copy(update={"dropout": 0.0}), objective="ce", steps=4)
+torch.manual_seed(0)
+examples = tiny_examples("pixels")
+network = HuesongNetwork(config.network, SIZE, PictureShape("pixels", size=32))
+with joined_processes(torch.device("cpu")) as processes:
+    result = train_network(network, examples, config, None, Checkpoints(Path(sys.argv[1])), torch.device("cpu"), processes)
+print(*(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.progress.history))
+"""
+
+
+def test_two_processes_train_the_same_curve_as_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[1]
+    shared = {**os.environ, "PYTHONPATH": str(root), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-c", PROCESS]
+    pair = [
+        subprocess.Popen(
+            [*command, str(tmp_path / "two")], env={**shared, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    first, second = (process.communicate(timeout=120)[0] for process in pair)
+    alone = subprocess.run([*command, str(tmp_path / "one")], env=shared, capture_output=True, text=True, check=True)
+    assert [process.returncode for process in pair] == [0, 0]
+    assert first == second == alone.stdout
+    assert len(alone.stdout.split()) == 4
+
+
+def test_a_loss_that_is_not_finite_names_step_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(batch: Batch, device: torch.device) -> Any:
+        tensors = original(batch, device)
+        tensors.va_B2 = tensors.va_B2 * float("nan")
+        return tensors
+
+    original = training.to_device
+    monkeypatch.setattr(training, "to_device", broken)
+    with pytest.raises(UserError, match=r"not finite at step 1 \(pairs; pieces piece\d+#0.*learning_rate"):
+        train(tmp_path, settings())
+
+
+def test_without_training_pairs_it_says_so(tmp_path: Path) -> None:
+    examples = tiny_examples("features")
+    examples.pairs.split_P[:] = "test"
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    with pytest.raises(UserError, match="not one training pair"):
+        train_network(network, examples, settings(), None, Checkpoints(tmp_path), CPU)
+
+
+def test_without_validation_pairs_the_last_weights_are_kept(tmp_path: Path) -> None:
+    examples = tiny_examples("features")
+    keep = examples.pairs.split_P == "train"
+    for name in ("picture_P", "piece_P", "split_P", "va_P2"):
+        setattr(examples.pairs, name, getattr(examples.pairs, name)[keep])
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    result = train_network(network, examples, settings(objective="ce"), None, Checkpoints(tmp_path), CPU)
+    assert result.progress.total == 8
+    assert "val_ce" not in result.metrics
+    assert result.metrics["train_ce"] > 0
+
+
+def test_norms_biases_and_embeddings_do_not_decay() -> None:
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("pixels", size=32))
+    decayed, free = make_optimizer(network, settings()).param_groups
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    assert free["weight_decay"] == 0
+    assert not [n for p in decayed["params"] if "norm" in (n := names[id(p)]) or "bias" in n or "embedding" in n]
+    assert {names[id(p)] for p in free["params"]} >= {"embedding.weight", "final_norm.weight", "picture.null_SD"}
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    config = settings(warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(LOWEST_RATE, abs=0.01)
+
+
+def test_the_head_of_frozen_features_is_fitted_in_closed_form() -> None:
+    examples = tiny_examples("features", pieces=48)
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    examples.pairs.va_P2 = examples.pictures.va_I2 * 2
+    fit_picture_side(network, examples)
+    figures = picture_figures(network, examples, CPU)
+    assert figures["val_valence_ccc"] > 0.95
+    assert figures["val_arousal_mae"] < 0.1
+    encoding = network.encode_picture(torch.from_numpy(examples.pictures.rows[:4]))
+    torch.testing.assert_close(encoding.request_B2, encoding.va_B2 * 2, atol=0.15, rtol=0)
