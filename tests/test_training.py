@@ -80,7 +80,7 @@ def test_training_lowers_the_validation_loss_and_keeps_the_best_weights(tmp_path
     config = settings(steps=60, eval_every=10, batch_size=8, learning_rate=1e-2)
     result = train(tmp_path, config)
     losses = [row["val_loss"] for row in result.progress.history if "val_loss" in row]
-    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < losses[0] - 0.3
     assert result.metrics["val_ce"] == pytest.approx(min(losses), rel=1e-6)
     assert result.metrics["val_perplexity"] == pytest.approx(np.exp(min(losses)), rel=1e-6)
     assert not result.network.training
@@ -119,7 +119,8 @@ torch.manual_seed(0)
 examples = tiny_examples("pixels")
 network = HuesongNetwork(config.network, SIZE, PictureShape("pixels", size=32))
 with joined_processes(torch.device("cpu")) as processes:
-    result = train_network(network, examples, config, None, Checkpoints(Path(sys.argv[1])), torch.device("cpu"), processes)
+    saved = Checkpoints(Path(sys.argv[1]))
+    result = train_network(network, examples, config, None, saved, torch.device("cpu"), processes)
 print(*(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.progress.history))
 """
 

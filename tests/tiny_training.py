@@ -73,7 +73,7 @@ def tiny_examples(kind: str = "pixels", pieces: int = 24, bars: int = 3, seed: i
     signs = np.array([(v, a) for v in (-0.6, 0.6) for a in (-0.6, 0.6)] * (pieces // 4), dtype=np.float32)
     sequences = [piece_tokens(v, a, rng, bars) for v, a in signs]
     count = np.array([len(ids) for ids in sequences])
-    split = np.array(["val" if row % 6 == 5 else "train" for row in range(pieces)])
+    split = np.array(["val" if row % 5 == 4 else "train" for row in range(pieces)])
     rows = np.stack([picture(v, a, rng, kind) for v, a in signs])
     music = Pieces(
         np.concatenate([np.array(ids, np.uint16) for ids in sequences]), np.cumsum(count) - count, count,

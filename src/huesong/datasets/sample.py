@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from huesong import contracts
 from huesong.artifacts import disk_error, replacing_folder
-from huesong.datasets.sample_music import SLOWEST, compose_by_rule
+from huesong.datasets.composing.melody import SLOWEST
+from huesong.datasets.sample_music import compose_by_rule
 from huesong.datasets.sample_pictures import SCENES, paint
+from huesong.datasets.tables import write_table
 from huesong.progress import track
 
 EDGE = 0.95
@@ -62,9 +64,7 @@ def make_sample(out: Path, seed: int = 0, pictures: int = 128, pieces: int = 320
     try:
         with replacing_folder(out / "images" / "sample") as work:
             for plan in track(image_plans, "painting", len(image_plans)):
-                image = paint(
-                    plan.valence, plan.arousal, plan.seed, scene=plan.scene, layout_seed=plan.layout_seed
-                )
+                image = paint(plan.valence, plan.arousal, plan.seed, scene=plan.scene, layout_seed=plan.layout_seed)
                 image.save(work / f"{plan.id}.jpg", quality=JPEG_QUALITY, optimize=True)
         with replacing_folder(out / "music" / "sample") as work:
             for plan in track(piece_plans, "composing", len(piece_plans)):
@@ -74,8 +74,8 @@ def make_sample(out: Path, seed: int = 0, pictures: int = 128, pieces: int = 320
                 score.dump_midi(work / f"{plan.id}.mid")
     except OSError as error:
         raise disk_error(error, out) from error
-    table(image_plans, "images/sample", "jpg").to_csv(out / contracts.IMAGES_CSV, index=False)
-    table(piece_plans, "music/sample", "mid").to_csv(out / contracts.MUSIC_CSV, index=False)
+    write_table(table(image_plans, "images/sample", "jpg"), out, contracts.IMAGES_CSV)
+    write_table(table(piece_plans, "music/sample", "mid"), out, contracts.MUSIC_CSV)
 
 
 def spread_emotions(count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -17,18 +17,19 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from huesong.datasets.sample_abstracts import ABSTRACTS
-from huesong.datasets.sample_canvas import Array, Canvas, to_rgb
-from huesong.datasets.sample_landscapes import LANDSCAPES
+from huesong.datasets.painting.abstracts import ABSTRACTS
+from huesong.datasets.painting.canvas import Array, Canvas, to_rgb
+from huesong.datasets.painting.landscapes import LANDSCAPES
+from huesong.datasets.painting.nocturnes import NOCTURNES
 
 SIZE = (256, 192)
-SCENES = {**LANDSCAPES, **ABSTRACTS}
+SCENES = {**LANDSCAPES, **NOCTURNES, **ABSTRACTS}
 """Scene name -> (painter, valence, arousal where the scene is most at home)."""
 
 PLEASURE = (0.69, 0.22)
 AROUSAL = (-0.31, 0.60)
 PLEASURE_CENTRE, PLEASURE_SPAN = 0.42, 0.24
-AROUSAL_CENTRE, AROUSAL_SPAN = 0.06, 0.15
+AROUSAL_CENTRE, AROUSAL_SPAN = 0.05, 0.13
 """What valence and arousal of 0 and the steps to 1 mean on the two equations' scales: as far as pixels can go."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 FIDELITY = 0.85
@@ -75,7 +76,11 @@ def grade(rgb: Array, brightness: float, saturation: float) -> Array:
 def _graded(rgb: Array, gamma: float, chroma: float) -> Array:
     toned = rgb**gamma
     grey = (toned @ LUMINANCE)[..., None]
-    return np.clip(grey + chroma * (toned - grey), 0, 1)
+    gain: Array | float = chroma
+    if chroma > 1:  # dull pixels gain most: no neon
+        vivid = (toned.max(axis=-1) - toned.min(axis=-1))[..., None]
+        gain = 1 + (chroma - 1) * (1 - vivid)
+    return np.clip(grey + gain * (toned - grey), 0, 1)
 
 
 def scene_for(valence: float, arousal: float, rng: np.random.Generator) -> str:
@@ -117,7 +122,10 @@ def paint(
     layout = seed if layout_seed is None else layout_seed
     canvas = Canvas(2 * size[0], 2 * size[1], valence, arousal, layout, seed)
     SCENES[name][0](canvas)
-    canvas.warp(0.004 + 0.006 * canvas.energy, 30)
+    canvas.warp(0.002 + 0.003 * canvas.energy, 26)
+    contrast = 0.85 + 0.4 * canvas.energy
+    middle = canvas.lab[..., :1].mean()
+    canvas.lab[..., :1] = middle + contrast * (canvas.lab[..., :1] - middle)
     canvas.brush()
     rgb = to_rgb(canvas.lab)
     rgb = rgb.reshape(size[1], 2, size[0], 2, 3).mean(axis=(1, 3))  # supersampled: 2 x 2 pixels make one

@@ -106,7 +106,7 @@ def _hue(rgb: np.ndarray, high: np.ndarray, chroma: np.ndarray) -> dict[str, flo
     histogram = np.bincount(left % HUES, weight * (1 - share), HUES) + np.bincount(
         (left + 1) % HUES, weight * share, HUES
     )
-    histogram /= total
+    histogram = histogram / total
     angle = place * (2 * np.pi / HUES)
     cos, sin = (weight * np.cos(angle)).sum() / total, (weight * np.sin(angle)).sum() / total
     warm = np.cos(2 * np.pi * np.arange(HUES) / HUES - np.pi / 6)  # 1 at orange, -1 at azure

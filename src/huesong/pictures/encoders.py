@@ -1,7 +1,7 @@
 """Picture encoders: what the network gets to see of a picture.
 
-`builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen vision backbone of
-transformers, from a local folder or the hub; its feature map is pooled to grid x grid image tokens.
+`builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen vision backbone
+of transformers, from a local folder or the hub; its feature map is pooled to grid x grid image tokens.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
 and a mild distortion has none.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,23 +89,32 @@ class Encoder:
         """uint8 for pixels, float16 for features."""
         return np.dtype(np.uint8 if self.kind == "pixels" else np.float16)
 
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square a picture is squashed to."""
+        return self.settings.side
+
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """RGB pictures of any sizes -> [N, *shape] of `dtype`; torch's thread settings are respected."""
-        side = self.settings.side
-        if not images:
-            return np.zeros((0, *self.shape), dtype=self.dtype)
-        pixels = np.stack([squash(image, side) for image in images])
+        """RGB pictures of any sizes -> [N, *shape] of `dtype`."""
+        squashed = [squash(image, self.side) for image in images]
+        return self.encode_pixels(np.stack(squashed) if squashed else np.zeros((0, self.side, self.side, 3), np.uint8))
+
+    def encode_pixels(self, pixels_NHW3: np.ndarray) -> np.ndarray:
+        """Squashed pictures uint8 [N, side, side, 3] -> [N, *shape]; torch's thread settings are respected."""
+        assert pixels_NHW3.shape[1:] == (self.side, self.side, 3)
         if self._backbone is None:
-            return pixels
-        parts = [self._features(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        return np.concatenate(parts)
+            return pixels_NHW3
+        if not len(pixels_NHW3):
+            return np.zeros((0, *self.shape), dtype=self.dtype)
+        starts = range(0, len(pixels_NHW3), BATCH)
+        return np.concatenate([self._features(pixels_NHW3[start : start + BATCH]) for start in starts])
 
     def _features(self, pixels_NHW3: np.ndarray) -> np.ndarray:
         import torch
         from torch.nn.functional import adaptive_avg_pool2d
 
         assert self._backbone is not None
-        mean, sd = np.float32(self.settings.mean), np.float32(self.settings.sd)
+        mean, sd = (np.array(value, dtype=np.float32) for value in (self.settings.mean, self.settings.sd))
         values = (pixels_NHW3.astype(np.float32) / 255.0 - mean) / sd
         with torch.inference_mode():
             map_NChw = _feature_map(self._backbone, torch.from_numpy(values.transpose(0, 3, 1, 2).copy()))
@@ -118,7 +127,7 @@ class Encoder:
         """Write encoder.json and, for a backbone, its config and weights, so that `load` needs nothing else."""
         folder.mkdir(parents=True, exist_ok=True)
         if self._backbone is not None:
-            self._backbone.save_pretrained(folder)  # type: ignore[operator]
+            _save_pretrained(self._backbone, folder)
         text = json.dumps(asdict(self.settings), indent=2, sort_keys=True)
         (folder / ENCODER_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -136,7 +145,7 @@ class Encoder:
                 raise UserError(f"{path} has format {raw['format']}, this version reads {FORMAT}: preprocess again")
             settings = Settings(**{**raw, **{key: tuple(raw[key]) for key in ("shape", "mean", "sd")}})
             if settings.kind not in ("pixels", "features"):
-                raise ValueError(f"kind {settings.kind!r}")
+                raise KeyError(f"kind {settings.kind!r}")
         except FileNotFoundError:
             raise UserError(f"{path} is missing: run `huesong preprocess`, or copy the whole model folder") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -178,18 +187,6 @@ def squash(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
-def encode_all(encoder: Encoder, images: Iterator[Image.Image], chunk: int = 64) -> Iterator[np.ndarray]:
-    """Arrays [at most `chunk`, *shape] of a stream of pictures, of which only `chunk` small copies are ever held."""
-    held: list[Image.Image] = []
-    for image in images:
-        held.append(image.resize((encoder.settings.side,) * 2, Image.Resampling.BICUBIC))
-        if len(held) == chunk:
-            yield encoder.encode(held)
-            held = []
-    if held:
-        yield encoder.encode(held)
-
-
 # --- backbones -----------------------------------------------------------------------------------
 
 
@@ -222,17 +219,19 @@ def _local_backbone(folder: Path) -> Any:
 
 def _hub_backbone(name: str) -> tuple[Any, dict[str, Any]]:
     transformers = _transformers(offline=False)
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     try:
         model_type = transformers.AutoConfig.from_pretrained(name).model_type
         backbone = _pretrained(name, model_type, local=False)
-        cached = transformers.utils.cached_file(
-            name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
-        )
+        try:
+            own = _preprocessor_config(Path(hf_hub_download(name, "preprocessor_config.json")).parent)
+        except EntryNotFoundError:
+            own = {}
     except (OSError, ValueError, HFValidationError) as error:
         raise _hub_error(name, error) from error
-    return backbone, _preprocessor_config(Path(cached).parent) if cached else {}
+    return backbone, own
 
 
 def _hub_error(name: str, error: Exception) -> UserError:
@@ -248,13 +247,16 @@ def _hub_error(name: str, error: Exception) -> UserError:
 def _pretrained(source: str, model_type: str, local: bool) -> Any:
     """The backbone in evaluation mode, float32. Never pickled weights, never code from the repository."""
     transformers = _transformers(offline=local)
+    import torch
     from safetensors import SafetensorError
 
     loader = getattr(transformers, _VISION_PART.get(model_type, "AutoModel"))
     try:
-        backbone = loader.from_pretrained(
-            source, local_files_only=local, use_safetensors=True, trust_remote_code=False, dtype="float32"
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for weights that are not in the file, such as an unused pooling layer's
+            backbone, found = loader.from_pretrained(
+                source, local_files_only=local, use_safetensors=True, dtype="float32", output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         if not local:
             raise _hub_error(source, error) from error
@@ -262,14 +264,27 @@ def _pretrained(source: str, model_type: str, local: bool) -> Any:
         raise UserError(
             f"{source}: cannot load this backbone ({detail}): save it again with save_pretrained"
         ) from error
+    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UserError(f"{source}: {len(missing)} weights are missing, such as {missing[0]}: save the backbone again")
+    if backbone.main_input_name != "pixel_values":
+        raise UserError(
+            f"{source}: {type(backbone).__name__} reads {backbone.main_input_name}, it is no vision backbone"
+        )
     return backbone.eval().requires_grad_(False)
+
+
+def _save_pretrained(backbone: Any, folder: Path) -> None:
+    backbone.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # written as 0600, which other users of a server could not read
 
 
 def _feature_map(backbone: Any, pixels_N3HW: torch.Tensor) -> torch.Tensor:
     """The last feature map [N, C, h, w]; a transformer's patch tokens laid out as the grid they came from."""
     try:
         last = backbone(pixel_values=pixels_N3HW).last_hidden_state
-    except (TypeError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{type(backbone).__name__} is no vision backbone with a feature map ({detail})") from error
     if last.dim() == 4:
@@ -342,7 +357,7 @@ def convert_mobilenet(npz: Path, key_map: Path, out: Path) -> None:
                 conv, norm = (row[key].removeprefix("mobilenet_v2.") for key in ("hf_conv", "hf_bn"))
                 weight, bias = (torch.from_numpy(arrays[f"{row['npz_key']}.{part}"]) for part in ("weight", "bias"))
                 state[f"{conv}.weight"] = weight
-                # Folded batch norm: the norm that is left adds the bias and divides by sqrt(1 + eps) what is multiplied by it.
+                # The norm is folded in: all that is left to do is to add the bias (it divides by sqrt(var + eps)).
                 state[f"{norm}.bias"] = bias
                 state[f"{norm}.weight"] = torch.full_like(bias, float(np.sqrt(1.0 + eps)))
                 state[f"{norm}.running_mean"] = torch.zeros_like(bias)
@@ -353,7 +368,7 @@ def convert_mobilenet(npz: Path, key_map: Path, out: Path) -> None:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{npz} with {key_map} does not fill MobileNetV2 ({detail}): check both files") from error
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    _save_pretrained(model, out)
     side = {"height": 224, "width": 224}
     own = {"size": side, "do_center_crop": False, "image_mean": HALF, "image_std": HALF, "rescale_factor": 1 / 255}
     (out / "preprocessor_config.json").write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from huesong.datasets.sample_canvas import Canvas, smoothstep
+from huesong.datasets.painting.canvas import Canvas, smoothstep
 
 
 def ground(c: Canvas, first: str = "low", second: str = "mid") -> None:
@@ -37,7 +37,9 @@ def fields(c: Canvas) -> None:
         wobble = (c.noise(5, 5, 4) - 0.5) * (0.05 + 0.05 * c.energy)
         soft = 0.035 - 0.018 * c.energy
         box = smoothstep(0, soft * 2, c.x - 0.07 + wobble) * smoothstep(0, soft * 2, 0.93 - c.x + wobble)
-        box = box * smoothstep(0, soft * 2, c.y - y + wobble) * smoothstep(0, soft * 2, y + height - 0.015 - c.y + wobble)
+        box = (
+            box * smoothstep(0, soft * 2, c.y - y + wobble) * smoothstep(0, soft * 2, y + height - 0.015 - c.y + wobble)
+        )
         wash = 0.78 + 0.22 * c.noise(4, 4, 5, 0.6)
         c.fill(box * wash, c[str(role)])
         y += height
@@ -84,11 +86,18 @@ def circles(c: Canvas) -> None:
         px, py = c.layout.random(2).tolist()
         a = float(c.layout.uniform(0, np.pi))
         reach = float(c.layout.uniform(0.15, 0.5))
-        strokes.append(([(px, py), (px + reach * np.cos(a) / c.aspect, py - reach * np.sin(a))], float(c.layout.uniform(0.003, 0.012))))
+        strokes.append(
+            (
+                [(px, py), (px + reach * np.cos(a) / c.aspect, py - reach * np.sin(a))],
+                float(c.layout.uniform(0.003, 0.012)),
+            )
+        )
     arc = float(c.layout.uniform(0.5, 0.8))
     for k in range(3):
         t = np.linspace(0.1, 1.7, 30)
-        strokes.append(([(arc + (0.2 + 0.04 * k) * np.cos(u), 0.9 - (0.3 + 0.05 * k) * np.sin(u)) for u in t.tolist()], 0.006))
+        strokes.append(
+            ([(arc + (0.2 + 0.04 * k) * np.cos(u), 0.9 - (0.3 + 0.05 * k) * np.sin(u)) for u in t.tolist()], 0.006)
+        )
     c.fill(c.lines(strokes), c["dark"], 0.9)
     bx, by, cell = float(c.layout.uniform(0.6, 0.8)), float(c.layout.uniform(0.15, 0.6)), 0.035
     board = [
@@ -215,7 +224,6 @@ def planes(c: Canvas) -> None:
         colours.append(paints[i % len(paints)])
     c.daub(polygons, colours)
     c.fill(c.disc(float(c.layout.uniform(0.2, 0.8)), float(c.layout.uniform(0.2, 0.8)), 0.07), c["accent"])
-
 
 
 ABSTRACTS = {

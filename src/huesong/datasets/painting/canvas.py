@@ -9,12 +9,16 @@ what Valdez & Mehrabian (1994) ask for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+Point = tuple[float, float]
+Stroke = tuple[Sequence[Point], float]
+"""The points of a polyline and its width relative to the picture's height."""
 
 ROLES = ("top", "mid", "low", "light", "far", "near", "dark", "accent", "accent2", "water")
 PALETTES: dict[str, tuple[float, float, str]] = {
@@ -116,7 +120,8 @@ class Canvas:
         Args:
             fixed: draw from the layout's generator (the same in all pictures of a group).
         """
-        rng = self.layout if fixed else self.detail
+        # a generator of its own: how much noise is drawn must not move what the layout draws next
+        rng = np.random.default_rng(int(self.layout.integers(2**31))) if fixed else self.detail
         total = np.zeros((self.height, self.width), np.float32)
         weight = 1.0
         for octave in range(octaves):
@@ -158,11 +163,11 @@ class Canvas:
         square = ((self.x - x) * self.aspect) ** 2 + (self.y - y) ** 2
         return np.exp(-square / (2 * radius**2)).astype(np.float32)
 
-    def shape(self, points: Sequence[tuple[float, float]]) -> Array:
+    def shape(self, points: Sequence[Point]) -> Array:
         """Mask of a polygon."""
         return self.shapes([points])
 
-    def shapes(self, polygons: Sequence[Sequence[tuple[float, float]]]) -> Array:
+    def shapes(self, polygons: Sequence[Sequence[Point]]) -> Array:
         """Mask of several polygons."""
         image = Image.new("L", (self.width, self.height))
         draw = ImageDraw.Draw(image)
@@ -170,7 +175,7 @@ class Canvas:
             draw.polygon([(px * self.width, py * self.height) for px, py in points], fill=255)
         return np.asarray(image, np.float32) / 255
 
-    def lines(self, strokes: Sequence[tuple[Sequence[tuple[float, float]], float]]) -> Array:
+    def lines(self, strokes: Sequence[Stroke]) -> Array:
         """Mask of polylines: (points, width relative to the picture's height) each."""
         image = Image.new("L", (self.width, self.height))
         draw = ImageDraw.Draw(image)
@@ -192,7 +197,7 @@ class Canvas:
         table = np.stack([np.interp(np.linspace(0, 1, 1024), stops, [c[k] for c in colours]) for k in range(3)], 1)
         return table.astype(np.float32)[np.clip((t * 1023).astype(int), 0, 1023)]
 
-    def daub(self, polygons: Sequence[Sequence[tuple[float, float]]], paints: Sequence[Array]) -> None:
+    def daub(self, polygons: Sequence[Sequence[Point]], paints: Sequence[Array]) -> None:
         """Opaque polygons, each in its own colour, in one pass."""
         rgb = (to_rgb(self.lab) * 255).round().astype(np.uint8)
         image = Image.fromarray(rgb)
@@ -213,11 +218,14 @@ class Canvas:
         self.lab = self.lab[rows, columns]
 
     def brush(self) -> None:
-        """Bristles and canvas: streaks along the strokes, stronger with energy."""
-        strength = 0.018 + 0.05 * self.energy
-        streaks = self.noise(14, 120, 2) - 0.5
-        slanted = self.noise(90, 40, 2) - 0.5
-        self.lab[..., 0] += strength * (0.75 * streaks + 0.5 * slanted) * (0.35 + self.lab[..., 0])
+        """Bristles: streaks along bending strokes and a grain of canvas, stronger with energy."""
+        strength = 0.02 + 0.05 * self.energy
+        bend = (self.noise(4, 3, 2) - 0.5) * 0.2 * self.height
+        rows = np.clip(np.arange(self.height)[:, None] + bend, 0, self.height - 1).astype(int)
+        streaks = self.noise(9, 90, 2)[rows, np.arange(self.width)[None, :]] - 0.5
+        patches = smoothstep(0.3, 0.7, self.noise(5, 4, 2))
+        grain = self.noise(110, 80, 1) - 0.5
+        self.lab[..., 0] += strength * (0.9 * streaks * patches + 0.3 * grain) * (0.35 + self.lab[..., 0])
 
 
 def smoothstep(low: float, high: float, value: Array) -> Array:

@@ -166,7 +166,8 @@ def voice(chord: Chord, tonic: int, previous: list[int], centre: int, ceiling: i
 # voicing (0 = bass); "8" is the bass an octave up, "5" the chord's fifth below or above the bass.
 Step = tuple[int, int, str]
 PATTERNS: dict[str, tuple[Step, ...]] = {
-    "sustained": ((0, 16, "0123"),),
+    "final": ((0, 16, "0123"),),
+    "sustained": ((0, 16, "012"), (8, 8, "3")),
     "halves": ((0, 16, "0"), (0, 8, "123"), (8, 8, "123")),
     "bass_then_chord": ((0, 16, "0"), (4, 12, "123")),
     "broken_halves": ((0, 16, "0"), (4, 12, "1"), (8, 8, "2"), (12, 4, "3")),

@@ -1,0 +1,1 @@
+"""Harmony and melody of the rule-based composer."""

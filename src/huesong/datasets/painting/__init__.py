@@ -1,0 +1,1 @@
+"""Canvas, scenes and abstract compositions of the sample pictures."""

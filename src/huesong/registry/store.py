@@ -1,0 +1,144 @@
+"""The MLflow store: where it is, how it is reached, what can go wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+NOISY = ("mlflow", "alembic", "sqlalchemy", "git")
+
+
+def tracking_uri(root: Path, given: str | None = None) -> str:
+    """The store: `given`, else MLFLOW_TRACKING_URI, else sqlite in the checkout `root`."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / DATABASE}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str, root: Path) -> str | None:
+    """Where a new experiment keeps its artifacts; None: the server decides."""
+    if (database := sqlite_path(uri)) is not None:
+        return (database.resolve().parent / ARTIFACTS).as_uri()
+    if urlsplit(uri).scheme.split("+")[0] in ("postgresql", "mysql", "mssql"):
+        return (root / ARTIFACTS).resolve().as_uri()
+    return None
+
+
+def installed() -> bool:
+    """Whether MLflow itself is there: a folder of that name on the path imports as an empty namespace."""
+    found = importlib.util.find_spec("mlflow")
+    return found is not None and found.origin is not None
+
+
+@contextlib.contextmanager
+def http_limits(timeout_s: int = 10, retries: int = 1) -> Iterator[None]:
+    """Short limits for a server that does not answer (MLflow's own: 7 retries of 120 s); a user's own limits win."""
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    added = {key: value for key, value in wanted.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+def connect(uri: str) -> Any:
+    """An MlflowClient of a store that answers.
+
+    Raises:
+        one of `errors()`: the store does not answer, or is none.
+    """
+    from mlflow import MlflowClient
+
+    for noisy in NOISY:  # after the import, which sets levels of its own
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        _ask(uri)
+    elif scheme:
+        _open_database(uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _ask(uri: str) -> None:
+    import requests
+
+    timeout = int(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"))
+    requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).raise_for_status()
+
+
+def _open_database(uri: str) -> None:
+    """MLflow itself would try a database that cannot be opened for an hour."""
+    import sqlalchemy
+
+    if (path := sqlite_path(uri)) is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        sqlalchemy.inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+
+
+def experiment_id(client: Any, experiment: str, uri: str, root: Path) -> str:
+    """Id of the experiment of that name; made if missing, also when another process makes it at the same time."""
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(experiment):
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(experiment, artifact_location=artifact_root(uri, root)))
+    except MlflowException:
+        if found := client.get_experiment_by_name(experiment):
+            return str(found.experiment_id)
+        raise
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What a store that is down, full, damaged or foreign raises. Evaluated only when something was raised."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found: list[type[Exception]] = [MlflowException, SQLAlchemyError, OSError]  # OSError: requests' errors, too
+    if "botocore" in sys.modules:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        found += [BotoCoreError, ClientError]
+    if "boto3" in sys.modules:
+        from boto3.exceptions import Boto3Error
+
+        found.append(Boto3Error)
+    return tuple(found)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error, shortened."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[0].strip() if lines else type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def shown(uri: str) -> str:
+    """`uri` without a password."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))

@@ -1,0 +1,216 @@
+"""Encoders give rows of the promised shape, save what they need, and agree with the weights' own reference outputs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from huesong.errors import UserError
+from huesong.pictures.encoders import Encoder, convert_mobilenet, load_encoder, squash
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+
+
+# --- builtin -------------------------------------------------------------------------------------
+
+
+def test_builtin_gives_pixels_of_the_whole_picture(tmp_path: Path) -> None:
+    encoder = load_encoder("builtin", size=32, grid=4)
+    assert (encoder.kind, encoder.shape, encoder.dtype) == ("pixels", (32, 32, 3), np.uint8)
+    wide = Image.new("RGB", (200, 50), "blue")
+    wide.paste("red", (0, 0, 40, 50))  # a crop to the middle square would lose it
+    rows = encoder.encode([wide, noise()])
+    assert rows.shape == (2, 32, 32, 3)
+    assert rows.dtype == np.uint8
+    assert tuple(rows[0, 16, 0]) == (255, 0, 0)
+    assert tuple(rows[0, 16, -1]) == (0, 0, 255)
+    assert encoder.encode([]).shape == (0, 32, 32, 3)
+    encoder.save(tmp_path / "encoder")
+    assert [path.name for path in (tmp_path / "encoder").iterdir()] == ["encoder.json"]
+    again = Encoder.load(tmp_path / "encoder")
+    assert np.array_equal(again.encode([wide]), rows[:1])
+
+
+def test_squash_antialiases() -> None:
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    small = squash(Image.fromarray(stripes), 16).astype(int)
+    assert abs(small.mean() - 127.5) < 3
+    assert small.std() < 20, "single stripes must not shine through"
+
+
+# --- backbones -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny random backbones of several families, as save_pretrained leaves them."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    models = {
+        "resnet": t.ResNetModel(
+            t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+        ),
+        "convnext": t.ConvNextModel(t.ConvNextConfig(hidden_sizes=[8, 8, 8, 12], depths=[1, 1, 1, 1])),
+        "vit": t.ViTModel(t.ViTConfig(image_size=64, patch_size=16, **small), add_pooling_layer=False),
+        "dinov2_with_registers": t.Dinov2WithRegistersModel(
+            t.Dinov2WithRegistersConfig(image_size=64, patch_size=8, **small)
+        ),
+        "clip": t.CLIPModel(
+            t.CLIPConfig(
+                text_config={**small, "vocab_size": 10, "projection_dim": 8},
+                vision_config={**small, "image_size": 64, "patch_size": 16, "projection_dim": 8},
+                projection_dim=8,
+            )
+        ),
+        "bert": t.BertModel(t.BertConfig(vocab_size=10, **small)),
+    }
+    folder = tmp_path_factory.mktemp("backbones")
+    for name, model in models.items():
+        model.eval().save_pretrained(folder / name)
+    for name in ("resnet", "convnext"):
+        own = {"size": {"shortest_edge": 80}, "crop_size": {"height": 64, "width": 64}, "do_center_crop": True,
+               "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.3]}  # fmt: skip
+        (folder / name / "preprocessor_config.json").write_text(json.dumps(own))
+    return {name: folder / name for name in models}
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet", 12), ("convnext", 12), ("vit", 16), ("dinov2_with_registers", 16), ("clip", 16)]
+)
+def test_backbones_give_a_grid_of_features(
+    backbones: dict[str, Path], name: str, channels: int, tmp_path: Path
+) -> None:
+    encoder = load_encoder(str(backbones[name]), size=32, grid=2)
+    assert (encoder.kind, encoder.shape, encoder.dtype, encoder.side) == ("features", (4, channels), np.float16, 64)
+    assert encoder.name == name, "the artifacts must not depend on where the weights lay"
+    pictures = [noise(seed) for seed in range(18)]  # more than one batch
+    rows = encoder.encode(pictures)
+    assert rows.shape == (18, 4, channels)
+    assert rows.dtype == np.float16
+    assert np.isfinite(rows).all()
+    assert not np.array_equal(rows[0], rows[1])
+    assert np.allclose(rows[17], encoder.encode([pictures[17]])[0], atol=2e-3)
+    encoder.save(tmp_path / "encoder")
+    again = Encoder.load(tmp_path / "encoder")
+    assert again.settings == encoder.settings
+    assert np.array_equal(again.encode(pictures), rows)
+
+
+def test_the_grid_keeps_top_left_first(backbones: dict[str, Path]) -> None:
+    """Tokens are in reading order; a change at the top left of the picture moves the first token most."""
+    for name in ("resnet", "vit", "dinov2_with_registers"):
+        encoder = load_encoder(str(backbones[name]), size=32, grid=2)
+        grey = Image.new("RGB", (64, 64), "grey")
+        changed = grey.copy()
+        changed.paste(noise(3, (24, 24)), (0, 0))
+        moved = np.abs(encoder.encode([changed]).astype(float) - encoder.encode([grey]).astype(float))[0].sum(axis=1)
+        assert moved.argmax() == 0, name
+
+
+def test_normalisation_is_the_backbones_own(backbones: dict[str, Path]) -> None:
+    encoder = load_encoder(str(backbones["resnet"]), size=32, grid=1)
+    assert encoder.settings.mean == (0.4, 0.5, 0.6)
+    from transformers import ResNetModel
+
+    model = ResNetModel.from_pretrained(backbones["resnet"]).eval()
+    picture = noise(1, (64, 64))
+    values = (np.asarray(picture) / 255.0 - [0.4, 0.5, 0.6]) / [0.2, 0.2, 0.3]
+    with torch.inference_mode():
+        want = model(torch.tensor(values, dtype=torch.float32).permute(2, 0, 1)[None]).pooler_output[0, :, 0, 0]
+    assert np.allclose(encoder.encode([picture])[0, 0], want, atol=2e-3)
+    assert load_encoder(str(backbones["vit"]), size=32, grid=1).settings.mean == (0.5, 0.5, 0.5)
+
+
+def test_bad_backbones_are_named(backbones: dict[str, Path], tmp_path: Path) -> None:
+    def error(name: str) -> str:
+        with pytest.raises(UserError) as caught:
+            load_encoder(name, size=32, grid=2)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no such folder" in error("./nowhere")
+    assert "no such folder" in error("data/encoders/nowhere")
+    assert "no config.json" in error(str(tmp_path))
+    assert "BertModel reads input_ids" in error(str(backbones["bert"]))
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "config.json").write_text('{"model_type": "resnet"')
+    assert "config.json is damaged" in error(str(bad))
+    (bad / "config.json").write_text((backbones["resnet"] / "config.json").read_text())
+    (bad / "pytorch_model.bin").write_bytes(b"a pickle")
+    assert "no model.safetensors" in error(str(bad))
+    other = load_file(backbones["vit"] / "model.safetensors")
+    save_file(other, bad / "model.safetensors", metadata={"format": "pt"})
+    assert "weights are missing" in error(str(bad))
+    (bad / "model.safetensors").write_bytes(b"cut")
+    assert "cannot load this backbone" in error(str(bad))
+
+
+def test_a_hub_name_without_the_hub_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match=r"'someone/model': not a folder here, .* local folder or `builtin`") as caught:
+        load_encoder("someone/model", size=32, grid=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_encoder_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"encoder\.json is missing: run `huesong preprocess`"):
+        Encoder.load(tmp_path)
+    load_encoder("builtin", size=32, grid=4).save(tmp_path)
+    path = tmp_path / "encoder.json"
+    good = json.loads(path.read_text())
+    for change, message in (
+        ({"format": 9}, "has format 9"),
+        ({"kind": "sounds"}, "damaged"),
+        ({"extra": 1}, "damaged"),
+    ):
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(UserError, match=message):
+            Encoder.load(tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        Encoder.load(tmp_path)
+
+
+# --- MobileNetV2 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_converted_mobilenet_equals_its_reference(tmp_path: Path) -> None:
+    root = os.environ.get("HUESONG_REAL_DATA")
+    if not root:
+        pytest.skip("HUESONG_REAL_DATA is not set")
+    weights = Path(root) / "weights"
+    key_map = weights / "mobilenet_v2_key_map.csv"
+    with np.load(weights / "mobilenet_v2_check.npz", allow_pickle=False) as check:
+        pictures = [Image.fromarray(pixels) for pixels in check["inputs_uint8_nhwc"]]
+        for kind in ("ptq", "qat"):
+            source = next(weights.glob(f"mobilenet_v2_*_{kind}.npz"))
+            convert_mobilenet(source, key_map, tmp_path / kind)
+            rows = load_encoder(str(tmp_path / kind), size=32, grid=1).encode(pictures)
+            want = check[f"{kind}_pooled_features"]
+            assert rows.shape == (4, 1, 1280)
+            assert np.allclose(rows[:, 0], want, rtol=1e-3, atol=1e-3)  # float16
+            assert want.std() > 0.1
+    squeezenet = weights / "squeezenet1_1_imagenet_notop.npz"
+    with pytest.raises(UserError, match=r"squeezenet.* does not fill MobileNetV2"):
+        convert_mobilenet(squeezenet, key_map, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()

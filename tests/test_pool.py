@@ -1,0 +1,70 @@
+"""A worker that dies, or hangs, costs the one item that it was working on."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from huesong.datasets.pool import Crashed, SafePool
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def square_or_die(value: int) -> int:
+    if value in (3, 4, 17):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value * value
+
+
+def square_or_hang(value: int) -> int:
+    if value == 1:
+        time.sleep(600)
+    return value
+
+
+def fail(value: int) -> int:
+    raise ZeroDivisionError(f"item {value}")
+
+
+def test_results_come_in_order() -> None:
+    def slow_first(pool: SafePool) -> list[tuple[int, object]]:
+        return list(pool.map(square, range(50)))
+
+    assert slow_first(SafePool(2)) == slow_first(SafePool(1)) == [(n, n * n) for n in range(50)]
+    assert list(SafePool(2).map(square, [])) == []
+
+
+def test_dead_workers_cost_their_own_items_only() -> None:
+    got = dict(SafePool(2).map(square_or_die, range(25)))
+    assert {n for n, result in got.items() if isinstance(result, Crashed)} == {3, 4, 17}
+    assert [got[n] for n in range(25) if n not in (3, 4, 17)] == [n * n for n in range(25) if n not in (3, 4, 17)]
+    assert list(got) == list(range(25))
+
+
+def test_a_hung_worker_is_ended() -> None:
+    got = dict(SafePool(2, time_limit_s=1).map(square_or_hang, range(4)))
+    assert got == {0: 0, 1: Crashed(), 2: 2, 3: 3}
+
+
+def test_own_bugs_are_raised_not_swallowed() -> None:
+    with pytest.raises(ZeroDivisionError, match="item 0"):
+        list(SafePool(1).map(fail, range(3)))
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for n in range(1000):
+            taken.append(n)
+            yield n
+
+    results = SafePool(2).map(square, items())
+    for _ in range(10):
+        next(results)
+    assert len(taken) < 40
+    results.close()
