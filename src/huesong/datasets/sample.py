@@ -26,7 +26,7 @@ from huesong.progress import track
 EDGE = 0.95
 """Largest absolute valence or arousal asked for."""
 LICENCE = "CC0-1.0"
-JPEG_QUALITY = 85
+JPEG_QUALITY = 90
 LONGEST_S = 34.0
 """Pieces are not longer than about this, so that preprocessing keeps each in one segment."""
 

@@ -74,7 +74,7 @@ def read_rows(data: Path, name: str) -> Rows:
     """
     path = require(data / name, "huesong data sample` or `huesong data import")
     numbered = read_csv(path, contracts.RAW_COLUMNS)
-    inside = _Inside(data)
+    inside = Inside(data)
     seen: dict[str, int] = {}
     rows: list[dict[str, str | float]] = []
     problems: list[Problem] = []
@@ -162,7 +162,7 @@ def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> No
         raise UserError(f"{path} line 1: column {double} appears twice: rename or remove one")
 
 
-def check_row(cells: dict[str, str], inside: _Inside | None = None) -> str:
+def check_row(cells: dict[str, str], inside: Inside | None = None) -> str:
     """What is wrong with a row's cells, column by column, or "". `inside` checks its path (not for computed rows)."""
     if not contracts.SAFE_ID.fullmatch(cells["id"]):
         return f"id {shown(cells['id'])} must be 1 to 200 letters, digits, blanks or any of . # ( ) + & ' , ! ~ -"
@@ -197,7 +197,7 @@ def check_row(cells: dict[str, str], inside: _Inside | None = None) -> str:
     return ""
 
 
-class _Inside:
+class Inside:
     """Checks that relative paths stay inside a folder, links followed."""
 
     def __init__(self, folder: Path) -> None:

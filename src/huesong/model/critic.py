@@ -30,7 +30,7 @@ class CriticLayer(nn.Module):
     def __init__(self, config: CriticConfig) -> None:
         super().__init__()
         width = config.width
-        self.heads, self.rate = config.heads, config.dropout
+        self.heads = config.heads
         self.norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -40,9 +40,7 @@ class CriticLayer(nn.Module):
     def forward(self, x_BTD: Tensor, attended_B11T: Tensor) -> Tensor:
         projected = self.query_key_value(self.norm(x_BTD)).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = projected.permute(2, 0, 3, 1, 4)
-        mixed_BHTE = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=attended_B11T, dropout_p=self.rate if self.training else 0.0
-        )
+        mixed_BHTE = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attended_B11T)
         x_BTD = x_BTD + self.dropout(self.out(mixed_BHTE.transpose(1, 2).flatten(2)))
         return x_BTD + self.dropout(self.feed_out(F.gelu(self.feed_in(self.feed_norm(x_BTD)))))
 

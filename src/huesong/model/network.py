@@ -150,9 +150,9 @@ class Reading:
 class SelfAttention(nn.Module):
     """Causal multi-head self-attention (Vaswani et al. 2017), rotary if the reading says so (Su et al. 2021)."""
 
-    def __init__(self, width: int, heads: int, dropout: float, layer: int) -> None:
+    def __init__(self, width: int, heads: int, layer: int) -> None:
         super().__init__()
-        self.heads, self.dropout, self.layer = heads, dropout, layer
+        self.heads, self.layer = heads, layer
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -164,18 +164,17 @@ class SelfAttention(nn.Module):
         if reading.cache is not None:
             keys_BHTE, values_BHTE = reading.cache.store(self.layer, keys_BHTE, values_BHTE)
         mixed_BHTE = F.scaled_dot_product_attention(
-            queries_BHTE, keys_BHTE, values_BHTE, attn_mask=reading.visible_BTK,
-            is_causal=reading.visible_BTK is None, dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
+            queries_BHTE, keys_BHTE, values_BHTE, attn_mask=reading.visible_BTK, is_causal=reading.visible_BTK is None
+        )
         return self.out(mixed_BHTE.transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
     """Multi-head attention from the music to the memory: image tokens and the condition."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -187,22 +186,23 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, keys_BHME: Tensor, values_BHME: Tensor) -> Tensor:
         queries_BHTE = self.query(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed_BHTE = F.scaled_dot_product_attention(
-            queries_BHTE, keys_BHME, values_BHME, dropout_p=self.dropout if self.training else 0.0
-        )
+        mixed_BHTE = F.scaled_dot_product_attention(queries_BHTE, keys_BHME, values_BHME)
         return self.out(mixed_BHTE.transpose(1, 2).flatten(2))
 
 
 class Layer(nn.Module):
-    """One pre-norm Transformer layer: self-attention, cross-attention (decoder only), feed-forward."""
+    """One pre-norm Transformer layer: self-attention, cross-attention (decoder only), feed-forward.
+
+    Dropout is on the residual branches only: within attention it would rule out the fast kernels.
+    """
 
     def __init__(self, config: NetworkConfig, index: int, cross: bool) -> None:
         super().__init__()
         width, hidden = config.width, config.width * config.feed_forward
         self.self_norm = nn.LayerNorm(width)
-        self.self_attention = SelfAttention(width, config.heads, config.dropout, index)
+        self.self_attention = SelfAttention(width, config.heads, index)
         self.cross_norm = nn.LayerNorm(width) if cross else None
-        self.cross_attention = CrossAttention(width, config.heads, config.dropout) if cross else None
+        self.cross_attention = CrossAttention(width, config.heads) if cross else None
         self.feed_norm = nn.LayerNorm(width)
         self.feed_in, self.feed_out = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dropout = nn.Dropout(config.dropout)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from huesong.config import Section
 from huesong.errors import UserError
-from huesong.registry.tracking import flatten
+from huesong.registry.figures import flatten
 
 
 class Threshold(Section):
@@ -38,7 +38,7 @@ class Margin(Section):
 
 
 class Gate(Section):
-    """mlflow/gate.yaml: thresholds by the name of the figure in artifacts/evaluate/metrics.json (dotted where nested)."""
+    """mlflow/gate.yaml: thresholds by the name of a figure in artifacts/evaluate/metrics.json (dotted where nested)."""
 
     absolute: dict[str, Threshold] = {}
     relative: dict[str, Margin] = {}
@@ -107,7 +107,9 @@ def load_gate(path: Path) -> Gate:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or not raw:
-        raise UserError(f"{path} must hold `absolute` and `relative` thresholds: an empty gate would let every model pass")
+        raise UserError(
+            f"{path} must hold `absolute` and `relative` thresholds: an empty gate would let every model pass"
+        )
     try:
         gate = Gate.model_validate(raw)
     except ValidationError as error:
@@ -174,7 +176,7 @@ def _relative(
     figures: Mapping[str, Any], rival: Mapping[str, Any], metric: str, margin: Margin, gate: Gate, same_data: bool
 ) -> Check:
     value, note = _figure(figures, metric)
-    best, missing = _figure(rival, metric)
+    best, _ = _figure(rival, metric)
     sign = "-" if margin.better == "higher" else "+"
     threshold = f"{'>=' if sign == '-' else '<='} champion {sign} {margin.margin:g}"
     if value is None:
@@ -184,7 +186,8 @@ def _relative(
     if not same_data and gate.across_data == "skip":
         note = "not compared: the champion was made from other data"
         return Check(metric, "relative", threshold, value, best, True, note)
-    passed = value >= best - margin.margin if margin.better == "higher" else value <= best + margin.margin
+    worse_by = best - value if margin.better == "higher" else value - best
+    passed = worse_by <= margin.margin + 1e-9  # .55 is not worse than .6 - .05
     if not passed and not same_data:
         note = "the champion was made from other data (across_data: skip in the gate leaves it out)"
     return Check(metric, "relative", threshold, value, best, passed, note)

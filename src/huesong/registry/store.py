@@ -44,10 +44,15 @@ def installed() -> bool:
 
 @contextlib.contextmanager
 def http_limits(timeout_s: int = 10, retries: int = 1) -> Iterator[None]:
-    """Short limits for a server that does not answer (MLflow's own: 7 retries of 120 s); a user's own limits win."""
+    """MLflow's environment for a while: no calls home, no chatter, and a short wait for a server that does not answer.
+
+    MLflow's own limits are 7 retries of 120 s. What the user set in the environment wins.
+    """
     wanted = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -96,6 +101,23 @@ def _open_database(uri: str) -> None:
         sqlalchemy.inspect(engine).get_table_names()
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def as_default(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's default store, for what takes no URI, and put back what was."""
+    import mlflow
+
+    before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")}
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"] or "")
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
 
 
 def experiment_id(client: Any, experiment: str, uri: str, root: Path) -> str:

@@ -6,14 +6,12 @@ for the rest of the stage. Everything goes through `MlflowClient`; MLflow's proc
 
 from __future__ import annotations
 
-import csv
 import getpass
-import math
 import os
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from huesong import contracts
 from huesong.config import Params
 from huesong.progress import log
 from huesong.registry import store
+from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
 from huesong.registry.provenance import provenance, session_key
 
 ARTIFACT_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg", ".txt", ".yaml")
@@ -39,6 +38,8 @@ SESSION_TAG = "huesong.session"
 STAGE_TAG = "huesong.stage"
 ERROR_TAG = "huesong.error"
 PARENT_TAG = "mlflow.parentRunId"
+
+_current: ContextVar[Run | None] = ContextVar("current", default=None)
 
 
 class Report(Protocol):
@@ -107,6 +108,7 @@ class Run:
     # --- life -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Run:
+        self._token = _current.set(self)
         self._limits.__enter__()
         self.tags = provenance(self.root, self._data)
         if os.environ.get("HUESONG_TRACKING", "").lower() in ("off", "0", "false", "no"):
@@ -122,13 +124,11 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            status = "FINISHED"
-        else:
-            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
         self._guarded(lambda: self._finish(status, error))
         self._stop_monitor()
         self._client = None
+        _current.reset(self._token)
         self._limits.__exit__(None, None, None)
 
     def __call__(self, report: Report) -> None:
@@ -231,7 +231,11 @@ class Run:
             monitor.finish()
 
     def _log(
-        self, *, run_id: str | None = None, parameters: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        *,
+        run_id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log parameters (a value already logged is never changed: MLflow refuses that) and tags."""
         from mlflow.entities import Param, RunTag
@@ -240,7 +244,11 @@ class Run:
         new = [RunTag(key, value) for key, value in (tags or {}).items()]
         if parameters:
             known = self._client.get_run(run_id).data.params
-            fresh = [Param(name(key), str(value)[:6000]) for key, value in parameters.items() if name(key) not in known]
+            fresh = [
+                Param(figure_name(key), str(value)[:6000])
+                for key, value in parameters.items()
+                if figure_name(key) not in known
+            ]
             for batch in batches(fresh, 100):
                 self._client.log_batch(run_id, params=batch)
         for batch in batches(new, 100):
@@ -250,22 +258,34 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        for batch in batches([Metric(name(key), value, now, step) for key, value, step in points], 1000):
+        for batch in batches([Metric(figure_name(key), value, now, step) for key, value, step in points], 1000):
             self._client.log_batch(run_id or self.run_id, metrics=batch)
 
     def _log_curves(self, path: Path) -> None:
         self._log_points(list(curve_points(path, CURVES[path.name])))
 
 
+def current_run(uri: str) -> str | None:
+    """Id of the run of the stage that is being tracked in the store `uri`, None without one."""
+    run = _current.get()
+    return run.run_id if run is not None and run.active and run.uri == uri else None
+
+
 def find_or_create_parent(client: Any, experiment: str, key: str, tags: Mapping[str, str]) -> str:
     """Run id of the parent of session `key`; several processes that race agree on the oldest."""
+    key = key.replace("'", " ")  # it is quoted in the search
     if found := sessions(client, experiment, key):
         return found[0]
     label = time.strftime("repro %Y-%m-%d %H:%M:%S")
-    own = {SESSION_TAG: key, "mlflow.user": user_name(), "mlflow.source.name": "dvc repro", "mlflow.source.type": "LOCAL"}
+    own = {
+        SESSION_TAG: key,
+        "mlflow.user": user_name(),
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "LOCAL",
+    }
     mine = client.create_run(experiment, tags={**own, **tags}, run_name=label).info.run_id
     time.sleep(SETTLE_SECONDS)  # a rival that is just now writing an older run must be visible to both
-    oldest = sessions(client, experiment, key)[0]
+    oldest = (sessions(client, experiment, key) or [mine])[0]
     if oldest != mine:
         client.delete_run(mine)
     return oldest
@@ -273,54 +293,8 @@ def find_or_create_parent(client: Any, experiment: str, key: str, tags: Mapping[
 
 def sessions(client: Any, experiment: str, key: str) -> list[str]:
     """Run ids of the parents of session `key`, oldest first."""
-    quoted = key.replace("'", "")
-    runs = client.search_runs([experiment], f"tags.`{SESSION_TAG}` = '{quoted}'", max_results=100)
+    runs = client.search_runs([experiment], f"tags.`{SESSION_TAG}` = '{key}'", max_results=100)
     return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
-
-
-def curve_points(path: Path, prefix: str) -> Iterator[tuple[str, float, int]]:
-    """(name, value, step) of every filled cell of a learning-curve CSV with a `step` column."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        for number, row in enumerate(csv.DictReader(stream)):
-            step = int(float(row.pop("step", None) or number))
-            for key, cell in row.items():
-                try:
-                    value = float(cell or "nan")
-                except ValueError:  # a column of words (the phase) is no curve
-                    continue
-                if math.isfinite(value):
-                    yield f"curve/{prefix}{key}", value, step
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat |= flatten(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among (nested) metrics."""
-    return {
-        key: float(value)
-        for key, value in flatten(metrics).items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-
-
-def name(key: str) -> str:
-    """`key` in the characters that MLflow allows in names."""
-    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-./ " else "_" for c in key)[:250]
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Slices of at most `size` items: MLflow limits a request."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def user_name() -> str:

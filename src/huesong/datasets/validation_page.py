@@ -1,0 +1,89 @@
+"""The validation result as a page that a person reads: the verdict, what failed, what is in the data, every check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from markupsafe import Markup
+
+from huesong import contracts
+from huesong.pages import Section, page, status, table
+
+if TYPE_CHECKING:
+    from huesong.datasets.validation import Check, ValidationResult
+
+NAMES = {"images": contracts.IMAGES_CSV, "music": contracts.MUSIC_CSV}
+SHOWN = 5
+"""Failing items named in a cell."""
+BROKEN_SHOWN = 100
+
+
+def render(result: ValidationResult, tables: dict[str, pd.DataFrame]) -> str:
+    """The page as text; `tables` are the validated ones with their computed columns."""
+    checks = result.checks
+    counts = f"{sum(check.success for check in checks)} of {len(checks)} checks passed"
+    rows = " and ".join(f"{len(frame):,} rows of {NAMES[name]}" for name, frame in tables.items())
+    verdict = Section("Verdict")
+    if result.critical:
+        verdict.blocks.append(status("Stopped: the data must be corrected first.", "bad"))
+    elif result.warnings:
+        verdict.blocks.append(status("Usable, with warnings.", "warn"))
+    else:
+        verdict.blocks.append(status("Everything as expected.", "good"))
+    failed = [check for check in checks if not check.success]
+    if failed:
+        head = ("Table", "Severity", "Should hold", "Fails", "For example", "Remedy")
+        verdict.blocks.append(table(head, [_failed(check) for check in failed]))
+    sections = [verdict, Section("What is in the data", [_sources(name, frame) for name, frame in tables.items()])]
+    if result.broken:
+        shown = result.broken[:BROKEN_SHOWN]
+        note = f"{len(result.broken)} files; they are left out of everything that follows."
+        blocks: list[str | Markup] = [note, table(("Table", "Id", "Path", "Reason"), shown)]
+        if len(result.broken) > len(shown):
+            blocks.append(f"The first {len(shown)}; all of them stand in {contracts.VALIDATION_JSON}.")
+        sections.append(Section("Files that do not open", blocks))
+    for name in tables:
+        head = ("", "Should hold", "Severity", "Fails", "Expectation")
+        body = [_row(check) for check in checks if check.table == name]
+        sections.append(Section(f"All checks of {NAMES[name]}", [table(head, body)]))
+    return page("Validation of the raw data", sections, lead=f"{counts}, on {rows}.")
+
+
+def _failed(check: Check) -> tuple[object, ...]:
+    severity = status(check.severity, "bad" if check.severity == "critical" else "warn")
+    more = len(check.examples) > SHOWN
+    examples = Markup("<br>").join(check.examples[:SHOWN]) + (Markup("<br>...") if more else Markup(""))
+    return NAMES[check.table], severity, check.title, check.failing, examples, check.remedy
+
+
+def _row(check: Check) -> tuple[object, ...]:
+    if check.success:
+        mark = status("passed", "good")
+    else:
+        mark = status("failed", "bad" if check.severity == "critical" else "warn")
+    name = Markup("<code>{}</code>").format(check.expectation)
+    return mark, check.title, check.severity, check.failing, name
+
+
+def _sources(name: str, frame: pd.DataFrame) -> Markup:
+    """Counts by source of one table."""
+    head = ("Source", "Licence", "Items", "Open", "Groups", "Rated", "Label", "Valence", "Arousal", "Held out")
+    needed = {"source", "licence", "group", "rated", "label_kind", "valence", "arousal", "split"}
+    if not needed <= set(frame):
+        return Markup("<p>{}: {} rows, but columns are missing.</p>").format(NAMES[name], len(frame))
+    body = []
+    for source, part in frame.groupby("source", sort=True):
+        kinds = ", ".join(sorted(set(part["label_kind"]) - {""})) or None
+        licences = ", ".join(sorted(set(part["licence"]))) or None
+        held = int(part["split"].isin(("val", "judge", "test")).sum())
+        body.append(
+            (source, licences, len(part), int(part["opens"].sum()), int(part["group"].nunique()),
+             int(part["rated"].sum()), kinds, _spread(part["valence"]), _spread(part["arousal"]), held)
+        )  # fmt: skip
+    return table(head, body, caption=f"{NAMES[name]} (valence and arousal: mean ± standard deviation)")
+
+
+def _spread(values: pd.Series) -> str | None:
+    known = values.dropna()
+    return f"{known.mean():+.2f} ± {known.std(ddof=0):.2f}" if len(known) else None

@@ -1,0 +1,53 @@
+from huesong.registry.card import model_card, table, with_interval
+from huesong.registry.gate import Gate, check
+from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+
+CONFIG = {
+    "network": {"width": 128, "heads": 4, "encoder_layers": 3, "decoder_layers": 2, "context": 512, "positions": "rotary"},
+    "picture": {"kind": "pixels", "tokens": None, "size": 64},
+    "vocabulary": {"size": 600},
+    "training": {
+        "huesong": "0.1.0",
+        "config": {"objective": "ce+va_critic", "va_weight": 0.5, "steps": 300, "batch_size": 16, "seed": 7},
+        "data": [{"source": "sample", "licence": "CC0-1.0", "items": 448}],
+    },
+}  # fmt: skip
+METRICS = {
+    "n": 40, "arousal_r": 0.512, "arousal_r_low": 0.4, "arousal_r_high": 0.6, "identical_share": 0.0,
+    "judge_n": 90, "judge_arousal_r": 0.88,
+}  # fmt: skip
+
+
+def test_the_card_tells_architecture_data_provenance_figures_and_limits() -> None:
+    card = model_card(CONFIG, METRICS, {DATA_DIGEST: "abc.dir", GIT_SHA: "f00+dirty"})
+    assert "3 causal encoder + 2 decoder" in card
+    assert "| sample | CC0-1.0 | 448 |" in card
+    assert "`abc.dir`" in card
+    assert "`f00+dirty`" in card
+    assert "| arousal, correlation | 0.512 [0.4, 0.6] |" in card
+    assert "n = 40 pieces" in card
+    assert "n = 90" in card
+    assert "## Limits" in card
+    assert "kind pixels, size 64" in card
+
+
+def test_what_was_not_measured_is_not_in_the_card() -> None:
+    card = model_card(CONFIG, METRICS, {})
+    assert "valence, concordance" not in card
+    assert "None" not in card
+    assert "Not measured." in model_card({}, {}, {})
+
+
+def test_the_gate_is_part_of_the_card() -> None:
+    gate = Gate.model_validate({"absolute": {"arousal_r": {"min": 0.9}}})
+    card = model_card(CONFIG, METRICS, {}, check(gate, METRICS))
+    assert "did not pass the promotion gate (failed: arousal_r)" in card
+    assert ">= 0.9" in card
+
+
+def test_figures_without_interval_stand_alone() -> None:
+    assert with_interval({"a": 0.25}, "a") == "0.25"
+
+
+def test_a_cell_cannot_break_the_table() -> None:
+    assert table(("a",), [("x|y\nz",)]).splitlines()[2] == "| x\\|y z |"

@@ -1,0 +1,221 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from huesong import contracts
+from huesong.artifacts import folder_digest, write_json
+from huesong.errors import UserError
+from huesong.registry import pyfunc_logging
+from huesong.registry.models import DIGEST, PROMOTED_AT, ROLLED_BACK_AT, Registry, Version, resolve_model, same_data
+from huesong.registry.provenance import DATA_DIGEST
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_CACHE"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A sqlite registry."""
+    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'store' / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def logged(uri: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[pyfunc_logging.Logged, Path]:
+    """A logged model: what is in its folder does not matter here."""
+    folder = tmp_path_factory.mktemp("logged")
+    (folder / "model" / "encoder").mkdir(parents=True)
+    write_json(folder / "model" / contracts.MODEL_CONFIG, {"format": 1})
+    write_json(folder / "model" / "encoder" / "encoder.json", {})
+    (folder / "README.md").write_text("# card")
+    made = pyfunc_logging.log_model(
+        folder / "model", folder / "README.md", {"arousal_r": 0.5, "nested": {"n": 2}}, uri=uri, experiment="models",
+        root=folder, run_id=None, tags={"huesong.version": "1"},
+    )  # fmt: skip
+    return made, folder / "model"
+
+
+def registry_of(name: str, logged: pyfunc_logging.Logged, uri: str, versions: int) -> Registry:
+    """A registered model with so many versions of one and the same logged model."""
+    registry = Registry(name, uri=uri)
+    for number in range(1, versions + 1):
+        registry.create(
+            model_id=logged.model_id, run_id=logged.run_id, tags={DIGEST: f"digest-{number}"}, description="card"
+        )
+    return registry
+
+
+def champion(registry: Registry) -> str | None:
+    found = registry.by_alias(contracts.CHAMPION)
+    return found.version if found else None
+
+
+def test_versions_are_found_by_number_digest_and_alias(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry = registry_of("find", logged[0], uri, 11)
+    assert [v.version for v in registry.versions()] == [str(n) for n in range(1, 12)]
+    found = registry.by_digest("digest-10")
+    assert found is not None
+    assert found.uri == "models:/find/10"
+    assert registry.by_digest("digest-99") is None
+    assert registry.by_alias(contracts.CHAMPION) is None
+    registry.challenge("2")
+    registry.challenge("3")
+    assert registry.aliases("2") == []
+    assert registry.aliases("3") == [contracts.CHALLENGER]
+    with pytest.raises(UserError, match="no version 12"):
+        registry.by_version("12")
+
+
+def test_a_model_that_was_never_registered_has_no_versions(uri: str) -> None:
+    registry = Registry("never", uri=uri)
+    assert registry.versions() == []
+    assert registry.by_alias(contracts.CHAMPION) is None
+
+
+def test_promotion_moves_champion_and_is_idempotent(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry = registry_of("promote", logged[0], uri, 2)
+    registry.promote("1")
+    since = registry.by_version("1").tags[PROMOTED_AT]
+    registry.promote("1")
+    assert registry.by_version("1").tags[PROMOTED_AT] == since
+    registry.promote("2")
+    assert champion(registry) == "2"
+    assert registry.aliases("1") == []
+    with pytest.raises(UserError, match="no version 3"):
+        registry.promote("3")
+    assert champion(registry) == "2"
+
+
+def test_roll_back_walks_the_champions_of_the_past(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry = registry_of("back", logged[0], uri, 4)
+    with pytest.raises(UserError, match="no champion"):
+        registry.roll_back()
+    for version in ("1", "3", "4"):  # 2 was never champion
+        registry.promote(version)
+    assert registry.roll_back().version == "3"
+    assert champion(registry) == "3"
+    assert ROLLED_BACK_AT in registry.by_version("4").tags
+    assert registry.roll_back().version == "1"
+    with pytest.raises(UserError, match="no champion before version 1"):
+        registry.roll_back()
+    assert champion(registry) == "1"
+
+    registry.promote("4")  # by name it may come back
+    assert champion(registry) == "4"
+    assert ROLLED_BACK_AT not in registry.by_version("4").tags
+    assert registry.roll_back().version == "1"
+
+
+def test_uris_resolve_to_the_very_model_folder(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    made, source = logged
+    registry_of("resolve", made, uri, 1).promote("1")
+    for name in (f"models:/resolve@{contracts.CHAMPION}", "models:/resolve/1"):
+        folder = resolve_model(name, tracking_uri=uri)
+        assert folder_digest(folder) == folder_digest(source)
+
+
+def test_figures_of_a_version_come_back(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry = registry_of("figures", logged[0], uri, 1)
+    assert registry.metrics(registry.by_version("1")) == {"arousal_r": 0.5, "nested.n": 2.0}
+    lost = Version("figures", "1", "0" * 32, None, "", {})
+    assert registry.metrics(lost) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "models:/huesong", "models:/a/b/c", "models:/huesong/latest", "runs:/1/model"]
+)
+def test_what_is_no_model_uri_is_refused(name: str, uri: str) -> None:
+    with pytest.raises(UserError, match="models:/huesong@champion"):
+        resolve_model(name, tracking_uri=uri)
+
+
+def test_a_missing_alias_names_the_versions(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry_of("noalias", logged[0], uri, 2)
+    with pytest.raises(UserError, match="alias champion.*models:/noalias/2"):
+        resolve_model("models:/noalias@champion", tracking_uri=uri)
+
+
+def test_without_a_registry_none_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro"):
+        resolve_model("models:/huesong@champion", root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registry_that_is_down_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        resolve_model("models:/huesong@champion", tracking_uri="http://127.0.0.1:9")
+
+
+def test_files_that_are_gone_are_an_error(logged: tuple[pyfunc_logging.Logged, Path], uri: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_json(folder / contracts.MODEL_CONFIG, {"format": 1})
+    (tmp_path / "README.md").write_text("card")
+    made = pyfunc_logging.log_model(
+        folder, tmp_path / "README.md", {}, uri=uri, experiment="models", root=tmp_path, run_id=None, tags={}
+    )
+    registry = registry_of("gone", made, uri, 1)
+    version = registry.by_version("1")
+    assert registry.intact(version)
+    local = registry.folder(version)
+    local.rename(tmp_path / "away")
+    assert not registry.intact(version)
+    with pytest.raises(UserError, match="is missing"):
+        registry.folder(version)
+
+
+def test_nothing_of_the_process_is_left_changed(
+    logged: tuple[pyfunc_logging.Logged, Path], uri: str, tmp_path: Path
+) -> None:
+    import mlflow
+
+    before = dict(os.environ), mlflow.get_tracking_uri()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "x.json").write_text("{}")
+    (tmp_path / "README.md").write_text("card")
+    pyfunc_logging.log_model(
+        tmp_path / "model",
+        tmp_path / "README.md",
+        {},
+        uri=uri,
+        experiment="models",
+        root=tmp_path,
+        run_id=None,
+        tags={},
+    )
+    assert (dict(os.environ), mlflow.get_tracking_uri()) == before
+    assert mlflow.active_run() is None
+
+
+def test_requirements_are_pinned_and_free_of_local_versions() -> None:
+    found = pyfunc_logging.requirements()
+    assert any(line.startswith("huesong==") for line in found)
+    assert any(line.startswith("torch==") for line in found)
+    assert all("==" in line and "+" not in line for line in found)
+    assert not any(line.startswith(("kfp", "dvc", "great")) for line in found)
+
+
+def test_the_signature_takes_its_own_example() -> None:
+    from mlflow.models.utils import _enforce_schema
+
+    example = pyfunc_logging.input_example()
+    signature = pyfunc_logging.signature()
+    assert list(_enforce_schema(example, signature.inputs).columns) == [
+        "picture",
+        "valence",
+        "arousal",
+        "seconds",
+        "seed",
+    ]
+    assert list(_enforce_schema(example[["valence", "arousal"]], signature.inputs).columns) == ["valence", "arousal"]
+    assert set(signature.params.to_dict()[0]) >= {"name", "default"}
+
+
+def test_same_data() -> None:
+    version = Version("m", "1", None, None, "", {DATA_DIGEST: "a"})
+    assert same_data(version, {DATA_DIGEST: "a"})
+    assert not same_data(version, {DATA_DIGEST: "b"})
+    assert same_data(version, {})

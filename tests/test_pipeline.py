@@ -1,0 +1,105 @@
+"""`dvc repro` end to end on a tiny set, in a clone of its own: once, again, and after a change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from huesong import contracts
+
+from .conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*words: str, cwd: Path) -> str:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def clone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the tiny data set, after its first `dvc repro`."""
+    folder = tmp_path_factory.mktemp("clone") / "huesong"
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in tracked:
+        if name.startswith(("dvc-remote/", "tests/", "docs/")) or name in ("data.dvc", "dvc.lock") or not (ROOT / name).is_file():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(tiny_data, folder / "data")
+    (folder / "params.yaml").write_text(yaml.safe_dump({**TINY, "register": {"model_name": "huesong"}}))
+    run("git", "init", "-q", cwd=folder)
+    run("git", "config", "user.email", "test@example.invalid", cwd=folder)
+    run("git", "config", "user.name", "test", cwd=folder)
+    run("dvc", "add", "-q", "data", cwd=folder)
+    run("dvc", "repro", cwd=folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", "first", cwd=folder)
+    return folder
+
+
+def ran(output: str) -> list[str]:
+    """The stages that `dvc repro` ran."""
+    return [stage for stage in contracts.STAGES if f"Running stage '{stage}'" in output]
+
+
+def test_every_stage_leaves_its_folder_and_the_model_is_registered(clone: Path) -> None:
+    for stage in contracts.STAGES:
+        assert any((clone / "artifacts" / stage).iterdir())
+    registration = json.loads((clone / "artifacts" / "register" / contracts.REGISTRATION).read_text())
+    assert str(registration["version"]) == "1"
+    assert contracts.CHALLENGER in registration["aliases"]
+
+
+def test_a_second_repro_does_nothing(clone: Path) -> None:
+    assert ran(run("dvc", "repro", cwd=clone)) == []
+
+
+def test_all_runs_hang_under_one_parent(clone: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{clone / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.info.run_name for run in children) == sorted(contracts.STAGES)
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children}
+    assert parent in {run.info.run_id for run in runs}
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+def test_changing_a_training_parameter_reruns_train_and_what_follows(clone: Path) -> None:
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["train"]["steps"] = 7
+    (clone / "params.yaml").write_text(yaml.safe_dump(params))
+    assert ran(run("dvc", "repro", cwd=clone)) == ["train", "evaluate", "register"]
+    registration = json.loads((clone / "artifacts" / "register" / contracts.REGISTRATION).read_text())
+    assert str(registration["version"]) == "2"
+    assert "metrics.json" in run("dvc", "metrics", "diff", cwd=clone)
+    run("dvc", "plots", "show", "-o", "plots", cwd=clone)
+    assert (clone / "plots" / "index.html").stat().st_size > 1000
+
+
+def test_compose_uses_the_registered_model(clone: Path) -> None:
+    picture = next((clone / "data" / "images").rglob("*.jpg"))
+    model = f"models:/{contracts.MODEL_NAME}@{contracts.CHALLENGER}"
+    out = run("huesong", "compose", str(picture), "-o", "out/piece", "--seconds", "6", "--model", model, cwd=clone)
+    for suffix in (".mid", ".wav", ".png"):
+        assert (clone / "out" / f"piece{suffix}").stat().st_size > 100
+    for word in ("predicted", "requested", "obtained"):
+        assert word in out.lower()
