@@ -3,7 +3,7 @@ from huesong.registry.gate import Gate, check
 from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
 
 CONFIG = {
-    "network": {"width": 128, "heads": 4, "encoder_layers": 3, "decoder_layers": 2, "context": 512, "positions": "rotary"},
+    "network": {"width": 128, "heads": 4, "encoder_layers": 3, "decoder_layers": 2, "context": 512},
     "picture": {"kind": "pixels", "tokens": None, "size": 64},
     "vocabulary": {"size": 600},
     "training": {

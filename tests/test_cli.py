@@ -8,7 +8,18 @@ from huesong import __version__
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status")
-HEAVY = ("torch", "mlflow", "pandas", "numpy", "great_expectations", "miditok", "symusic", "sklearn", "matplotlib", "PIL")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "pandas",
+    "numpy",
+    "great_expectations",
+    "miditok",
+    "symusic",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+)
 
 
 def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,9 @@ def load(tmp_path: Path, text: str) -> Params:
     return load_params(path)
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda p: p.name
+)
 def test_shipped_params_are_valid(path: Path) -> None:
     assert load_params(path).train.steps > 0
 
@@ -43,7 +45,15 @@ def test_unknown_key_names_the_nearest_and_the_file(tmp_path: Path, text: str, u
 
 @pytest.mark.parametrize(
     "text",
-    ["train: {steps: 0}", "train: {steps: many}", "train: [", "- 1", "label: {pairing_map: magic}", "train: 3", "\xff: ["],
+    [
+        "train: {steps: 0}",
+        "train: {steps: many}",
+        "train: [",
+        "- 1",
+        "label: {pairing_map: magic}",
+        "train: 3",
+        "\xff: [",
+    ],
 )
 def test_bad_values_are_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -14,8 +14,6 @@ from safetensors.torch import load_file, save_file
 from huesong.errors import UserError
 from huesong.pictures.encoders import Encoder, convert_mobilenet, load_encoder, squash
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 
 def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:
     rng = np.random.default_rng(seed)
@@ -165,7 +163,24 @@ def test_bad_backbones_are_named(backbones: dict[str, Path], tmp_path: Path) -> 
     assert "cannot load this backbone" in error(str(bad))
 
 
-def test_a_hub_name_without_the_hub_is_one_clear_line() -> None:
+def test_a_local_folder_needs_no_network(
+    backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(*address: object, **_: object) -> None:
+        asked.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    load_encoder(str(backbones["vit"]), size=32, grid=2).save(tmp_path)
+    Encoder.load(tmp_path)
+    assert asked == []
+
+
+def test_a_hub_name_without_the_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # what HF_HUB_OFFLINE=1 does at import
     with pytest.raises(UserError, match=r"'someone/model': not a folder here, .* local folder or `builtin`") as caught:
         load_encoder("someone/model", size=32, grid=2)
     assert "\n" not in str(caught.value)

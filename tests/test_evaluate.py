@@ -9,7 +9,6 @@ import pytest
 from huesong import contracts
 from huesong.errors import UserError
 from huesong.stages import evaluate
-from huesong.stages.evaluate_report import with_interval
 
 from .conftest import World
 
@@ -18,7 +17,12 @@ from .conftest import World
 def evaluated(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluate") / "evaluate"
     evaluate.run(
-        world.params.evaluate, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train, out=out
+        world.params.evaluate,
+        data=world.data,
+        preprocess=world.preprocess,
+        label=world.label,
+        train=world.train,
+        out=out,
     )
     return out
 
@@ -80,9 +84,3 @@ def test_requests_for_pictures_leave_the_emotion_to_the_model(world: World) -> N
     request = evaluate.request(rows.iloc[0], pictures, config.sampling)
     assert request.valence is None
     assert dataclasses.asdict(request)["picture"].shape == pictures.shape[1:]
-
-
-def test_with_interval() -> None:
-    assert with_interval({"a": 0.5, "a_low": 0.25, "a_high": 0.75}, "a") == "0.500 [0.25, 0.75]"
-    assert with_interval({"n": 3}, "n") == "3"
-    assert with_interval({}, "x") == "–"

@@ -1,14 +1,39 @@
+import contextlib
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from huesong import contracts
 from huesong.artifacts import folder_digest, write_json
+from huesong.config import Params, RegisterConfig
 from huesong.errors import UserError
 from huesong.registry import pyfunc_logging
-from huesong.registry.models import DIGEST, PROMOTED_AT, ROLLED_BACK_AT, Registry, Version, resolve_model, same_data
+from huesong.registry.models import (
+    DIGEST,
+    FIGURES,
+    PROMOTED_AT,
+    ROLLED_BACK_AT,
+    Registry,
+    Version,
+    resolve_model,
+    same_data,
+)
 from huesong.registry.provenance import DATA_DIGEST
+from huesong.registry.tracking import stage_run
+from huesong.stages import register
+
+from .stores import new_database
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +45,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A sqlite registry."""
-    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'store' / 'mlflow.db'}"
+    return new_database(tmp_path_factory.mktemp("registry") / "store" / "mlflow.db")
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +144,16 @@ def test_uris_resolve_to_the_very_model_folder(logged: tuple[pyfunc_logging.Logg
 
 def test_figures_of_a_version_come_back(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     registry = registry_of("figures", logged[0], uri, 1)
-    assert registry.metrics(registry.by_version("1")) == {"arousal_r": 0.5, "nested.n": 2.0}
-    lost = Version("figures", "1", "0" * 32, None, "", {})
-    assert registry.metrics(lost) == {}
+    assert registry.by_version("1").figures == {}
+    registry.tag("1", {FIGURES: '{"arousal_r": 0.5}'})
+    assert registry.by_version("1").figures == {"arousal_r": 0.5}
+
+
+def test_the_runs_figures_belong_to_the_logged_model(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    from mlflow import MlflowClient
+
+    found = MlflowClient(uri).get_logged_model(logged[0].model_id)
+    assert {metric.key: metric.value for metric in found.metrics} == {"evaluate/arousal_r": 0.5, "evaluate/nested.n": 2}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +166,7 @@ def test_what_is_no_model_uri_is_refused(name: str, uri: str) -> None:
 
 def test_a_missing_alias_names_the_versions(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     registry_of("noalias", logged[0], uri, 2)
-    with pytest.raises(UserError, match="alias champion.*models:/noalias/2"):
+    with pytest.raises(UserError, match=r"alias champion.*models:/noalias/2"):
         resolve_model("models:/noalias@champion", tracking_uri=uri)
 
 
@@ -219,3 +251,72 @@ def test_same_data() -> None:
     assert same_data(version, {DATA_DIGEST: "a"})
     assert not same_data(version, {DATA_DIGEST: "b"})
     assert same_data(version, {})
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real tracking server, started with the very options of mlflow/compose.yaml."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    service = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())["services"]["mlflow"]
+    command = [
+        word.replace("0.0.0.0", "127.0.0.1").replace("--port=5000", f"--port={port}")
+        .replace("${MLFLOW_PORT:-5000}", str(port)).replace("/mlflow/", f"{tmp_path}/server/")
+        for word in service["command"]
+    ]  # fmt: skip
+    (tmp_path / "server").mkdir()
+    environment = {**os.environ, **service["environment"]}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
+                break
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_model_travels_through_a_real_server(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("HUESONG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HUESONG_SESSION", "over http")
+    train, evaluate, gate = tmp_path / "train", tmp_path / "evaluate", tmp_path / "gate.yaml"
+    model = train / contracts.MODEL
+    (model / "encoder").mkdir(parents=True)
+    write_json(model / contracts.MODEL_CONFIG, {"format": 1})
+    (model / contracts.MODEL_WEIGHTS).write_bytes(os.urandom(2**20))
+    write_json(model / "encoder" / "encoder.json", {"name": "builtin"})
+    evaluate.mkdir()
+    write_json(evaluate / contracts.METRICS, {"arousal_r": 0.5})
+    gate.write_text("absolute: {arousal_r: {min: 0.2}}")
+    for _ in range(2):
+        with stage_run("register", Params(), experiment="http", root=tmp_path) as tracked:
+            tracked(
+                register.run(RegisterConfig(), train=train, evaluate=evaluate, gate=gate, out=tmp_path / "out", tags={})
+            )
+            assert tracked.active
+    folder = resolve_model("models:/huesong@champion")
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert folder_digest(folder) == folder_digest(model)
+    stamp = folder.stat().st_mtime_ns
+    assert resolve_model("models:/huesong/1") == folder
+    assert folder.stat().st_mtime_ns == stamp
+    with pytest.raises(UserError, match="no version 2"):
+        resolve_model("models:/huesong/2")
+    assert capfd.readouterr().out == ""

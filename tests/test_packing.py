@@ -144,9 +144,9 @@ def test_dropped_inputs_are_counted_by_kind(tmp_path: Path) -> None:
     dropped = Dropped()
     row = pd.Series({"id": "a, b", "path": "music/a.mid"})
     for reason in ("too short (1 s of 4)", "too short (2 s of 4)", "damaged: at byte 7", "drums only"):
-        dropped.add(contracts.MUSIC_CSV, row, reason)
-    dropped.add(contracts.IMAGES_CSV, row, "damaged")
-    assert dropped.kinds(contracts.MUSIC_CSV) == {"damaged": 1, "drums only": 1, "too short": 2}
+        dropped.add("music", row, reason)
+    dropped.add("images", row, "damaged")
+    assert dropped.kinds("music") == {"damaged": 1, "drums only": 1, "too short": 2}
     dropped.write(tmp_path / "dropped.csv")
     frame = pd.read_csv(tmp_path / "dropped.csv")
     assert tuple(frame.columns) == contracts.DROPPED_COLUMNS
@@ -155,7 +155,7 @@ def test_dropped_inputs_are_counted_by_kind(tmp_path: Path) -> None:
     empty = Dropped()
     empty.write(tmp_path / "none.csv")
     assert tuple(pd.read_csv(tmp_path / "none.csv").columns) == contracts.DROPPED_COLUMNS
-    assert empty.kinds(contracts.MUSIC_CSV) == {}
+    assert empty.kinds("music") == {}
 
 
 # --- tokens --------------------------------------------------------------------------------------

@@ -28,3 +28,9 @@ def test_audio_and_cards_embed_their_data() -> None:
     html = pages.cards([["<t>", pages.audio(b"RIFF")]])
     assert "data:audio/wav;base64,UklGRg==" in html
     assert "&lt;t&gt;" in html
+
+
+def test_with_interval() -> None:
+    assert pages.with_interval({"a": 0.5, "a_low": 0.25, "a_high": 0.75}, "a") == "0.500 [0.25, 0.75]"
+    assert pages.with_interval({"n": 3}, "n") == "3"
+    assert pages.with_interval({}, "x") == "–"

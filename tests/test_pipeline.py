@@ -35,10 +35,18 @@ def clone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the tiny data set, after its first `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone") / "huesong"
     tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     for name in tracked:
-        if name.startswith(("dvc-remote/", "tests/", "docs/")) or name in ("data.dvc", "dvc.lock") or not (ROOT / name).is_file():
+        if (
+            name.startswith(("dvc-remote/", "tests/", "docs/"))
+            or name in ("data.dvc", "dvc.lock")
+            or not (ROOT / name).is_file()
+        ):
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

@@ -175,7 +175,7 @@ def test_bad_files_are_dropped_with_their_reasons(data: Path, tmp_path: Path) ->
     run(CONFIG, data=data, out=out)
     dropped = pd.read_csv(out / contracts.DROPPED)
     assert dropped["path"].tolist() == ["images/3.png", "images/4.png", "music/0.mid", "music/1.mid"]
-    assert dropped["table"].tolist() == ["images.csv", "images.csv", "music.csv", "music.csv"]
+    assert dropped["table"].tolist() == ["images", "images", "music", "music"]
     for reason, start in zip(
         dropped["reason"], ("damaged or truncated", "animated", "truncated", "too few notes"), strict=True
     ):

@@ -17,6 +17,8 @@ from huesong.registry import provenance, store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
 from huesong.registry.tracking import current_run, stage_run
 
+from .stores import new_database
+
 ENVIRONMENT = (
     "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION", "HUESONG_TRACKING", "RANK",
     "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
@@ -125,12 +127,14 @@ def test_a_stage_that_raises_is_failed_with_its_error_line(root: Path, monkeypat
     monkeypatch.setenv("HUESONG_SESSION", "failing")
     with stage_run("preprocess", Params(), experiment="failing", root=root):
         pass
-    with (
-        pytest.raises(UserError, match="no good"),
-        stage_run("label", Params(), experiment="failing", root=root) as tracked,
-    ):
-        tracked.log_metrics({"before": 1.0})
-        raise UserError("label: no good\nsecond line")
+
+    def fail() -> None:
+        with stage_run("label", Params(), experiment="failing", root=root) as tracked:
+            tracked.log_metrics({"before": 1.0})
+            raise UserError("label: no good\nsecond line")
+
+    with pytest.raises(UserError, match="no good"):
+        fail()
     found = runs(root, "failing")
     assert found["label"].info.status == "FAILED"
     assert found["label"].data.tags["huesong.error"] == "UserError: label: no good"
@@ -163,7 +167,8 @@ def test_processes_that_race_agree_on_one_parent(root: Path) -> None:
     environment = {**os.environ, "HUESONG_SESSION": "race"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", code, stage], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, stage], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )
         for stage in ("label", "train")
     ]  # fmt: skip
@@ -208,7 +213,7 @@ def test_a_store_that_breaks_while_a_stage_runs_costs_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Any
 ) -> None:
     database = tmp_path / "breaks.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(database))
     with stage_run("train", Params(), experiment="breaks", root=root) as tracked:
         assert tracked.active
         database.write_bytes(b"this is no database any more" * 100)

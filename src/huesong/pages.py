@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,16 @@ def _cell(value: object) -> Markup:
         return Markup("<td>{}</td>").format(value)
     text = f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
     return Markup('<td class="number">{}</td>').format(text)
+
+
+def with_interval(metrics: Mapping[str, float], key: str) -> str:
+    """`0.512 [0.401, 0.603]`, or the bare value where there is no interval."""
+    value = metrics.get(key)
+    if value is None:
+        return "–"
+    if f"{key}_low" in metrics and metrics[f"{key}_low"] is not None:
+        return f"{value:.3f} [{metrics[f'{key}_low']:.2f}, {metrics[f'{key}_high']:.2f}]"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def status(text: str, kind: str) -> Markup:

@@ -114,9 +114,14 @@ def import_dataset(
         out.mkdir(parents=True, exist_ok=True)
         with _staging(out) as stage:
             paths, digests = _copy(found.items, stage)
-            _join_copies(found.items, digests)
-            new = {table: _new_table(found.items, paths, table) for table in TABLES}
-            tables = {table: _merged(old[table], new[table], gone, out / TABLES[table]) for table in TABLES}
+            tables = {}
+            for table, name in TABLES.items():
+                new, new_digests = _new_table(found.items, paths, digests, table)
+                kept = old[table][~old[table]["source"].isin(gone)]
+                kept_digests = _digests_of_equals(out, kept, [stage / path for path in new["path"]])
+                merged = _merged(kept, new, out / name)
+                merged["group"] = _joined_groups(list(merged["group"]), kept_digests + new_digests)
+                tables[table] = merged.sort_values(["source", "id"], ignore_index=True)
             encoder = _convert_backbone(source, stage) if kind == "shared" else None
             folders = [f"{table}/{name}" for table in TABLES for name in sorted(gone)]
             with _swapped(out, stage, [*folders, f"encoders/{BACKBONE}"] if encoder else folders):
@@ -167,15 +172,26 @@ def _copy(items: list[Item], stage: Path) -> tuple[list[str], list[str]]:
         target = stage / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.file, target)
-        with target.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        digests.append(_digest(target))
         paths.append(path)
     assert len(set(paths)) == len(paths), "two items share a file name"
     return paths, digests
 
 
-def _join_copies(items: list[Item], digests: list[str]) -> None:
-    """Merge the groups of items whose files are byte-identical (union-find over the group names)."""
+def _digests_of_equals(out: Path, kept: pd.DataFrame, new: list[Path]) -> list[str]:
+    """For each kept row: the digest of its file if a new file has the same size (so could be a copy), else ""."""
+    sizes = {path.stat().st_size for path in new}
+    files = [out / path for path in kept["path"]]
+    return [_digest(path) if path.is_file() and path.stat().st_size in sizes else "" for path in files]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _joined_groups(groups: list[str], digests: list[str]) -> list[str]:
+    """The groups, merged wherever two hold byte-identical files (union-find), so that no split parts the copies."""
     parent: dict[str, str] = {}
 
     def root(group: str) -> str:
@@ -183,33 +199,31 @@ def _join_copies(items: list[Item], digests: list[str]) -> None:
             group = parent[group] = parent[parent[group]]
         return group
 
-    first: dict[tuple[str, str], str] = {}
-    for item, digest in zip(items, digests, strict=True):
-        one = root(first.setdefault((item.table, digest), item.group))
-        other = root(item.group)
-        parent[max(one, other)] = min(one, other)
-    for item in items:
-        item.group = root(item.group)
+    first: dict[str, str] = {}
+    for group, digest in zip(groups, digests, strict=True):
+        if digest:
+            one, other = root(first.setdefault(digest, group)), root(group)
+            parent[max(one, other)] = min(one, other)
+    return [root(group) for group in groups]
 
 
-def _new_table(items: list[Item], paths: list[str], table: str) -> pd.DataFrame:
+def _new_table(items: list[Item], paths: list[str], digests: list[str], table: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of one table, and the digests of their files."""
     columns = [column for column in contracts.RAW_COLUMNS if column != "path"]
-    rows = [
-        {"path": path, **{column: getattr(item, column) for column in columns}}
-        for item, path in zip(items, paths, strict=True)
-        if item.table == table
-    ]
-    return as_table(rows)
+    rows, row_digests = [], []
+    for item, path, digest in zip(items, paths, digests, strict=True):
+        if item.table == table:
+            rows.append({"path": path, **{column: getattr(item, column) for column in columns}})
+            row_digests.append(digest)
+    return as_table(rows), row_digests
 
 
-def _merged(old: pd.DataFrame, new: pd.DataFrame, gone: set[str], path: Path) -> pd.DataFrame:
-    kept = old[~old["source"].isin(gone)]
+def _merged(kept: pd.DataFrame, new: pd.DataFrame, path: Path) -> pd.DataFrame:
     double = sorted(set(kept["id"]) & set(new["id"]))
     if double:
         raise UserError(f"{path} already has id '{double[0]}' from another source: rename it there first")
     parts = [frame for frame in (kept, new) if len(frame)]
-    merged = pd.concat(parts, ignore_index=True) if parts else as_table([])
-    return merged.sort_values(["source", "id"], ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else as_table([])
 
 
 def _convert_backbone(source: Path, stage: Path) -> Path | None:

@@ -84,7 +84,7 @@ class Dropped:
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def add(self, table: str, row: Any, reason: str) -> None:
-        """`row`: a row of the raw table `table`."""
+        """`row`: a row of `table`, which is `images` or `music`."""
         self.rows.append((table, row.id, row.path, reason))
 
     def write(self, path: Path) -> None:
@@ -162,7 +162,7 @@ def pack_pictures(
                 held.append(result)
             else:
                 reason = result.reason if isinstance(result, Crashed) else result
-                dropped.add(contracts.IMAGES_CSV, images.iloc[job.row], reason)
+                dropped.add("images", images.iloc[job.row], reason)
             if len(held) == PICTURES_AT_ONCE:
                 flush()
         flush()
@@ -248,7 +248,7 @@ def read_pieces(
         for job, result in track(pool.map(read_piece, jobs), "pieces", total=len(music)):
             if isinstance(result, Crashed | str):
                 reason = result.reason if isinstance(result, Crashed) else result
-                dropped.add(contracts.MUSIC_CSV, music.iloc[job.row], reason)
+                dropped.add("music", music.iloc[job.row], reason)
                 continue
             for number, segment in enumerate(result):
                 rows.append(job.row)

@@ -40,7 +40,10 @@ class SafePool:
         self.time_limit_s = time_limit_s
         self._context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
         if hasattr(os, "fork"):
+            from multiprocessing import forkserver
+
             self._context.set_forkserver_preload(list(preload))
+            forkserver.ensure_running()  # it imports while this process goes on; the first pool's `preload` counts
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | Crashed]]:
         """Yield every item with its result or `Crashed`, in order. Exceptions of `function` are raised here.

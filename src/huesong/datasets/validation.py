@@ -7,32 +7,28 @@ lives in memory, and the page is our own, because Great Expectations' needs a ne
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from huesong import contracts
 from huesong.artifacts import replacing_file, write_json
-from huesong.datasets.pool import Crashed, SafePool
+from huesong.datasets.validation_files import MISSING, FileState, file_states
 from huesong.datasets.validation_page import render
-from huesong.progress import log, track
+from huesong.progress import log
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 
 CRITICAL, WARNING = "critical", "warning"
 NAMES = {"images": contracts.IMAGES_CSV, "music": contracts.MUSIC_CSV}
+TEXTS = ("id", "path", "group", "label_kind", "source", "licence", "split")
+NUMBERS = ("valence", "arousal", "n_raters")
 EXAMPLES = 20
 """Failing items that are named."""
-FEW = 256
-"""Up to this many files a process pool costs more than it saves."""
 MIN_RATERS = 3
 HUMAN_KINDS = ("mean_rating", "mean_slider")
 MIN_RATED = 20
@@ -57,13 +53,16 @@ class Check:
     def line(self) -> str:
         """The outcome as one line for a log or an error."""
         where = f" ({', '.join(self.examples[:3])}{', ...' if len(self.examples) > 3 else ''})" if self.examples else ""
-        count = f": {self.failing} of {self.rows} rows" if self.failing else ""
-        return f"{NAMES[self.table]}: not true that {self.title}{count}{where}; {self.remedy}"
+        count = f"{self.failing} of {self.rows} rows fail" if self.failing else "it does not hold"
+        return f"{NAMES[self.table]}: expected that {self.title}, but {count}{where}: {self.remedy}"
 
 
 @dataclass
 class ValidationResult:
-    """`critical` and `warnings`: one line a failed check. `broken`: table, id, path, reason of files that do not open."""
+    """`critical` and `warnings`: one line a failed check. `broken`: table, id, path, reason of files that do not open.
+
+    `checks`: the outcome of every expectation, in the order of the suites.
+    """
 
     critical: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -71,19 +70,11 @@ class ValidationResult:
     broken: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class FileState:
-    """What was found at a path: why it does not open ("" if it does) and the SHA-256 of its bytes."""
-
-    problem: str
-    digest: str = ""
-
-
 def validate(data: Path, images: pd.DataFrame, music: pd.DataFrame, out: Path, workers: int = 0) -> ValidationResult:
     """Test both raw tables and their files; write contracts.VALIDATION_JSON and VALIDATION_HTML into `out`.
 
     Works on raw tables and on tables whose `split` is already filled in. Raises nothing for bad data: the caller stops
-    on `.critical`. The files written depend on the data only, not on the time.
+    on `.critical`; `.warnings` are logged here. The files written depend on the data only, not on the time.
 
     Args:
         data: the data folder.
@@ -94,7 +85,7 @@ def validate(data: Path, images: pd.DataFrame, music: pd.DataFrame, out: Path, w
     result = ValidationResult()
     tables = {}
     for name, raw in (("images", images), ("music", music)):
-        states = _states(data, raw, name, workers)
+        states = file_states(data, name, [str(path) for path in raw.get("path", [""] * len(raw))], workers)
         tables[name] = _with_facts(raw, states)
         ids = raw["id"] if "id" in raw else pd.Series([""] * len(raw))
         for item, path, state in zip(ids, raw.get("path", ids), states, strict=True):
@@ -112,59 +103,20 @@ def validate(data: Path, images: pd.DataFrame, music: pd.DataFrame, out: Path, w
     return result
 
 
-# --- facts about the files, found before the suites run ------------------------------------------
-
-
-def _states(data: Path, frame: pd.DataFrame, table: str, workers: int) -> list[FileState]:
-    """The state of every row's file, in order."""
-    paths = [str(path) for path in frame["path"]] if "path" in frame else [""] * len(frame)
-    files = [(table, str(data / path) if path else "") for path in paths]
-    states = [inspect(file) for file in files] if len(files) <= FEW else _in_pool(files, workers)
-    return list(track(states, f"opening {table}", len(files)))
-
-
-def _in_pool(files: list[tuple[str, str]], workers: int) -> Iterator[FileState]:
-    for _, state in SafePool(workers, preload=[__name__]).map(inspect, files):
-        yield FileState(state.reason) if isinstance(state, Crashed) else state
-
-
-def inspect(file: tuple[str, str]) -> FileState:
-    """Whether the file (table, path) exists and begins like what it should be, and its digest. Reads it once, in blocks.
-
-    A picture's header must be one Pillow knows (pixels are decoded later, in preprocess); MIDI must begin with a
-    header chunk and hold a track.
-    """
-    table, path = file
-    try:
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            if not stream.read(1):
-                return FileState("is empty", digest)
-            stream.seek(0)
-            if table == "images":
-                with Image.open(stream) as image:
-                    image.verify()
-            elif stream.read(4) != b"MThd":
-                return FileState("is not a MIDI file", digest)
-            elif stream.seek(8) and len(head := stream.read(6)) < 6 or int.from_bytes(head[2:4], "big") == 0:
-                return FileState("is a MIDI file without tracks", digest)
-    except FileNotFoundError:
-        return FileState("does not exist")
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        huge = isinstance(error, Image.DecompressionBombError)
-        return FileState("is a picture of too many pixels" if huge else "is not a picture", digest)
-    except OSError as error:
-        return FileState(f"cannot be read ({error.strerror or error})")
-    except (SyntaxError, ValueError, EOFError) as error:  # what Pillow's plug-ins raise for broken headers
-        return FileState(f"is a damaged picture ({error})", digest)
-    return FileState("", digest)
+# --- facts that the suites need beside the columns ------------------------------------------------
 
 
 def _with_facts(raw: pd.DataFrame, states: list[FileState]) -> pd.DataFrame:
     """The table with the columns that the suites need beside its own; missing columns stay missing."""
     frame = raw.reset_index(drop=True).copy()
-    frame["file_exists"] = [state.problem != "does not exist" for state in states]
+    for name in set(TEXTS) & set(frame):
+        frame[name] = frame[name].fillna("").astype(str)
+    frame["numbers"] = 1
+    for name in set(NUMBERS) & set(frame):
+        values = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+        frame["numbers"] &= (values.notna() | frame[name].isna()).astype(int)
+        frame[name] = values
+    frame["file_exists"] = [int(state.problem != MISSING) for state in states]
     frame["opens"] = [int(not state.problem) for state in states]
     frame["digest"] = pd.Series([state.digest or None for state in states], dtype="object")
     frame["group_splits"] = _splits_within(frame, "group")
@@ -172,11 +124,10 @@ def _with_facts(raw: pd.DataFrame, states: list[FileState]) -> pd.DataFrame:
     frame["content_groups"] = _distinct(frame, "digest", frame["group"]) if "group" in frame else 1
     if {"valence", "arousal", "label_kind"} <= set(frame):
         rated = frame[["valence", "arousal"]].notna()
-        kind = frame["label_kind"].fillna("").astype(str)
         frame["rated"] = rated.all(axis=1).astype(int)
-        frame["label_complete"] = (rated.sum(axis=1) == 2 * (kind != "").astype(int)).astype(int)
+        frame["label_complete"] = (rated.sum(axis=1) == 2 * (frame["label_kind"] != "").astype(int)).astype(int)
         if "n_raters" in frame:
-            human = kind.isin(HUMAN_KINDS)
+            human = frame["label_kind"].isin(HUMAN_KINDS)
             frame["enough_raters"] = (frame["n_raters"].fillna(0) >= MIN_RATERS).where(human).astype("float64")
     return frame
 
@@ -213,7 +164,9 @@ def expectations(frame: pd.DataFrame) -> list[tuple[str, Any, str, str]]:
          "the table has rows", "add data with `huesong data sample` or `huesong data import`"),
         (CRITICAL, gxe.ExpectColumnMaxToBeBetween(column="opens", min_value=1),
          "at least one file opens", "check the data folder: `dvc pull` fetches its files"),
-        (WARNING, gxe.ExpectColumnValuesToBeInSet(column="file_exists", value_set=[True]),
+        (CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="numbers", value_set=[1]),
+         "numbers are numbers", "correct the text in valence, arousal or n_raters"),
+        (WARNING, gxe.ExpectColumnValuesToBeInSet(column="file_exists", value_set=[1]),
          "every file exists", "they are dropped; fetch them or remove their rows"),
         (WARNING, gxe.ExpectColumnValuesToBeInSet(column="opens", value_set=[1]),
          "every file opens", "they are dropped; replace them or remove their rows"),
@@ -228,9 +181,7 @@ def expectations(frame: pd.DataFrame) -> list[tuple[str, Any, str, str]]:
     ]  # fmt: skip
     for name in texts:
         suite.append((CRITICAL, gxe.ExpectColumnValuesToMatchRegex(column=name, regex=r"(?s).*\S"),
-                      f"`{name}` is never empty", "fill it in"))  # fmt: skip
-        suite.append((CRITICAL, gxe.ExpectColumnValuesToNotBeNull(column=name),
-                      f"`{name}` is never missing", "fill it in"))  # fmt: skip
+                      f"{name} is never empty", "fill it in"))  # fmt: skip
     if "id" in frame:
         suite += [
             (CRITICAL, gxe.ExpectColumnValuesToBeUnique(column="id"), "no id stands twice", "rename or remove one"),
@@ -242,19 +193,20 @@ def expectations(frame: pd.DataFrame) -> list[tuple[str, Any, str, str]]:
                       "no file is listed twice", "remove one of the rows"))  # fmt: skip
     for name in numbers:
         suite.append((CRITICAL, gxe.ExpectColumnValuesToBeBetween(column=name, min_value=-1, max_value=1),
-                      f"`{name}` lies in [-1, 1]", "map the scale of the ratings to [-1, 1]"))  # fmt: skip
+                      f"{name} lies in [-1, 1]", "map the scale of the ratings to [-1, 1]"))  # fmt: skip
         if frame[name].notna().sum() >= 2:
             suite.append((WARNING, gxe.ExpectColumnStdevToBeBetween(column=name, min_value=0.05),
-                          f"`{name}` varies", "nothing can be learnt from a constant label"))  # fmt: skip
+                          f"{name} varies", "nothing can be learnt from a constant label"))  # fmt: skip
     if "label_kind" in frame:
-        suite.append((CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="label_kind", value_set=[*contracts.LABEL_WEIGHTS]),
-                      "every label_kind is known", f"use {', '.join(filter(None, contracts.LABEL_WEIGHTS))}"))  # fmt: skip
+        kinds = list(contracts.LABEL_WEIGHTS)
+        suite.append((CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="label_kind", value_set=kinds),
+                      "every label_kind is known", f"use {', '.join(filter(None, kinds))}"))  # fmt: skip
     if "split" in frame:
         suite.append((CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="split", value_set=["", *contracts.SPLITS]),
                       "every split is known", f"use {', '.join(contracts.SPLITS)} or leave it empty"))  # fmt: skip
     if "n_raters" in frame:
         suite.append((CRITICAL, gxe.ExpectColumnValuesToBeBetween(column="n_raters", min_value=0),
-                      "`n_raters` is not negative", "correct it, or leave it empty"))  # fmt: skip
+                      "n_raters is not negative", "correct it, or leave it empty"))  # fmt: skip
     if "label_complete" in frame:
         suite += [
             (CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="label_complete", value_set=[1]),
@@ -291,7 +243,9 @@ def _run_checkpoint(tables: dict[str, pd.DataFrame]) -> list[Check]:
             # A Checkpoint hands one set of batch parameters to all tables, so each comes from a file of its own.
             path = Path(folder) / f"{name}.parquet"
             frame.to_parquet(path, index=False)
-            batch = source.add_parquet_asset(name, path=path).add_batch_definition("whole")
+            asset = source.add_parquet_asset(name, path=path)
+            assert asset is not None
+            batch = asset.add_batch_definition("whole")
             definition = gx.ValidationDefinition(name=name, data=batch, suite=context.suites.add(suite))
             definitions.append(context.validation_definitions.add(definition))
         checkpoint = gx.Checkpoint(
@@ -303,15 +257,18 @@ def _run_checkpoint(tables: dict[str, pd.DataFrame]) -> list[Check]:
     checks = []
     for outcome in run.run_results.values():
         table = str(outcome.suite_name)
-        for one in sorted(outcome.results, key=lambda result: result.expectation_config.meta["number"]):
-            checks.append(_check(table, tables[table], one))
+        checks += [_check(table, tables[table], result) for result in sorted(outcome.results, key=_number)]
     return sorted(checks, key=lambda check: list(tables).index(check.table))
+
+
+def _number(outcome: Any) -> int:
+    return int(outcome.expectation_config.meta["number"])
 
 
 def _check(table: str, frame: pd.DataFrame, outcome: Any) -> Check:
     config = outcome.expectation_config
     rows = [int(row) for row in outcome.result.get("unexpected_index_list") or []]
-    names = frame["id"] if "id" in frame else frame.index
+    names = frame.get("id", frame.index)
     failing = outcome.result.get("unexpected_count")
     examples = [str(names[row]) for row in rows[:EXAMPLES]]
     raised = _exception(outcome.exception_info or {})
@@ -343,16 +300,11 @@ def _exception(info: dict[str, Any]) -> str:
 
 
 def _as_json(result: ValidationResult, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    def clean(check: Check) -> dict[str, Any]:
-        return {
-            key: value for key, value in vars(check).items() if not (isinstance(value, float) and math.isnan(value))
-        }
-
     return {
         "success": not result.critical,
         "critical": result.critical,
         "warnings": result.warnings,
         "rows": {name: len(frame) for name, frame in tables.items()},
-        "checks": [clean(check) for check in result.checks],
+        "checks": [vars(check) for check in result.checks],
         "broken_files": [dict(zip(("table", "id", "path", "reason"), item, strict=True)) for item in result.broken],
     }

@@ -35,7 +35,10 @@ def render(result: ValidationResult, tables: dict[str, pd.DataFrame]) -> str:
     if failed:
         head = ("Table", "Severity", "Should hold", "Fails", "For example", "Remedy")
         verdict.blocks.append(table(head, [_failed(check) for check in failed]))
-    sections = [verdict, Section("What is in the data", [_sources(name, frame) for name, frame in tables.items()])]
+    sections = [verdict]
+    for name, frame in tables.items():
+        note = "Valence and arousal: mean ± standard deviation of the rated items."
+        sections.append(Section(f"What is in {NAMES[name]}", [note, _sources(name, frame)]))
     if result.broken:
         shown = result.broken[:BROKEN_SHOWN]
         note = f"{len(result.broken)} files; they are left out of everything that follows."
@@ -44,9 +47,9 @@ def render(result: ValidationResult, tables: dict[str, pd.DataFrame]) -> str:
             blocks.append(f"The first {len(shown)}; all of them stand in {contracts.VALIDATION_JSON}.")
         sections.append(Section("Files that do not open", blocks))
     for name in tables:
-        head = ("", "Should hold", "Severity", "Fails", "Expectation")
         body = [_row(check) for check in checks if check.table == name]
-        sections.append(Section(f"All checks of {NAMES[name]}", [table(head, body)]))
+        columns = ("", "Should hold", "Severity", "Fails", "Expectation")
+        sections.append(Section(f"All checks of {NAMES[name]}", [table(columns, body)]))
     return page("Validation of the raw data", sections, lead=f"{counts}, on {rows}.")
 
 
@@ -68,10 +71,10 @@ def _row(check: Check) -> tuple[object, ...]:
 
 def _sources(name: str, frame: pd.DataFrame) -> Markup:
     """Counts by source of one table."""
-    head = ("Source", "Licence", "Items", "Open", "Groups", "Rated", "Label", "Valence", "Arousal", "Held out")
+    head = ("Source", "Licence", "Items", "Open", "Groups", "Rated", "Label", "Valence", "Arousal", "Held\u00a0out")
     needed = {"source", "licence", "group", "rated", "label_kind", "valence", "arousal", "split"}
     if not needed <= set(frame):
-        return Markup("<p>{}: {} rows, but columns are missing.</p>").format(NAMES[name], len(frame))
+        return Markup("<p>{} rows, but columns are missing.</p>").format(len(frame))
     body = []
     for source, part in frame.groupby("source", sort=True):
         kinds = ", ".join(sorted(set(part["label_kind"]) - {""})) or None
@@ -81,9 +84,9 @@ def _sources(name: str, frame: pd.DataFrame) -> Markup:
             (source, licences, len(part), int(part["opens"].sum()), int(part["group"].nunique()),
              int(part["rated"].sum()), kinds, _spread(part["valence"]), _spread(part["arousal"]), held)
         )  # fmt: skip
-    return table(head, body, caption=f"{NAMES[name]} (valence and arousal: mean ± standard deviation)")
+    return table(head, body)
 
 
 def _spread(values: pd.Series) -> str | None:
     known = values.dropna()
-    return f"{known.mean():+.2f} ± {known.std(ddof=0):.2f}" if len(known) else None
+    return f"{known.mean():+.2f}\u00a0±\u00a0{known.std(ddof=0):.2f}" if len(known) else None

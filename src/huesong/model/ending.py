@@ -14,6 +14,8 @@ MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 
 MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 BASS = range(36, 52)
 """Pitches of the last bass note: C2 to D sharp 3, so every pitch class is there."""
+HIGHEST = 88
+"""Highest pitch of the last chord, E6."""
 CHORD_NOTES = (3, 5)
 """Fewest and most notes of the last chord."""
 CHORD_SECONDS = (0.6, 3.0)
@@ -117,18 +119,15 @@ class LastChord:
         return len(self.pitches) >= CHORD_NOTES[0] and not self.missing
 
     def choices(self) -> list[int]:
-        """Pitches of which the next note may be one: a bass first, then within an octave or so above what is there.
+        """Pitches the next note may have: a bass, the two other classes of the triad, then doublings; [] = no more.
 
-        Every window holds twelve neighbouring keys, so the pitch classes still missing are always to be found.
+        A window holds twelve neighbouring keys, so the classes still missing are always to be found in it.
         """
         if not self.pitches:
             return [pitch for pitch in BASS if pitch % 12 == self.root]
         if len(self.pitches) >= CHORD_NOTES[1]:
             return []
-        # A gap above the bass keeps the chord clear; thirds above that.
+        # A gap above the bass keeps the chord clear; thirds at least above that.
         lowest = max(self.pitches[0] + 7, 52) if len(self.pitches) == 1 else self.pitches[-1] + 3
-        must = CHORD_NOTES[1] - len(self.pitches) <= len(self.missing) or (
-            len(self.pitches) == 1 and len(self.missing) == 2
-        )
-        classes = self.missing if must else set(self.triad)
-        return [pitch for pitch in range(lowest, lowest + 12) if pitch % 12 in classes]
+        classes = self.missing or set(self.triad)
+        return [pitch for pitch in range(lowest, min(lowest + 12, HIGHEST + 1)) if pitch % 12 in classes]

@@ -1,19 +1,19 @@
 """Reading foreign MIDI files safely and cutting them into clean piano segments.
 
-symusic's parser is fast but may crash the process, or give varying results, on damaged files. So every event is walked
-here first, and symusic sees only a freshly written stream of the events that matter: notes, programs, tempos.
+symusic's parser does not survive damaged files, so it only sees what `midi.rewrite` has checked and written anew.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.errors import UserError
+from huesong.music.midi import Damage, rewrite
 
 TICKS_PER_QUARTER = 480
 TICKS_PER_BAR = 4 * TICKS_PER_QUARTER
@@ -25,10 +25,9 @@ SLOWEST_TEMPO, FASTEST_TEMPO = 10.0, 400.0
 ABSURD_SHARE = 0.05
 """Share of a piece's quarters that may pass at an absurd tempo (a written-out fermata)."""
 DENSE_SHARE = 0.1
-"""Share of a piece's time that may be denser than allowed: a long pedal in a transcription is music, a black MIDI is not."""
+"""Share of a piece's time that may be denser than allowed: a long pedal is music, a black MIDI is not."""
 
 MAX_BYTES = 8 * 2**20
-MAX_TICKS = 2**28 - 1  # the largest delta time a MIDI file can hold
 MAX_HOURS = 6.0
 """A file that sounds longer is taken for damaged: one wrong byte makes a piece endless."""
 
@@ -52,8 +51,8 @@ class Limits:
 class Segment:
     """A part of a piece that begins and ends at bar lines.
 
-    score: 480 ticks a quarter, one piano track, tempo at tick 0. start_s: where it began in the file, seconds.
-    seconds: its length from its first bar line to the end of its last note. bars: 4/4 bars touched. notes: their number.
+    score: 480 ticks a quarter, one piano track, tempo at tick 0. start_s: where it begins in the file, seconds.
+    seconds: from its first bar line to the end of its last note. bars: 4/4 bars it touches. notes: their number.
     """
 
     score: Score
@@ -105,158 +104,14 @@ def read_score(path: Path) -> Score:
 def parse_score(data: bytes, name: str = "MIDI data") -> Score:
     """As `read_score`, from the file's bytes; `name` stands in errors."""
     try:
-        clean_bytes = _rewrite(data)
-    except _Damage as damage:
+        rewritten = rewrite(data)
+    except Damage as damage:
         raise UserError(f"{name}: {damage}: replace or remove the file") from None
-    score = Score.from_midi(clean_bytes)
+    score = Score.from_midi(rewritten)
     hours = seconds_at(score, np.array([score.end()]))[0] / 3600
     if hours > MAX_HOURS:
         raise UserError(f"{name}: endless MIDI ({hours:.0f} hours): replace or remove the file")
     return score
-
-
-class _Damage(Exception):
-    """What is wrong with the bytes of a MIDI file, and where."""
-
-
-def _rewrite(data: bytes) -> bytes:
-    """Check all chunks and events of `data` and return them as a minimal file that any parser reads alike."""
-    if not data:
-        raise _Damage("empty file (0 bytes)")
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        start = data.find(b"MThd")
-        data = data[start:] if start > 0 else b""
-    if data[:4] != b"MThd":
-        raise _Damage("not a MIDI file (no MThd header)")
-    if len(data) < 14:
-        raise _Damage("truncated MIDI header")
-    length, form, _, division = struct.unpack(">IHHH", data[4:14])
-    if not 6 <= length <= 1024:
-        raise _Damage(f"damaged MIDI header (length {length})")
-    if form > 1:
-        raise _Damage(f"MIDI format {form} (independent patterns) is not a piece: save it as format 0 or 1")
-    if division & 0x8000:
-        raise _Damage("SMPTE time division has no beats: save it with ticks per quarter")
-    if division == 0:
-        raise _Damage("damaged MIDI header (0 ticks per quarter)")
-    tracks = []
-    position = 8 + length
-    while position + 8 <= len(data):
-        kind = data[position : position + 4]
-        (length,) = struct.unpack(">I", data[position + 4 : position + 8])
-        if kind != b"MTrk" and (tracks or position + 8 + length > len(data)):
-            if not tracks:
-                raise _Damage(f"damaged MIDI chunk at byte {position}")
-            if not kind.isalnum():
-                break  # padding after the last chunk
-        if kind == b"MTrk":
-            if position + 8 + length > len(data):
-                raise _Damage(
-                    f"truncated: track {len(tracks)} at byte {position} has {len(data) - position - 8} of {length} bytes"
-                )
-            tracks.append(_rewrite_track(data, position + 8, position + 8 + length, len(tracks)))
-        position += 8 + length
-    if not tracks:
-        raise _Damage("no MIDI track")
-    header = b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), division)
-    return header + b"".join(b"MTrk" + struct.pack(">I", len(track)) + track for track in tracks)
-
-
-def _rewrite_track(data: bytes, position: int, end: int, number: int) -> bytes:
-    """The notes, programs and tempos of one track chunk as a new chunk body, every event with its own status byte."""
-    out = bytearray()
-    tick = written = 0
-    status = 0
-    try:
-        while position < end:
-            start = position
-            # Delta time: one to four bytes of seven bits.
-            byte = data[position]
-            position += 1
-            delta = byte & 0x7F
-            while byte & 0x80:
-                if position - start == 4:
-                    raise _Damage(f"damaged delta time in track {number} at byte {start}")
-                byte = data[position]
-                position += 1
-                delta = delta << 7 | byte & 0x7F
-            tick += delta
-            event = data[position]
-            if event < 0x80:
-                if not status:
-                    raise _Damage(f"data byte without status in track {number} at byte {position}")
-                event = status
-            else:
-                position += 1
-            if event < 0xF0:
-                status = event
-                kind = event & 0xF0
-                first = data[position]
-                if kind == 0xC0 or kind == 0xD0:
-                    second = 0
-                    position += 1
-                else:
-                    second = data[position + 1]
-                    position += 2
-                if first > 127 or second > 127 or position > end:
-                    raise _Damage(f"damaged event in track {number} at byte {start}")
-                if kind == 0x90 or kind == 0x80:
-                    body = bytes((event, first, second))
-                elif kind == 0xC0:
-                    body = bytes((event, first))
-                elif kind == 0xB0 and first == 64:
-                    body = bytes((event, first, second))
-                else:
-                    continue
-            else:
-                if event == 0xFF:
-                    meta = data[position]
-                    position += 1
-                elif event == 0xF0 or event == 0xF7:
-                    meta = -1
-                else:
-                    raise _Damage(f"event 0x{event:02X} is not allowed in a file, track {number}, byte {start}")
-                size = 0
-                for _ in range(4):
-                    byte = data[position]
-                    position += 1
-                    size = size << 7 | byte & 0x7F
-                    if byte < 0x80:
-                        break
-                else:
-                    raise _Damage(f"damaged length in track {number} at byte {start}")
-                position += size
-                if position > end:
-                    raise _Damage(f"event at byte {start} runs past the end of track {number}")
-                if meta == 0x2F:
-                    break
-                if meta != 0x51:
-                    continue
-                if size != 3:
-                    raise _Damage(f"damaged tempo in track {number} at byte {start}")
-                value = data[position - 3 : position]
-                if value == b"\0\0\0":
-                    raise _Damage(f"tempo of zero length in track {number} at byte {start}")
-                body = b"\xff\x51\x03" + value
-            out += _varlen(tick - written)
-            out += body
-            written = tick
-    except IndexError:
-        raise _Damage(f"truncated event in track {number}") from None
-    if tick > MAX_TICKS:
-        raise _Damage(f"endless MIDI ({tick} ticks) in track {number}")
-    return bytes(out) + b"\x00\xff\x2f\x00"
-
-
-def _varlen(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = [value & 0x7F]
-    value >>= 7
-    while value:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(reversed(out))
 
 
 def tempo_map(score: Score) -> tuple[np.ndarray, np.ndarray]:
@@ -272,84 +127,102 @@ def tempo_map(score: Score) -> tuple[np.ndarray, np.ndarray]:
     return tick, qpm
 
 
+class Clock:
+    """Ticks to seconds under a tempo map; `tick` and `qpm` as `tempo_map` gives them."""
+
+    def __init__(self, tick: np.ndarray, qpm: np.ndarray, ticks_per_quarter: int) -> None:
+        self.tick, self.qpm = tick, qpm
+        self._per_tick = 60.0 / (qpm * ticks_per_quarter)
+        self._began = np.concatenate(([0.0], np.cumsum(np.diff(tick) * self._per_tick[:-1])))
+
+    def seconds(self, ticks: np.ndarray) -> np.ndarray:
+        """The times of `ticks` (float64)."""
+        index = np.searchsorted(self.tick, ticks, side="right") - 1
+        return self._began[index] + (ticks - self.tick[index]) * self._per_tick[index]
+
+    def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """The part of the map in force from `start` to `stop`, with `start` as tick 0."""
+        first = np.searchsorted(self.tick, start, side="right") - 1
+        inside = slice(first, np.searchsorted(self.tick, stop, side="left"))
+        return np.maximum(self.tick[inside] - start, 0), self.qpm[inside]
+
+
 def seconds_at(score: Score, ticks: np.ndarray) -> np.ndarray:
     """The times in seconds (float64) of `ticks` under the score's tempo map."""
-    start, qpm = tempo_map(score)
-    per_tick = 60.0 / (qpm * score.tpq)
-    began = np.concatenate(([0.0], np.cumsum(np.diff(start) * per_tick[:-1])))
-    index = np.searchsorted(start, ticks, side="right") - 1
-    return began[index] + (ticks - start[index]) * per_tick[index]
+    return Clock(*tempo_map(score), score.tpq).seconds(ticks)
+
+
+def _note_arrays(score: Score) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Onset, end (ticks), pitch, velocity (int64) of all notes but the drums', in the order of the tracks."""
+    parts = [track.notes.numpy() for track in score.tracks if not track.is_drum]
+    onset, length, pitch, velocity = (
+        np.concatenate([np.zeros(0, np.int64), *(part[key].astype(np.int64) for part in parts)])
+        for key in ("time", "duration", "pitch", "velocity")
+    )
+    return onset, onset + length, pitch, velocity
 
 
 def listen(score: Score) -> Notes:
-    """The score's notes but the drums' and those without length, as time-ordered arrays; however its tracks are split."""
-    parts = [track.notes.numpy() for track in score.tracks if not track.is_drum and len(track.notes)]
-    if not parts:
-        empty = np.zeros(0)
-        return Notes(empty, empty, empty, empty, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    onset, length, pitch, velocity = (
-        np.concatenate([part[key] for part in parts]).astype(np.int64)
-        for key in ("time", "duration", "pitch", "velocity")
+    """All notes that sound, but the drums', in time order; however the tracks are split."""
+    onset, end, pitch, velocity = _note_arrays(score)
+    order = np.lexsort((-velocity, -end, pitch, onset))
+    order = order[(end[order] > onset[order]) & (velocity[order] > 0)]
+    onset, end = onset[order], end[order]
+    clock = Clock(*tempo_map(score), score.tpq)
+    return Notes(
+        clock.seconds(onset), clock.seconds(end), onset / score.tpq, end / score.tpq, pitch[order], velocity[order]
     )
-    order = np.lexsort((-velocity, -length, pitch, onset))
-    order = order[(length[order] > 0) & (velocity[order] > 0)]
-    onset, end, pitch, velocity = onset[order], (onset + length)[order], pitch[order], velocity[order]
-    seconds = seconds_at(score, np.concatenate((onset, end)))
-    return Notes(seconds[: len(onset)], seconds[len(onset) :], onset / score.tpq, end / score.tpq, pitch, velocity)
 
 
-def clean(score: Score, limits: Limits = Limits()) -> list[Segment]:  # noqa: B008 (immutable)
+DEFAULT_LIMITS = Limits()
+
+
+def clean(score: Score, limits: Limits = DEFAULT_LIMITS) -> list[Segment]:
     """Merge a score into one piano track and cut it at bar lines into segments of about `limits.segment_seconds`.
 
-    Drums, keys no piano has, doubled notes and notes without length are left out; a key struck again ends its note before. Silence
-    up to the first bar line with a note is cut away. A remainder shorter than half a segment is shared out among the
-    others. Segments with fewer than `limits.min_notes` notes are dropped.
+    Drums, keys no piano has, doubled notes and notes without length are left out; a key struck again ends its note
+    before. Silence up to the first bar line with a note is cut away. Bars are 4 quarters, whatever the file's metre: the
+    token grammar knows no other. All segments of a piece are about equally long (2/3 to 3/2 of `segment_seconds`, but for
+    a shorter piece), so no short remainder is left; those with fewer than `limits.min_notes` notes are dropped.
+
+    Sustain pedals are not applied: in transcribed performances (EMOPIA, GiantMIDI) the notes' ends already hold them.
 
     Raises:
         Unusable: with the reason.
     """
     tick, qpm = tempo_map(score)
     scale = TICKS_PER_QUARTER / score.tpq
-    tempo_at = np.round(tick * scale).astype(np.int64)
-    notes = _merged_notes(score, scale)
-    onset, end, pitch, velocity = notes
-    _check_tempo(tempo_at, qpm, int(end.max()))
+    clock = Clock(np.round(tick * scale).astype(np.int64), qpm, TICKS_PER_QUARTER)
+    onset, end, pitch, velocity = _merged_notes(score, scale)
+    _check_tempo(clock, int(end.max()))
     if len(onset) < limits.min_notes:
         raise Unusable(f"too few notes ({len(onset)} of at least {limits.min_notes})")
     first_bar, last_bar = int(onset[0]) // TICKS_PER_BAR, -(-int(end.max()) // TICKS_PER_BAR)
-    clock = _Clock(tempo_at, qpm)
     bar_s = clock.seconds(np.arange(first_bar, last_bar + 1) * TICKS_PER_BAR)
-    begin_s, end_s = bar_s[0], float(clock.seconds(end.max()))
-    if end_s - begin_s < limits.min_seconds:
-        raise Unusable(f"too short ({end_s - begin_s:.1f} s of at least {limits.min_seconds:g} s)")
-    if end_s - begin_s > limits.max_seconds:
-        raise Unusable(f"too long ({end_s - begin_s:.0f} s of at most {limits.max_seconds:g} s)")
+    seconds = float(clock.seconds(end.max()) - bar_s[0])
+    if seconds < limits.min_seconds:
+        raise Unusable(f"too short ({seconds:.1f} s of at least {limits.min_seconds:g} s)")
+    if seconds > limits.max_seconds:
+        raise Unusable(f"too long ({seconds:.0f} s of at most {limits.max_seconds:g} s)")
     if (share := _share_above(onset, end, limits.max_polyphony)) > DENSE_SHARE:
         raise Unusable(f"too dense (over {limits.max_polyphony} notes at once in {share:.0%} of its time)")
-    parts = max(1, round((end_s - begin_s) / limits.segment_seconds))
-    wanted = begin_s + (end_s - begin_s) * np.arange(1, parts) / parts
-    cuts = np.unique(np.concatenate(([0], np.abs(bar_s[:, None] - wanted).argmin(axis=0), [len(bar_s) - 1])))
+    parts = max(1, round(seconds / limits.segment_seconds))
+    wanted = bar_s[0] + seconds * np.arange(1, parts) / parts
+    cuts = np.unique([0, *np.abs(bar_s[:, None] - wanted).argmin(axis=0), len(bar_s) - 1])
     segments = []
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in pairwise(cuts.tolist()):
         start, stop = (first_bar + low) * TICKS_PER_BAR, (first_bar + high) * TICKS_PER_BAR
         inside = (onset >= start) & (onset < stop)
-        count = int(inside.sum())
-        if count < limits.min_notes:
+        if inside.sum() < limits.min_notes:
             continue
-        stopped = np.minimum(end[inside], stop)
+        here, until = onset[inside] - start, np.minimum(end[inside], stop) - start
         segments.append(
             Segment(
-                score=_piano_score(
-                    onset[inside] - start,
-                    stopped - onset[inside],
-                    pitch[inside],
-                    velocity[inside],
-                    *clock.from_tick(start, stop),
-                ),
+                score=_piano_score(here, until, pitch[inside], velocity[inside], *clock.between(start, stop)),
                 start_s=float(bar_s[low]),
-                seconds=float(clock.seconds(stopped.max()) - bar_s[low]),
-                bars=int(-(-(stopped.max() - start) // TICKS_PER_BAR)),
-                notes=count,
+                seconds=float(clock.seconds(until.max() + start) - bar_s[low]),
+                bars=-(-int(until.max()) // TICKS_PER_BAR),
+                notes=len(here),
             )
         )
     if not segments:
@@ -357,36 +230,12 @@ def clean(score: Score, limits: Limits = Limits()) -> list[Segment]:  # noqa: B0
     return segments
 
 
-class _Clock:
-    """Ticks to seconds under a tempo map at 480 ticks a quarter."""
-
-    def __init__(self, tick: np.ndarray, qpm: np.ndarray) -> None:
-        self.tick, self.qpm = tick, qpm
-        self.per_tick = 60.0 / (qpm * TICKS_PER_QUARTER)
-        self.began = np.concatenate(([0.0], np.cumsum(np.diff(tick) * self.per_tick[:-1])))
-
-    def seconds(self, ticks: np.ndarray) -> np.ndarray:
-        index = np.searchsorted(self.tick, ticks, side="right") - 1
-        return self.began[index] + (ticks - self.tick[index]) * self.per_tick[index]
-
-    def from_tick(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """The part of the map that holds between `start` and `stop`, with `start` as tick 0."""
-        first = np.searchsorted(self.tick, start, side="right") - 1
-        inside = slice(first, np.searchsorted(self.tick, stop, side="left"))
-        return np.maximum(self.tick[inside] - start, 0), self.qpm[inside]
-
-
 def _merged_notes(score: Score, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Onset, end (ticks of 480 a quarter), pitch, velocity of the piano notes, by onset and pitch, free of overlaps."""
-    parts = [track.notes.numpy() for track in score.tracks if not track.is_drum and len(track.notes)]
-    if not parts:
+    """Onset, end (ticks of 480 a quarter), pitch, velocity of the piano's notes, by onset and pitch, free of overlaps."""
+    onset, end, pitch, velocity = _note_arrays(score)
+    if not len(onset):
         raise Unusable("drums only" if any(len(track.notes) for track in score.tracks) else "empty (no notes)")
-    onset, length, pitch, velocity = (
-        np.concatenate([part[key] for part in parts]).astype(np.int64)
-        for key in ("time", "duration", "pitch", "velocity")
-    )
-    end = np.round((onset + length) * scale).astype(np.int64)
-    onset = np.round(onset * scale).astype(np.int64)
+    onset, end = np.round(onset * scale).astype(np.int64), np.round(end * scale).astype(np.int64)
     keep = (end > onset) & (velocity > 0) & (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
     if not keep.any():
         raise Unusable("empty (no note on a piano's keys with a length)")
@@ -403,40 +252,33 @@ def _merged_notes(score: Score, scale: float) -> tuple[np.ndarray, np.ndarray, n
     return onset[order], end[order], pitch[order], velocity[order]
 
 
-def _check_tempo(tick: np.ndarray, qpm: np.ndarray, end: int) -> None:
-    span = np.diff(np.minimum(np.append(tick, end), end))
-    absurd = (qpm < SLOWEST_TEMPO) | (qpm > FASTEST_TEMPO)
+def _check_tempo(clock: Clock, end: int) -> None:
+    span = np.diff(np.minimum(np.append(clock.tick, end), end))
+    absurd = (clock.qpm < SLOWEST_TEMPO) | (clock.qpm > FASTEST_TEMPO)
     if span[absurd].sum() > ABSURD_SHARE * span.sum():
-        worst = qpm[absurd][span[absurd].argmax()]
+        worst = clock.qpm[absurd][span[absurd].argmax()]
         raise Unusable(f"absurd tempo ({worst:.0f} quarters a minute)")
 
 
 def _share_above(onset: np.ndarray, end: np.ndarray, polyphony: int) -> float:
-    """Share of a piece's time with more than `polyphony` notes at once; one that ends as another begins is not with it."""
+    """Share of a piece's time with more than `polyphony` notes at once; a note does not meet the one it ends for."""
     times = np.concatenate((end, onset))
-    step = np.repeat((-1, 1), len(onset))
     order = np.argsort(times, kind="stable")
-    times = times[order]
-    sounding = np.cumsum(step[order])[:-1]
-    span = np.diff(times)
+    sounding = np.cumsum(np.repeat((-1, 1), len(onset))[order])[:-1]
+    span = np.diff(times[order])
     return float(span[sounding > polyphony].sum() / max(span.sum(), 1))
 
 
 def _piano_score(
-    onset: np.ndarray,
-    length: np.ndarray,
-    pitch: np.ndarray,
-    velocity: np.ndarray,
-    tempo_at: np.ndarray,
-    qpm: np.ndarray,
+    onset: np.ndarray, end: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, tick: np.ndarray, qpm: np.ndarray
 ) -> Score:
     score = Score(TICKS_PER_QUARTER)
     score.time_signatures.append(TimeSignature(0, 4, 4))
-    for tick, tempo in zip(tempo_at.tolist(), qpm.tolist(), strict=True):
-        score.tempos.append(Tempo(tick, tempo))
+    for time, tempo in zip(tick.tolist(), qpm.tolist(), strict=True):
+        score.tempos.append(Tempo(time, tempo))
     track = Track(program=0)
     track.notes = Note.from_numpy(
-        onset.astype(np.int32), length.astype(np.int32), pitch.astype(np.int8), velocity.astype(np.int8), "tick"
+        onset.astype(np.int32), (end - onset).astype(np.int32), pitch.astype(np.int8), velocity.astype(np.int8), "tick"
     )
     score.tracks.append(track)
     return score

@@ -31,7 +31,7 @@ FADE_S = 0.5
 
 
 def find_soundfont(given: Path | None = None) -> Path:
-    """The soundfont to play with: `given`, else the environment variable HUESONG_SOUNDFONT, else pretty_midi's TimGM6mb.
+    """The soundfont to play with: `given`, else the environment's HUESONG_SOUNDFONT, else pretty_midi's TimGM6mb.
 
     Raises:
         UserError: the file is missing or is no soundfont.
@@ -113,11 +113,13 @@ def _wav(audio: np.ndarray, sample_rate: int) -> bytes:
 
 THEMES = {
     "light": {
-        "paper": "#fbfbfd", "row": "#f0f2f6", "ink": "#1d2330", "soft": "#5d6678", "bar": "#d3d9e3", "octave": "#bcc5d3",
+        "paper": "#fbfbfd", "row": "#f0f2f6", "ink": "#1d2330", "soft": "#5d6678",
+        "bar": "#d3d9e3", "octave": "#bcc5d3",
         "notes": ("#a9c4ec", "#5b8fd9", "#5a4fb8", "#9c2f7f", "#d8433c"),
     },
     "dark": {
-        "paper": "#161a22", "row": "#1b202a", "ink": "#e8eaf0", "soft": "#a3abbb", "bar": "#2d3442", "octave": "#434c5e",
+        "paper": "#161a22", "row": "#1b202a", "ink": "#e8eaf0", "soft": "#a3abbb",
+        "bar": "#2d3442", "octave": "#434c5e",
         "notes": ("#36589c", "#5d8de0", "#a58af0", "#f08fb4", "#ffd27a"),
     },
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Statistics of pieces, and of sets of pieces: the paper's three metrics and their kin, and the nine features of mgeval.
+"""Statistics of pieces and of sets of pieces: the paper's three metrics and their kin, and the nine of mgeval.
 
-Definitions follow muspy (Dong et al., ISMIR 2020) and mgeval (Yang & Lerch, Neural Computing and Applications 32, 2020).
-Drums are ignored throughout.
+Definitions follow muspy (Dong et al., ISMIR 2020) and mgeval (Yang & Lerch, Neural Computing and Applications 32,
+2020). Drums are ignored throughout.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def statistics(score: Score) -> dict[str, float]:
     empty_beat_rate: share of quarters without a sounding note.
 
     Of mgeval: pitch_count (different pitches), pitch_range (semitones), pitch_interval (mean absolute step between
-    successive notes, semitones), note_count, onset_interval (mean time between successive onsets, seconds); histograms of pitch classes and note
-    lengths and their 12 x 12 transitions between successive notes, each as shares that sum to 1.
+    successive notes, semitones), note_count, onset_interval (mean time between successive onsets, seconds); histograms
+    of pitch classes and note lengths and their 12 x 12 transitions between successive notes, as shares that sum to 1.
     """
     notes = listen(score)
     if not len(notes):
@@ -111,7 +111,7 @@ def groove_consistency(onset: np.ndarray, steps: int, measures: int | None = Non
 
 
 def _sounding(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The stretches between all onsets and ends from tick 0: their lengths in ticks and how many pitches sound."""
+    """The stretches between all onsets and ends from tick 0: their lengths in ticks, and how many pitches sound."""
     order = np.lexsort((onset, pitch))
     onset, end, pitch = onset[order], end[order], pitch[order]
     # A pitch held by two voices counts once: join the overlapping notes of a key (keys lie far apart on one axis).
@@ -147,8 +147,8 @@ def _histograms(notes: Notes) -> dict[str, float]:
 def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
     """How far a set of pieces is from a reference set; both frames hold STATISTIC_NAMES, a row a piece.
 
-    For every scalar statistic: `<name>` (mean of the generated) with `<name>_low`, `<name>_high` (95 % bootstrap interval),
-    `<name>_data` (mean of the reference). For a histogram `<name>` and `<name>_data` are the mean distance between two
+    For every scalar statistic: `<name>` (mean of the generated) with `<name>_low`, `<name>_high` (95 % bootstrap
+    interval), `<name>_data` (mean of the reference). For a histogram `<name>` and `<name>_data` are the mean distance between two
     pieces of the set: its diversity. For all of them `<name>_overlap` and `<name>_kl`: Yang & Lerch's overlapping area
     and KL divergence between the distances within the reference and those from generated to reference pieces (1 and 0:
     no difference). `distance_paper`, `distance_correct`: sum over PR, PE and GC (in the paper's or the correct form) of
@@ -176,7 +176,10 @@ def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1
         a, b = ours[columns].to_numpy(float), theirs[columns].to_numpy(float)
         within, across = pdist(b), cdist(a, b).ravel()
         if name in VECTOR_STATISTICS:
-            found |= {name: float(pdist(a).mean()) if len(a) > 1 else 0.0, f"{name}_data": float(within.mean()) if len(b) > 1 else 0.0}
+            found |= {
+                name: float(pdist(a).mean()) if len(a) > 1 else 0.0,
+                f"{name}_data": float(within.mean()) if len(b) > 1 else 0.0,
+            }
         if len(b) > 1:
             within, across = (rng.choice(d, min(len(d), MOST_DISTANCES), replace=False) for d in (within, across))
             found |= {f"{name}_overlap": overlapping_area(within, across), f"{name}_kl": kl_divergence(within, across)}

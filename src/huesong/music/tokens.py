@@ -112,7 +112,7 @@ def train_bpe(tokenizer: REMI, sequences: Iterable[Sequence[int]], vocabulary_si
 def decode(tokenizer: REMI, ids: Sequence[int]) -> Score:
     """The score of token ids: 480 ticks a quarter, one piano track, tempos, 4/4.
 
-    A key struck again while it sounds ends its first note there, as it does on a piano (and as MIDI cannot say otherwise).
+    A key struck again while it sounds ends its first note there, as on a piano (MIDI cannot say otherwise).
     """
     specials = set(tokenizer.special_tokens_ids)
     kept = [int(token) for token in ids if token not in specials]
@@ -241,7 +241,7 @@ def _one_at_a_time(notes: list[Note]) -> list[Note]:
 
 
 def _bar_tempos(score: Score, edges: np.ndarray) -> np.ndarray:
-    """Quarters a minute under which each bar (between `edges`, in ticks) lasts as long as under the score's tempo map."""
+    """Quarters a minute under which each bar (between `edges`, ticks) lasts as long as under the score's tempo map."""
     tick, qpm = tempo_map(score)
     slope = 1.0 / qpm  # minutes a quarter
     began = np.concatenate(([0.0], np.cumsum(np.diff(tick) * slope[:-1])))

@@ -38,7 +38,7 @@ LIMITS = """\
 * It writes solo piano pieces of seconds to a few minutes; no voices, no other instruments, no drums.
 * Valence and arousal are averages over raters. What one listener feels can differ; so can what another culture hears.
 * The judge is a model too: no figure above means more than the judge's own scores on held-out music.
-* It was trained on the licences listed above; check that they allow your use of what it writes.
+* Its training data are under the licences named above; check that they allow your use of what it writes.
 * It says nothing about the people in a picture and must not be used to infer anyone's feelings."""
 
 

@@ -7,6 +7,7 @@ both after it passed the gate. A version that was rolled back is promoted again 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ from huesong.registry.provenance import DATA_DIGEST
 
 DIGEST = "huesong.digest"
 GATE = "huesong.gate"
+FIGURES = "huesong.figures"
+"""JSON of the evaluation's figures: a tag, because the next challenger needs them even when the run is gone."""
 PROMOTED_AT = "huesong.promoted_at"
 ROLLED_BACK_AT = "huesong.rolled_back_at"
 MODEL_FOLDER = f"artifacts/{contracts.MODEL}"
@@ -45,6 +48,11 @@ class Version:
     def uri(self) -> str:
         """`models:/<name>/<version>`."""
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The latest evaluation's figures."""
+        return dict(json.loads(self.tags.get(FIGURES, "{}")))
 
 
 class Registry:
@@ -177,21 +185,6 @@ class Registry:
         self._crown(before.version)
         self.tag(champion.version, {ROLLED_BACK_AT: now()})
         return before
-
-    def metrics(self, version: Version) -> dict[str, float]:
-        """The evaluation's figures that were logged with a version; empty when its run is gone."""
-        from mlflow.exceptions import MlflowException
-
-        if version.run_id is None:
-            return {}
-        with answered(self.uri):
-            try:
-                found = self.client.get_run(version.run_id).data.metrics
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                return {}
-        return {key.removeprefix("evaluate/"): value for key, value in found.items() if key.startswith("evaluate/")}
 
     def folder(self, version: Version, cache: Path | None = None) -> Path:
         """The model folder of a version on this machine: in place where it is a local file, else fetched once.

@@ -56,7 +56,7 @@ def log_model(
     Args:
         folder: the model folder.
         card: the model card; logged as README.md beside the model's files.
-        metrics: the evaluation's figures, logged to the run as `evaluate/<figure>` (the gate reads them back).
+        metrics: the evaluation's figures, logged to the run as `evaluate/<figure>`.
         uri: the store.
         experiment: experiment of a new run.
         root: the checkout; the default store keeps its artifacts there.

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 NOISY = ("mlflow", "alembic", "sqlalchemy", "git")
 
 
@@ -31,7 +32,7 @@ def artifact_root(uri: str, root: Path) -> str | None:
     """Where a new experiment keeps its artifacts; None: the server decides."""
     if (database := sqlite_path(uri)) is not None:
         return (database.resolve().parent / ARTIFACTS).as_uri()
-    if urlsplit(uri).scheme.split("+")[0] in ("postgresql", "mysql", "mssql"):
+    if urlsplit(uri).scheme.split("+")[0] in DATABASES:
         return (root / ARTIFACTS).resolve().as_uri()
     return None
 
@@ -78,7 +79,7 @@ def connect(uri: str) -> Any:
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
         _ask(uri)
-    elif scheme:
+    elif scheme.split("+")[0] in DATABASES:
         _open_database(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -87,7 +88,12 @@ def _ask(uri: str) -> None:
     import requests
 
     timeout = int(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"))
-    requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).raise_for_status()
+    try:  # whatever it answers: a server that is not MLflow's fails with the first request
+        requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
+    except requests.Timeout:
+        raise OSError(f"no answer in {timeout} s") from None
+    except requests.ConnectionError:
+        raise OSError("nothing answers there") from None
 
 
 def _open_database(uri: str) -> None:

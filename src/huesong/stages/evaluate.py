@@ -68,7 +68,7 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
         judge.save(work / contracts.JUDGE)
         artifacts.write_json(work / contracts.METRICS, metrics)
         (work / contracts.PLOTS).mkdir()
-        plots.evaluation_plots(heard, reference, metrics, work / contracts.PLOTS)
+        plots.evaluation_plots(heard, reference, list(statistics.SCALAR_STATISTICS), work / contracts.PLOTS)
         write_report(work, heard, metrics, judge_scores, data=data, shown=config.report_pieces)
     flat = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
     files = [out / contracts.METRICS, out / contracts.REQUESTS, out / contracts.REPORT]

@@ -63,7 +63,7 @@ def agreement_table(heard: pd.DataFrame, metrics: dict[str, float]) -> Markup:
             "arousal_ccc",
             "quadrant_accuracy",
         )
-        rows.append([what, metrics[f"{prefix}n"], *(with_interval(metrics, prefix + key) for key in keys)])
+        rows.append([what, metrics[f"{prefix}n"], *(pages.with_interval(metrics, prefix + key) for key in keys)])
     head = ["", "n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
     return pages.table(head, rows, caption="Valence V and arousal A in [-1, 1].")
 
@@ -71,7 +71,7 @@ def agreement_table(heard: pd.DataFrame, metrics: dict[str, float]) -> Markup:
 def judge_table(judge: dict[str, float]) -> Markup:
     """The judge's scores on human ratings of groups it never saw."""
     keys = ("valence_mae", "valence_r", "valence_ccc", "arousal_mae", "arousal_r", "arousal_ccc", "quadrant_accuracy")
-    row = [judge.get("n"), *(with_interval(judge, key) for key in keys)]
+    row = [judge.get("n"), *(pages.with_interval(judge, key) for key in keys)]
     head = ["n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
     return pages.table(
         head, [row], caption="The judge on rated pieces of the test split: no verdict is better than this."
@@ -84,7 +84,7 @@ def quality_table(metrics: dict[str, float]) -> Markup:
     rows = [
         [
             name.replace("_", " "),
-            with_interval(metrics, name),
+            pages.with_interval(metrics, name),
             metrics[f"{name}_data"],
             metrics.get(f"{name}_overlap"),
             metrics.get(f"{name}_kl"),
@@ -92,7 +92,7 @@ def quality_table(metrics: dict[str, float]) -> Markup:
         for name in names
     ]
     rows += [
-        [label, with_interval(metrics, key), None, None, None]
+        [label, pages.with_interval(metrics, key), None, None, None]
         for key, label in (
             ("distance_paper", "distance to data, paper's form (PR, PE, GC)"),
             ("distance_correct", "distance to data, correct form"),
@@ -103,16 +103,6 @@ def quality_table(metrics: dict[str, float]) -> Markup:
         if key in metrics
     ]
     return pages.table(["", "generated", "data", "overlapping area", "KL"], rows)
-
-
-def with_interval(metrics: dict[str, float], key: str) -> str:
-    """`0.512 [0.401, 0.603]`, or the bare value where there is no interval."""
-    value = metrics.get(key)
-    if value is None:
-        return "–"
-    if f"{key}_low" in metrics and metrics[f"{key}_low"] is not None:
-        return f"{value:.3f} [{metrics[f'{key}_low']:.2f}, {metrics[f'{key}_high']:.2f}]"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def figures(work: Path, prefix: str) -> list[Markup]:

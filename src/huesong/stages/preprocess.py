@@ -55,7 +55,7 @@ def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
     pool = SafePool(config.workers, preload=["huesong.datasets.packing"])
     dropped = Dropped()
     with replacing_folder(out) as work:
-        check(data, images, music, work, out)
+        check(data, images, music, work, out, config.workers)
         encoder = load_encoder(config.encoder, size=config.picture_size, grid=config.picture_grid)
         pictures = pack_pictures(images, data, work, encoder, config, pool, dropped)
         require_some(pictures, "picture", data / contracts.IMAGES_CSV, dropped, out)
@@ -84,11 +84,9 @@ def require_data(data: Path) -> None:
             )
 
 
-def check(data: Path, images: pd.DataFrame, music: pd.DataFrame, work: Path, out: Path) -> None:
-    """Validate the data: warnings are logged; a critical finding raises, and its page is kept beside `out`."""
-    result = validate(data, images, music, work)
-    for warning in result.warnings:
-        log.warning("validation: %s", warning)
+def check(data: Path, images: pd.DataFrame, music: pd.DataFrame, work: Path, out: Path, workers: int) -> None:
+    """Validate the data (which logs its warnings); a critical finding raises, and its page is kept beside `out`."""
+    result = validate(data, images, music, work, workers)
     kept = out.parent / KEPT_VALIDATION
     if result.critical:
         shutil.copyfile(work / contracts.VALIDATION_HTML, kept)
@@ -104,7 +102,7 @@ def require_some(kept: pd.DataFrame, noun: str, table: Path, dropped: Dropped, o
     if len(kept):
         (out.parent / KEPT_DROPPED).unlink(missing_ok=True)
         return
-    lost = [row for row in dropped.rows if row[0] == table.name]
+    lost = [row for row in dropped.rows if row[0] == table.stem]
     if not lost:
         raise UserError(f"{table} lists no {noun}: import some with `huesong data import`")
     dropped.write(out.parent / KEPT_DROPPED)
@@ -134,7 +132,7 @@ def figures(
             "rated": int(pictures["valence"].notna().sum()),
             "by_split": by_split(pictures),
             "dropped_by_split": by_split(images[~images["id"].isin(pictures["id"])]),
-            "dropped_by_reason": dropped.kinds(contracts.IMAGES_CSV),
+            "dropped_by_reason": dropped.kinds("images"),
         },
         "pieces": {
             "read": len(music),
@@ -143,7 +141,7 @@ def figures(
             "rated": int(one_a_piece["valence"].notna().sum()),
             "by_split": by_split(one_a_piece),
             "dropped_by_split": by_split(music[~music["id"].isin(one_a_piece["piece"])]),
-            "dropped_by_reason": dropped.kinds(contracts.MUSIC_CSV),
+            "dropped_by_reason": dropped.kinds("music"),
         },
         "segments": {
             "kept": len(pieces),

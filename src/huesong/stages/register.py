@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from huesong.errors import UserError
 from huesong.progress import log
 from huesong.registry import gate as gates
 from huesong.registry.card import model_card
-from huesong.registry.models import DIGEST, GATE, ROLLED_BACK_AT, Registry, Version, same_data
+from huesong.registry.figures import numbers
+from huesong.registry.models import DIGEST, FIGURES, GATE, ROLLED_BACK_AT, Registry, Version, same_data
 from huesong.registry.provenance import DATA_DIGEST, GIT_SHA, LOCK_DIGEST, VERSION, provenance
 from huesong.registry.pyfunc_logging import log_model
 
@@ -81,8 +83,9 @@ def run(
     champion = registry.by_alias(contracts.CHAMPION)
     rival = None
     if champion is not None and (version is None or champion.version != version.version):
-        rival = registry.metrics(champion)
+        rival = champion.figures
     result = gates.check(policy, metrics, rival, same_data=champion is None or same_data(champion, made_from))
+    judged = {GATE: result.summary, FIGURES: json.dumps(numbers(metrics), sort_keys=True)}
     card = model_card(model_config, metrics, made_from, result)
 
     with artifacts.replacing_folder(out) as work:
@@ -94,12 +97,12 @@ def run(
             )  # fmt: skip
             version = registry.create(
                 model_id=logged.model_id, run_id=logged.run_id, description=card,
-                tags={DIGEST: digest, GATE: result.summary, **made_from},
+                tags={DIGEST: digest, **judged, **made_from},
             )  # fmt: skip
             log.info("registered %s", version.uri)
         else:
             log.info("%s is this very model: nothing new to register", version.uri)
-            registry.tag(version.version, {GATE: result.summary})
+            registry.tag(version.version, judged)
         registry.challenge(version.version)
         note = decide(registry, version, champion, result)
         aliases = registry.aliases(version.version)

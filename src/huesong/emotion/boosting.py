@@ -1,0 +1,235 @@
+"""Valence and arousal of music from hand features by gradient boosting: shared by the piece labeller and the judge.
+
+Shapes: N segments, F features; va [N, 2] is valence, arousal.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+import skops.io
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.model_selection import GroupKFold
+from skops.io.exceptions import UntrustedTypesFoundException
+from threadpoolctl import threadpool_limits
+
+from huesong.artifacts import replacing_file, require
+from huesong.errors import UserError
+from huesong.progress import log
+
+FORMAT = 1
+MEMBERS = 4
+MIN_ITEMS, MIN_GROUPS = 12, 2
+"""Fewer labelled items or groups than these teach nothing that could be checked."""
+TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+"""The one class in a saved file that skops does not know as harmless: the nodes of a tree."""
+
+
+@dataclass
+class BoostedVA:
+    """Histogram gradient boosting, one regressor an axis, averaged over members that each left one fold of groups out.
+
+    Every row of the training set was therefore unseen by one member: its errors (`out_of_fold`) are honest and teach a
+    second, small model how large the error is where (a location-scale model); `uncertainty` is that expected error.
+    """
+
+    names: tuple[str, ...]
+    members: list[list[Any]]  # [member][axis] -> HistGradientBoostingRegressor
+    spread: list[Any]  # [axis] -> HistGradientBoostingRegressor of |error|
+    spread_scale: np.ndarray  # [2]: from the expected |error| to a standard deviation
+    out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
+
+    @classmethod
+    def fit(
+        cls,
+        features: pd.DataFrame,
+        va: np.ndarray,
+        weights: np.ndarray,
+        groups: Sequence[str] | np.ndarray,
+        measured: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> BoostedVA:
+        """Fit on features [N, F] (columns are remembered by name), labels [N, 2] and positive weights [N].
+
+        `groups` [N] are never split between a member and its left-out fold. `measured` [N] (bool) marks labels whose
+        distance from the prediction is an error (ratings, not nominal quadrant centres): only they teach the
+        uncertainty, if there are enough of them.
+
+        Raises:
+            UserError: too few items or groups.
+        """
+        x, y = features.to_numpy(dtype=np.float64), np.asarray(va, dtype=np.float64)
+        folds = group_folds(groups, MEMBERS)
+        members: list[list[Any]] = []
+        held = np.zeros_like(y)
+        with threadpool_limits(1, user_api="openmp"):  # small data: threads cost more than they bring
+            for number, (train, test) in enumerate(folds):
+                members.append([_booster(len(train), seed + number).fit(x[train], y[train, c], weights[train])
+                                for c in range(2)])  # fmt: skip
+                held[test] = np.stack([model.predict(x[test]) for model in members[-1]], axis=1)
+            taught = np.ones(len(y), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
+            if taught.sum() < MIN_ITEMS:
+                taught[:] = True
+            error = np.abs(held - y)[taught]
+            context = np.hstack([held, x])[taught]
+            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[taught]) for c in range(2)]
+            expected = _expected_error(spread, context)
+        share = weights[taught] / weights[taught].sum()
+        scale = np.sqrt((share @ error**2) / np.maximum(share @ expected**2, 1e-12))
+        return cls(tuple(map(str, features.columns)), members, spread, scale, np.clip(held, -1.0, 1.0))
+
+    def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Valence and arousal [N, 2] in [-1, 1] of a table with the columns of `names`, or of [N, F] in their order.
+
+        Raises:
+            UserError: a column is missing.
+        """
+        return self.predict_with_sd(features)[0]
+
+    def uncertainty(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Expected standard deviation of the error, [N, 2]."""
+        return self.predict_with_sd(features)[1]
+
+    def predict_with_sd(self, features: pd.DataFrame | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both of the above."""
+        x = self._matrix(features)
+        if not len(x):
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        with threadpool_limits(1, user_api="openmp"):
+            mean = np.mean(
+                [np.stack([model.predict(x) for model in member], axis=1) for member in self.members], axis=0
+            )
+            sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
+        return np.clip(mean, -1.0, 1.0), sd
+
+    def _matrix(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+        if isinstance(features, pd.DataFrame):
+            missing = [name for name in self.names if name not in features.columns]
+            if missing:
+                raise UserError(
+                    f"{len(missing)} of {len(self.names)} music features are missing ({', '.join(missing[:3])}): features "
+                    "and labeller are of different versions; run `huesong preprocess` and `huesong label` again"
+                )
+            return features[list(self.names)].to_numpy(dtype=np.float64)
+        x = np.asarray(features, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != len(self.names):
+            raise UserError(f"music features of shape {list(x.shape)}: the labeller reads [N, {len(self.names)}]")
+        return x
+
+    def save(self, path: Path, kind: str) -> None:
+        """Write a skops file (no pickle); `kind` is checked on load."""
+        content = {
+            "format": FORMAT,
+            "kind": kind,
+            "sklearn": sklearn.__version__,
+            "names": list(self.names),
+            "members": self.members,
+            "spread": self.spread,
+            "spread_scale": self.spread_scale,
+        }
+        with replacing_file(path) as part:
+            skops.io.dump(content, part, compression=zipfile.ZIP_DEFLATED)
+
+    @classmethod
+    def load(cls, path: Path, kind: str, made_by: str) -> BoostedVA:
+        """Read a file of `save`.
+
+        Raises:
+            UserError: missing, damaged, not of this kind or format, or it holds a type that is not expected.
+        """
+        again = f"run `{made_by}` again"
+        try:
+            content = skops.io.load(require(path, made_by), trusted=TRUSTED_TYPES)
+        except UserError:
+            raise
+        except UntrustedTypesFoundException as error:
+            raise UserError(f"{path} holds types that are not trusted ({error}): {again}") from error
+        except (
+            zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, TypeError, AttributeError,
+            ImportError, NotImplementedError, RuntimeError, IndexError,
+        ) as error:  # fmt: skip
+            raise UserError(f"{path} is damaged ({type(error).__name__}): {again}") from error
+        if not isinstance(content, dict) or content.get("kind") != kind:
+            raise UserError(f"{path} is not a {kind} file: {again}")
+        if content.get("format") != FORMAT:
+            raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}: {again}")
+        if content["sklearn"].split(".")[:2] != sklearn.__version__.split(".")[:2]:
+            log.warning(
+                "%s was written with scikit-learn %s, here is %s", path, content["sklearn"], sklearn.__version__
+            )
+        return cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"])
+
+
+def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:
+    """Settings found by group cross-validation on a part of the rated music; few features a split, as many are alike."""
+    return HistGradientBoostingRegressor(
+        learning_rate=0.06,
+        max_iter=150,
+        max_leaf_nodes=8,
+        min_samples_leaf=int(np.clip(items // 20, 2, 15)),
+        max_features=0.25,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+def _spread_model(items: int, seed: int) -> HistGradientBoostingRegressor:
+    return HistGradientBoostingRegressor(
+        learning_rate=0.05,
+        max_iter=60,
+        max_leaf_nodes=4,
+        min_samples_leaf=int(np.clip(items // 8, 3, 40)),
+        max_features=0.3,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+def _expected_error(spread: list[Any], context: np.ndarray) -> np.ndarray:
+    return np.stack([np.maximum(model.predict(context), 0.01) for model in spread], axis=1)
+
+
+def group_folds(groups: Sequence[str] | np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """At most `folds` (train rows, test rows) that never split a group; fewer where there are fewer groups.
+
+    Raises:
+        UserError: too few items or groups.
+    """
+    groups = np.asarray(groups, dtype=str)
+    count = len(np.unique(groups))
+    if len(groups) < MIN_ITEMS or count < MIN_GROUPS:
+        raise UserError(
+            f"only {len(groups)} labelled items in {count} groups: at least {MIN_ITEMS} in {MIN_GROUPS} groups are "
+            "needed; import a rated set (`huesong data import`)"
+        )
+    return list(GroupKFold(min(folds, count)).split(groups, groups=groups))
+
+
+def cross_predict(
+    features: pd.DataFrame,
+    va: np.ndarray,
+    weights: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    folds: int,
+    seed: int = 0,
+) -> np.ndarray:
+    """Predictions [N, 2], each by a model of the same kind that saw nothing of the item's group.
+
+    One booster a fold, not an average of several: slightly worse than the fitted ensemble, never better.
+    """
+    x, y = features.to_numpy(dtype=np.float64), np.asarray(va, dtype=np.float64)
+    held = np.zeros_like(y)
+    with threadpool_limits(1, user_api="openmp"):
+        for train, test in group_folds(groups, folds):
+            for axis in range(2):
+                model = _booster(len(train), seed).fit(x[train], y[train, axis], weights[train])
+                held[test, axis] = model.predict(x[test])
+    return np.clip(held, -1.0, 1.0)

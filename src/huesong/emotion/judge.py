@@ -1,0 +1,114 @@
+"""The independent judge: hears the valence and arousal of composed music.
+
+It is of the same kind as the piece labeller but trained on groups of its own (split `judge`): neither the labeller,
+the generator nor the critic that steers the generator ever saw them, and the judge never saw theirs. What the judge
+says is worth no more than its agreement with people on a third set of groups (split `test`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from huesong.emotion.boosting import BoostedVA
+from huesong.emotion.labellers import RATED, feature_columns, label_weights
+from huesong.emotion.space import agreement
+from huesong.errors import UserError
+
+LEAST_BY_SOURCE = 10
+"""Held-out pieces a source needs for figures of its own."""
+
+
+class Judge:
+    """Valence and arousal of music, from contracts.PIECE_FEATURES of split `judge`."""
+
+    KIND = "judge"
+
+    def __init__(self, model: BoostedVA) -> None:
+        self.model = model
+
+    @classmethod
+    def train(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> Judge:
+        """Fit on the labelled rows of split `judge` of contracts.PIECES_TABLE; `features` has the same rows.
+
+        Raises:
+            UserError: too few of them.
+        """
+        weights = label_weights(pieces)
+        rows = (pieces["split"] == "judge").to_numpy() & (weights > 0)
+        part = pieces[rows]
+        try:
+            model = BoostedVA.fit(
+                feature_columns(features)[rows],
+                part[["valence", "arousal"]].to_numpy(dtype=np.float64),
+                weights[rows],
+                part["group"].to_numpy(dtype=str),
+                part["label_kind"].isin(RATED).to_numpy(),
+                seed,
+            )
+        except UserError as error:
+            raise UserError(
+                f"the judge cannot be trained on split `judge` of the music: {error}, or raise preprocess.splits.judge"
+            ) from error
+        return cls(model)
+
+    def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Valence and arousal [N, 2] in [-1, 1] of a table with the feature columns, or of [N, F] in their order."""
+        return self.model.predict(features)
+
+    def uncertainty(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+        """Expected standard deviation of the error [N, 2]."""
+        return self.model.uncertainty(features)
+
+    def held_out(
+        self, pieces: pd.DataFrame, features: pd.DataFrame, bootstrap: int = 1000, seed: int = 0
+    ) -> dict[str, float]:
+        """Agreement with people on rated pieces of split `test` (`space.agreement`; one item a piece).
+
+        A piece cut into segments is judged by the mean over them. Figures of one source carry its name as a prefix and
+        no confusion counts. Sources with nominal labels only (quadrants, tags) enter by their prefix alone.
+        """
+        rows = (pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0)
+        heard = by_piece(pieces[rows], self.predict(features[rows]))
+        measured = heard[heard["label_kind"].isin(RATED)]
+        scores = agree(measured, bootstrap, seed)
+        for source, part in heard.groupby("source"):
+            if len(part) >= LEAST_BY_SOURCE:
+                found = agree(part, bootstrap, seed)
+                scores |= {f"{source}_{key}": value for key, value in found.items() if "confusion" not in key}
+        return scores
+
+    def save(self, path: Path) -> None:
+        """Write a skops file."""
+        self.model.save(path, self.KIND)
+
+    @classmethod
+    def load(cls, path: Path) -> Judge:
+        """Read a file of `save`; UserError if it is missing, damaged or of another kind."""
+        return cls(BoostedVA.load(path, cls.KIND, "huesong evaluate"))
+
+
+def by_piece(pieces: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+    """One row a piece: its label, and `predicted` [N, 2] averaged over its segments (segments share the label)."""
+    columns = ["id", "valence", "arousal", "label_kind", "source", "split", "group"]
+    table = pieces[columns].assign(
+        piece=pieces["piece"] if "piece" in pieces else pieces["id"],
+        predicted_valence=predicted[:, 0],
+        predicted_arousal=predicted[:, 1],
+    )
+    grouped = table.groupby("piece", sort=False)
+    found = grouped[columns].first()
+    found[["predicted_valence", "predicted_arousal"]] = grouped[["predicted_valence", "predicted_arousal"]].mean()
+    return found.reset_index()
+
+
+def agree(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
+    """`space.agreement` of the label columns with the predicted ones."""
+    return agreement(
+        rows[["valence", "arousal"]].to_numpy(dtype=np.float64),
+        rows[["predicted_valence", "predicted_arousal"]].to_numpy(dtype=np.float64),
+        bootstrap,
+        seed,
+    )

@@ -1,0 +1,197 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huesong import contracts
+from huesong.artifacts import folder_digest, write_json
+from huesong.config import Params, RegisterConfig
+from huesong.errors import UserError
+from huesong.registry.models import GATE, Registry, resolve_model
+from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+from huesong.registry.tracking import stage_run
+from huesong.stages import register
+
+from .stores import new_database
+
+GATE_YAML = """
+absolute: {arousal_r: {min: 0.2}}
+relative: {arousal_r: {better: higher, margin: 0.05}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return new_database(tmp_path_factory.mktemp("registry") / "mlflow.db")
+
+
+class Bench:
+    """Artifacts of models that differ in a seed, registered under one name."""
+
+    def __init__(self, folder: Path, uri: str, name: str) -> None:
+        self.folder, self.uri = folder, uri
+        self.config = RegisterConfig(model_name=name, experiment="register")
+        self.gate = folder / "gate.yaml"
+        self.gate.write_text(GATE_YAML)
+
+    def __call__(self, seed: int, arousal_r: float | None, **options: Any) -> register.RegisterReport:
+        train, evaluate = self.folder / f"train-{seed}", self.folder / "evaluate"
+        model = train / contracts.MODEL
+        if not model.exists():
+            model.mkdir(parents=True)
+            write_json(model / contracts.MODEL_CONFIG, {"format": 1, "training": {"config": {"seed": seed}}})
+        evaluate.mkdir(exist_ok=True)
+        write_json(evaluate / contracts.METRICS, {} if arousal_r is None else {"arousal_r": arousal_r, "n": 20})
+        options = {"tracking_uri": self.uri, "tags": {DATA_DIGEST: "a.dir", GIT_SHA: "f00"}, **options}
+        return register.run(
+            self.config, train=train, evaluate=evaluate, gate=self.gate, out=self.folder / "register", **options
+        )
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.config.model_name, uri=self.uri)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, uri: str, request: pytest.FixtureRequest) -> Bench:
+    return Bench(tmp_path, uri, request.node.name)
+
+
+BOTH = [contracts.CHALLENGER, contracts.CHAMPION]
+
+
+def test_a_first_model_that_passes_is_challenger_and_champion(bench: Bench, tmp_path: Path) -> None:
+    report = bench(1, 0.5)
+    assert sorted(report.aliases) == sorted(BOTH)
+    entry = json.loads((tmp_path / "register" / contracts.REGISTRATION).read_text())
+    assert entry["version"] == "1"
+    assert sorted(entry["aliases"]) == sorted(BOTH)
+    assert entry["uri"] == f"models:/{bench.config.model_name}/1"
+    assert entry["digest"] == folder_digest(tmp_path / "train-1" / contracts.MODEL)
+    assert entry["gate"]["passed"] is True
+    assert [check["metric"] for check in entry["gate"]["checks"]] == ["arousal_r"]
+    version = bench.registry.by_version("1")
+    assert version.tags[DATA_DIGEST] == "a.dir"
+    assert version.tags[GIT_SHA] == "f00"
+    assert version.tags[GATE] == "passed (1 checks)"
+    card = (tmp_path / "register" / "README.md").read_text()
+    assert "passed the promotion gate" in card
+    found = bench.registry.client.get_model_version(bench.config.model_name, "1")
+    assert found.description == card
+    folder = resolve_model(f"models:/{bench.config.model_name}@champion", tracking_uri=bench.uri)
+    assert folder_digest(folder) == entry["digest"]
+    assert (folder.parent / "README.md").read_text() == card
+
+
+def test_the_same_model_registers_once(bench: Bench, tmp_path: Path) -> None:
+    first = bench(1, 0.5)
+    before = (tmp_path / "register" / contracts.REGISTRATION).read_text()
+    again = bench(1, 0.5)
+    assert again.version.version == first.version.version == "1"
+    assert len(bench.registry.versions()) == 1
+    after = json.loads((tmp_path / "register" / contracts.REGISTRATION).read_text())
+    assert {**json.loads(before), "note": ""} == {**after, "note": ""}
+
+
+def test_a_model_below_the_threshold_stays_challenger(bench: Bench) -> None:
+    report = bench(1, 0.1)
+    assert report.aliases == [contracts.CHALLENGER]
+    assert bench.registry.by_alias(contracts.CHAMPION) is None
+    assert "failed: arousal_r" in report.note
+    assert "FAIL" in str(report)
+
+
+def test_a_figure_that_was_not_measured_does_not_pass(bench: Bench) -> None:
+    assert bench(1, None).aliases == [contracts.CHALLENGER]
+
+
+def test_a_worse_model_does_not_replace_the_champion_and_a_better_one_does(bench: Bench) -> None:
+    bench(1, 0.6)
+    worse = bench(2, 0.5)
+    assert worse.aliases == [contracts.CHALLENGER]
+    assert worse.gate.checks[-1].champion == 0.6
+    better = bench(3, 0.58)
+    assert sorted(better.aliases) == sorted(BOTH)
+    assert bench.registry.aliases("1") == []
+
+
+def test_a_better_evaluation_of_the_same_model_can_promote_it(bench: Bench) -> None:
+    assert bench(1, 0.1).aliases == [contracts.CHALLENGER]
+    report = bench(1, 0.4)
+    assert sorted(report.aliases) == sorted(BOTH)
+    assert len(bench.registry.versions()) == 1
+    # and the next challenger meets the new figures, not the old ones
+    assert bench(2, 0.3).aliases == [contracts.CHALLENGER]
+
+
+def test_the_champion_is_not_dethroned_by_a_stricter_gate(bench: Bench) -> None:
+    bench(1, 0.5)
+    bench.gate.write_text("absolute: {arousal_r: {min: 0.9}}")
+    report = bench(1, 0.5)
+    assert contracts.CHAMPION in report.aliases
+    assert "stays champion" in report.note
+
+
+def test_a_version_that_was_rolled_back_is_not_promoted_again_by_the_gate(bench: Bench) -> None:
+    bench(1, 0.5)
+    bench(2, 0.9)
+    bench.registry.roll_back()
+    report = bench(2, 0.9)
+    assert report.aliases == [contracts.CHALLENGER]
+    assert "rolled back" in report.note
+    champion = bench.registry.by_alias(contracts.CHAMPION)
+    assert champion is not None
+    assert champion.version == "1"
+
+
+def test_a_model_whose_files_are_gone_is_registered_again(bench: Bench) -> None:
+    bench(1, 0.5)
+    folder = resolve_model(f"models:/{bench.config.model_name}/1", tracking_uri=bench.uri)
+    folder.rename(folder.with_name("away"))
+    report = bench(1, 0.5)
+    assert report.version.version == "2"
+    assert sorted(report.aliases) == sorted(BOTH)
+
+
+def test_a_tracked_stage_and_its_model_are_one_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
+    monkeypatch.setenv("HUESONG_SESSION", "registering")
+    with stage_run("register", Params(), experiment="register", root=bench.folder) as tracked:
+        report = bench(1, 0.5, tracking_uri=None)
+        tracked(report)
+    assert report.version.run_id == tracked.run_id
+    client = MlflowClient(bench.uri)
+    run = client.get_run(tracked.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == tracked.parent_id
+    assert run.data.metrics["evaluate/arousal_r"] == 0.5
+    assert run.data.metrics["gate_passed"] == 1.0
+    assert {file.path for file in client.list_artifacts(tracked.run_id)} >= {contracts.REGISTRATION, "README.md"}
+
+
+def test_a_registry_that_is_down_is_an_error_and_nothing_is_written(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        bench(1, 0.5, tracking_uri="http://127.0.0.1:9")
+    assert not (tmp_path / "register").exists()
+
+
+def test_inputs_and_the_gate_are_checked_before_the_registry_is_touched(bench: Bench, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"gate": bench.gate, "out": tmp_path / "out", "tracking_uri": "http://127.0.0.1:9"}
+    with pytest.raises(UserError, match="huesong train"):
+        register.run(bench.config, train=tmp_path / "none", evaluate=tmp_path, **options)
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        bench(1, 0.5, tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(UserError, match="huesong evaluate"):
+        register.run(bench.config, train=tmp_path / "train-1", evaluate=tmp_path / "none", **options)
+    bench.gate.write_text("absolut: {}")
+    with pytest.raises(UserError, match="absolute"):
+        bench(1, 0.5, tracking_uri="http://127.0.0.1:9")
