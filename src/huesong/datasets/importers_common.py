@@ -97,7 +97,7 @@ def rows_of(path: Path, columns: tuple[str, ...] = ()) -> list[Row]:
 
 def to_unit(value: float, low: float, high: float) -> float:
     """`value` mapped linearly from [low, high] to [-1, 1], six decimals."""
-    return round(2 * (value - low) / (high - low) - 1, 6)
+    return value if (low, high) == (-1, 1) else round(2 * (value - low) / (high - low) - 1, 6)
 
 
 def safe_name(text: str, length: int = 120) -> str:
@@ -119,9 +119,11 @@ def game_of_title(title: str) -> str:
     """
     if " " in title and title.count("_") >= 3:
         return safe_name(title.split("_")[0].lower())
-    words = [word for word in re.split(r"[\s_]+", re.split(r"[\s_]-[\s_]", title)[0]) if word]
-    words = words[1:] if len(words) > 2 and words[0].lower() == "the" else words
-    return safe_name("_".join(words[: 2 if len(words) > 2 else 1]).lower())
+    before_dash, *after = re.split(r"[\s_]-[\s_]", title)
+    words = [word for word in re.split(r"[\s_]+", before_dash) if word]
+    if len(words) > 2 and words[0].lower() == "the":
+        words = words[1:]
+    return safe_name("_".join(words[: 2 if after or len(words) > 2 else 1]).lower())
 
 
 def all_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -162,7 +164,7 @@ class FileIndex:
     def path(self, relative: str) -> tuple[Path | None, str]:
         """The file at `relative`, or None and the reason."""
         if problem := self._inside.problem(relative):
-            return None, f"its path {problem.split(':')[0]}"
+            return None, f"its path {problem.split(':')[0].replace('data folder', 'folder')}"
         full = self.folder / relative
         return (full, "") if full.is_file() else (None, "its file is missing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import pandas as pd
 
@@ -20,7 +21,7 @@ def assign_splits(frame: pd.DataFrame, shares: SplitShares, seed: int, with_judg
     source that brings such a split of its own gets no more of it. All other groups (also those given as `train`) are
     drawn by a hash of seed and group, so a group's split does not change when other groups come or go. Groups
     without any rated item are drawn for `train` and `val` only where `with_judge`, because only ratings serve a judge
-    or a test of music. A split that would stay empty (few groups) gets one group of `train`.
+    or a test of music. A split that would stay empty (few groups) gets one group of the fullest split.
 
     Args:
         frame: RAW_COLUMNS, N rows; `group`, `valence`, `source` and `split` are read.
@@ -59,7 +60,8 @@ def assign_splits(frame: pd.DataFrame, shares: SplitShares, seed: int, with_judg
             closed |= {"test", "judge"}
         splits[group] = fixed or _draw(group, seed, shares, names, closed)
     eligible = {group for group in given if rated[group] or not with_judge}
-    _fill_empty(splits, eligible, names, seed)
+    movable = {group for group in eligible if not given[group] & set(HELD_OUT)}
+    _fill_empty(splits, eligible, movable, names, seed)
     return frame["group"].map(splits).astype(str).rename("split")
 
 
@@ -73,12 +75,21 @@ def _draw(group: str, seed: int, shares: SplitShares, names: tuple[str, ...], cl
     return "train"
 
 
-def _fill_empty(splits: dict[str, str], eligible: set[str], names: tuple[str, ...], seed: int) -> None:
-    """Give every split without an eligible group one of `train`, as long as `train` keeps one."""
-    for name in names:
-        train = [group for group in eligible if splits[group] == "train"]
-        if len(train) > 1 and not any(splits[group] == name for group in eligible):
-            splits[min(train, key=lambda group: _hash(f"{seed}\0{name}\0{group}"))] = name
+def _fill_empty(
+    splits: dict[str, str], eligible: set[str], movable: set[str], names: tuple[str, ...], seed: int
+) -> None:
+    """Give `train`, then every other split without an eligible group, one group of the split with most movable ones.
+
+    Only `train` may take the last group of a split.
+    """
+    for name in ("train", *names):
+        if any(splits[group] == name for group in eligible):
+            continue
+        counts = Counter(splits[group] for group in sorted(movable))
+        fullest = max(counts, key=lambda split: counts[split], default="")
+        if fullest and (counts[fullest] > 1 or name == "train"):
+            givers = [group for group in movable if splits[group] == fullest]
+            splits[min(givers, key=lambda group: _hash(f"{seed}\0{name}\0{group}"))] = name
 
 
 def _hash(text: str) -> float:

@@ -69,6 +69,11 @@ class ValidationResult:
     checks: list[Check] = field(default_factory=list)
     broken: list[tuple[str, str, str, str]] = field(default_factory=list)
 
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that do not hold, critical ones first."""
+        return sorted((check for check in self.checks if not check.success), key=lambda check: check.severity)
+
 
 def validate(data: Path, images: pd.DataFrame, music: pd.DataFrame, out: Path, workers: int = 0) -> ValidationResult:
     """Test both raw tables and their files; write contracts.VALIDATION_JSON and VALIDATION_HTML into `out`.
@@ -92,7 +97,7 @@ def validate(data: Path, images: pd.DataFrame, music: pd.DataFrame, out: Path, w
             if state.problem:
                 result.broken.append((name, str(item), str(path), state.problem))
     result.checks = _run_checkpoint(tables)
-    failed = [check for check in result.checks if not check.success]
+    failed = result.failed
     result.critical = [check.line() for check in failed if check.severity == CRITICAL]
     result.warnings = [check.line() for check in failed if check.severity == WARNING]
     for line in result.warnings:
@@ -175,7 +180,7 @@ def expectations(frame: pd.DataFrame) -> list[tuple[str, Any, str, str]]:
         (WARNING, gxe.ExpectColumnValuesToBeInSet(column="content_groups", value_set=[1]),
          "byte-identical files share a group", "give the copies one group, else they may leak between splits"),
         (CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="group_splits", value_set=[1]),
-         "no group lies in two splits", "give all items of a group one split, or leave `split` empty"),
+         "no group lies in two splits", "give all items of a group one split, or leave split empty"),
         (CRITICAL, gxe.ExpectColumnValuesToBeInSet(column="content_splits", value_set=[1]),
          "no file lies in two splits under two names", "give the copies one group"),
     ]  # fmt: skip
@@ -282,7 +287,7 @@ def _check(table: str, frame: pd.DataFrame, outcome: Any) -> Check:
         bool(outcome.success),
         int(failing) if failing is not None else None,
         len(frame),
-        [example for example in examples if example],
+        [" ".join(example.split()) for example in examples if example],
         config.meta["remedy"],
     )
 

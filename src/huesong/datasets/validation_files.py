@@ -49,6 +49,8 @@ def inspect(file: tuple[str, str]) -> FileState:
     header chunk that counts a track.
     """
     table, path = file
+    if not path:
+        return FileState(MISSING)
     try:
         with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -31,10 +31,9 @@ def render(result: ValidationResult, tables: dict[str, pd.DataFrame]) -> str:
         verdict.blocks.append(status("Usable, with warnings.", "warn"))
     else:
         verdict.blocks.append(status("Everything as expected.", "good"))
-    failed = [check for check in checks if not check.success]
-    if failed:
+    if result.failed:
         head = ("Table", "Severity", "Should hold", "Fails", "For example", "Remedy")
-        verdict.blocks.append(table(head, [_failed(check) for check in failed]))
+        verdict.blocks.append(table(head, [_failed(check) for check in result.failed]))
     sections = [verdict]
     for name, frame in tables.items():
         note = "Valence and arousal: mean ± standard deviation of the rated items."
@@ -57,14 +56,18 @@ def _failed(check: Check) -> tuple[object, ...]:
     severity = status(check.severity, "bad" if check.severity == "critical" else "warn")
     more = len(check.examples) > SHOWN
     examples = Markup("<br>").join(check.examples[:SHOWN]) + (Markup("<br>...") if more else Markup(""))
-    return NAMES[check.table], severity, check.title, check.failing, examples, check.remedy
+    return NAMES[check.table], severity, check.title, check.failing, examples, _code(check.remedy)
+
+
+def _code(text: str) -> Markup:
+    """Text whose parts between backquotes are code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts))
 
 
 def _row(check: Check) -> tuple[object, ...]:
-    if check.success:
-        mark = status("passed", "good")
-    else:
-        mark = status("failed", "bad" if check.severity == "critical" else "warn")
+    kind = "good" if check.success else "bad" if check.severity == "critical" else "warn"
+    mark = status("passed" if check.success else "failed", kind)
     name = Markup("<code>{}</code>").format(check.expectation)
     return mark, check.title, check.severity, check.failing, name
 

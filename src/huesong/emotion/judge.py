@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from huesong.emotion.boosting import BoostedVA
-from huesong.emotion.labellers import RATED, feature_columns, label_weights
+from huesong.emotion.labellers import MEASURED, feature_columns, label_weights
 from huesong.emotion.space import agreement
 from huesong.errors import UserError
 
@@ -30,7 +30,7 @@ class Judge:
         self.model = model
 
     @classmethod
-    def train(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> Judge:
+    def fit(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> Judge:
         """Fit on the labelled rows of split `judge` of contracts.PIECES_TABLE; `features` has the same rows.
 
         Raises:
@@ -45,7 +45,7 @@ class Judge:
                 part[["valence", "arousal"]].to_numpy(dtype=np.float64),
                 weights[rows],
                 part["group"].to_numpy(dtype=str),
-                part["label_kind"].isin(RATED).to_numpy(),
+                part["label_kind"].isin(MEASURED).to_numpy(),
                 seed,
             )
         except UserError as error:
@@ -72,7 +72,7 @@ class Judge:
         """
         rows = (pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0)
         heard = by_piece(pieces[rows], self.predict(features[rows]))
-        measured = heard[heard["label_kind"].isin(RATED)]
+        measured = heard[heard["label_kind"].isin(MEASURED)]
         scores = agree(measured, bootstrap, seed)
         for source, part in heard.groupby("source"):
             if len(part) >= LEAST_BY_SOURCE:

@@ -25,7 +25,7 @@ FORMAT = 1
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 11))
 """Penalties tried; inputs are standardised."""
 INNER_FOLDS = 4
-RATED = ("mean_rating", "mean_slider", "construction")
+MEASURED = ("mean_rating", "mean_slider", "construction")
 """Kinds of label that are a number for this very item; the others are nominal."""
 
 
@@ -59,7 +59,7 @@ class PieceLabeller:
         """
         weights = label_weights(pieces)
         rows = weights > 0
-        measured = pieces["label_kind"].isin(RATED).to_numpy()[rows]
+        measured = pieces["label_kind"].isin(MEASURED).to_numpy()[rows]
         va = pieces.loc[rows, ["valence", "arousal"]].to_numpy(dtype=np.float64)
         groups = pieces.loc[rows, "group"].to_numpy(dtype=str)
         return cls(BoostedVA.fit(feature_columns(features)[rows], va, weights[rows], groups, measured, seed))

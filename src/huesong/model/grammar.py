@@ -276,10 +276,10 @@ class Grammar:
         elif kind == "Tempo":
             state.tempo, state.tick_s = value, float(self.tick_s[value])
             state.limits_of_tempos = None
-            onset, end = plan(
+            onset_1, end_1 = plan(
                 state.asked, state.bar_tick, state.bar_s, self.tick_s[value : value + 1], self.beat, self.bar_ticks
             )
-            state.last_onset, state.end = int(onset[0]), int(end[0])
+            state.last_onset, state.end = int(onset_1[0]), int(end_1[0])
         elif kind == "Pitch":
             state.pitch = value
             state.notes_here += 1
@@ -312,10 +312,10 @@ class Grammar:
         if state.phase == Phase.DONE or chord is None:
             return self.only_eos
         if state.phase == Phase.CHORD_PITCH:
-            return self._only(ids["Velocity"][velocity] for velocity in chord.velocities)
+            return self._only([ids["Velocity"][velocity] for velocity in chord.velocities])
         if state.phase == Phase.CHORD_VELOCITY:
             return self._only([ids["Duration"][chord.duration]])
-        mask = self._only(ids["Pitch"][pitch] for pitch in chord.choices())
+        mask = self._only([ids["Pitch"][pitch] for pitch in chord.choices()])
         mask[self.vocabulary.eos] = chord.complete
         return mask
 

@@ -250,7 +250,7 @@ def _harmony(notes: Notes, groups: np.ndarray, roll: np.ndarray) -> dict[str, fl
 
 def _lines(notes: Notes, groups: np.ndarray) -> dict[str, float]:
     """The outer voices: highest and lowest note of each group."""
-    found = {}
+    found: dict[str, float] = {}
     for line, outer in (("top", np.maximum), ("bottom", np.minimum)):
         step = np.abs(np.diff(outer.reduceat(notes.pitch, groups))) if len(groups) > 1 else np.zeros(1, int)
         found |= {f"{line}_{name}": ((step >= low) & (step <= high)).mean() for name, (low, high) in STEPS.items()}

@@ -81,13 +81,10 @@ class Notes:
 
 
 def read_score(path: Path) -> Score:
-    """Read a Standard MIDI File; the result is the same at every reading and holds notes, programs and tempos only.
-
-    Harmless deviations are accepted: bytes after the last chunk, unknown chunks, a missing end-of-track event, running
-    status across meta events, fewer or more tracks than the header says.
+    """Read a Standard MIDI File: its notes, programs, pedals and tempos, the same at every reading.
 
     Raises:
-        UserError: missing, too big, not MIDI, damaged, endless, or of a kind that has no beats (SMPTE, format 2).
+        UserError: missing, too big, endless, or refused by `midi.rewrite`.
     """
     try:
         size = path.stat().st_size
@@ -185,7 +182,8 @@ def clean(score: Score, limits: Limits = DEFAULT_LIMITS) -> list[Segment]:
     token grammar knows no other. All segments of a piece are about equally long (2/3 to 3/2 of `segment_seconds`, but for
     a shorter piece), so no short remainder is left; those with fewer than `limits.min_notes` notes are dropped.
 
-    Sustain pedals are not applied: in transcribed performances (EMOPIA, GiantMIDI) the notes' ends already hold them.
+    Sustain pedals are not applied: lengths stay as written, as in the figures published on these data; transcriptions
+    (EMOPIA, GiantMIDI) hold many notes to the pedal's release already.
 
     Raises:
         Unusable: with the reason.

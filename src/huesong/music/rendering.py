@@ -6,6 +6,7 @@ import importlib.util
 import io
 import os
 import wave
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +29,8 @@ PEAK = 10 ** (-1 / 20)
 QUIET = 10 ** (-12 / 20)
 """A file whose peak is below -12 dBFS is made louder."""
 FADE_S = 0.5
+LONGEST_TITLE = 110
+MOST_BAR_LINES = 120
 
 
 def find_soundfont(given: Path | None = None) -> Path:
@@ -111,17 +114,28 @@ def _wav(audio: np.ndarray, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a piano roll: those of the project's pages, and velocity from soft to loud."""
+
+    paper: str
+    black_key: str
+    ink: str
+    soft: str
+    bar: str
+    octave: str
+    velocity: tuple[str, ...]
+
+
 THEMES = {
-    "light": {
-        "paper": "#fbfbfd", "row": "#f0f2f6", "ink": "#1d2330", "soft": "#5d6678",
-        "bar": "#d3d9e3", "octave": "#bcc5d3",
-        "notes": ("#a9c4ec", "#5b8fd9", "#5a4fb8", "#9c2f7f", "#d8433c"),
-    },
-    "dark": {
-        "paper": "#161a22", "row": "#1b202a", "ink": "#e8eaf0", "soft": "#a3abbb",
-        "bar": "#2d3442", "octave": "#434c5e",
-        "notes": ("#36589c", "#5d8de0", "#a58af0", "#f08fb4", "#ffd27a"),
-    },
+    "light": Theme(
+        paper="#fbfbfd", black_key="#f0f2f6", ink="#1d2330", soft="#5d6678", bar="#d3d9e3", octave="#bcc5d3",
+        velocity=("#a9c4ec", "#5b8fd9", "#5a4fb8", "#9c2f7f", "#d8433c"),
+    ),
+    "dark": Theme(
+        paper="#161a22", black_key="#1b202a", ink="#e8eaf0", soft="#a3abbb", bar="#2d3442", octave="#434c5e",
+        velocity=("#36589c", "#5d8de0", "#a58af0", "#f08fb4", "#ffd27a"),
+    ),
 }  # fmt: skip
 
 
@@ -141,21 +155,22 @@ def piano_roll_png(
     """`piano_roll` as bytes; `size` is width and height in inches at 120 dots an inch."""
     look = THEMES[theme]
     notes = listen(score)
-    figure = Figure(figsize=size, dpi=120, facecolor=look["paper"])
+    figure = Figure(figsize=size, dpi=120, facecolor=look.paper)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.055, 0.13, 0.875, 0.75 if title else 0.82), facecolor=look["paper"])
+    axes = figure.add_axes((0.055, 0.13, 0.875, 0.75 if title else 0.82), facecolor=look.paper)
     end_s = float(notes.end_s.max(initial=1.0))
     low = min(int(notes.pitch.min(initial=60)) - 3, 48)
     high = max(int(notes.pitch.max(initial=60)) + 3, 72)
     for pitch in range(low, high + 1):
         if pitch % 12 in (1, 3, 6, 8, 10):
-            axes.axhspan(pitch - 0.5, pitch + 0.5, color=look["row"], linewidth=0, zorder=0)
+            axes.axhspan(pitch - 0.5, pitch + 0.5, color=look.black_key, linewidth=0, zorder=0)
     ticks_per_bar = 4 * score.tpq
     bars = seconds_at(score, np.arange(0, score.end() + ticks_per_bar, ticks_per_bar))
-    axes.vlines(bars, low - 0.5, high + 0.5, color=look["bar"], linewidth=0.8, zorder=1)
+    bars = bars[:: -(-len(bars) // MOST_BAR_LINES)]
+    axes.vlines(bars, low - 0.5, high + 0.5, color=look.bar, linewidth=0.8, zorder=1)
     octaves = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
-    axes.hlines([pitch - 0.5 for pitch in octaves], 0, end_s, color=look["octave"], linewidth=0.8, zorder=1)
-    colours = LinearSegmentedColormap.from_list("velocity", look["notes"])
+    axes.hlines([pitch - 0.5 for pitch in octaves], 0, end_s, color=look.octave, linewidth=0.8, zorder=1)
+    colours = LinearSegmentedColormap.from_list("velocity", look.velocity)
     gap = end_s * 0.0006
     boxes = [
         ((a, p - 0.42), (a, p + 0.42), (b, p + 0.42), (b, p - 0.42))
@@ -170,16 +185,18 @@ def piano_roll_png(
     axes.set_xlim(0, end_s)
     axes.set_ylim(low - 0.5, high + 0.5)
     axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
-    axes.set_xlabel("seconds", color=look["soft"], fontsize=9)
-    axes.tick_params(colors=look["soft"], labelsize=9, length=0)
+    axes.set_xlabel("seconds", color=look.soft, fontsize=9)
+    axes.tick_params(colors=look.soft, labelsize=9, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
     if title:
-        axes.set_title(title, loc="left", color=look["ink"], fontsize=12, pad=10)
+        shown = title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…"
+        # A title may hold a file's name, in which a dollar sign is no formula.
+        axes.set_title(shown, loc="left", color=look.ink, fontsize=12, pad=10, parse_math=False)
     key = figure.colorbar(drawn, cax=figure.add_axes((0.945, 0.13, 0.012, 0.75 if title else 0.82)))
     key.outline.set_visible(False)
-    key.ax.tick_params(colors=look["soft"], labelsize=8, length=0)
-    key.ax.set_title("velocity", color=look["soft"], fontsize=8, pad=6)
+    key.ax.tick_params(colors=look.soft, labelsize=8, length=0)
+    key.ax.set_title("velocity", color=look.soft, fontsize=8, pad=6)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=look["paper"], metadata={"Software": None})
+    figure.savefig(buffer, format="png", facecolor=look.paper, metadata={"Software": None})
     return buffer.getvalue()

@@ -116,7 +116,7 @@ def decode(tokenizer: REMI, ids: Sequence[int]) -> Score:
     """
     specials = set(tokenizer.special_tokens_ids)
     kept = [int(token) for token in ids if token not in specials]
-    sequence = TokSequence(ids=kept, are_ids_encoded=tokenizer.is_trained)  # type: ignore[arg-type]
+    sequence = TokSequence(ids=kept, are_ids_encoded=tokenizer.is_trained)
     coarse = tokenizer.decode([sequence]) if kept else Score(tokenizer.config.max_num_pos_per_beat)
     fine = coarse.resample(TICKS_PER_QUARTER, min_dur=1)
     score = Score(TICKS_PER_QUARTER)

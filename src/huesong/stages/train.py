@@ -62,9 +62,12 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         UserError: missing or mismatched inputs, no CUDA where it was asked for, a loss that is not finite.
     """
     check_settings(config)
-    for folder, names in ((preprocess, INPUTS["preprocess"]), (label, INPUTS["label"])):
-        for name in names:
-            require(folder / name, f"huesong {folder.name if folder.name in contracts.STAGES else 'preprocess'}")
+    for stage, folder in (("preprocess", preprocess), ("label", label)):
+        for name in INPUTS[stage]:
+            require(folder / name, f"huesong {stage}")
+    require(preprocess / contracts.TOKENIZER, "huesong preprocess")  # now, not after an hour of training
+    require(preprocess / contracts.ENCODER, "huesong preprocess")
+    require(label / contracts.PIECE_LABELLER, "huesong label")
     device = choose_device(config)
     with joined_processes(device) as processes, reproducible(config, device):
         examples = load_examples(preprocess, label)
@@ -98,9 +101,10 @@ def check_settings(config: TrainConfig) -> None:
         ("critic", config.critic.width, config.critic.heads, 2 * config.critic.heads),
     ):
         if width % multiple:
+            below = width - width % multiple
+            near = f"{below} or {below + multiple}" if below else f"{multiple}"
             raise UserError(
-                f"train.{name}.width = {width} does not divide by twice train.{name}.heads = {heads}: "
-                f"take {multiple * round(width / multiple) or multiple}"
+                f"train.{name}.width = {width} is no multiple of twice train.{name}.heads = {heads}: take {near}"
             )
 
 
@@ -126,6 +130,8 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # Filling every new tensor, which goes with the above, halves the speed and only matters to code that reads garbage.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:

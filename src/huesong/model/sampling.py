@@ -1,0 +1,276 @@
+"""Sampling: requests go in, token ids of whole pieces come out, one token a step, many pieces at a time.
+
+Every piece is drawn by its own random generator from logits rounded to 0.001, so that a request with a seed gives the
+same piece whatever else is in the batch (matrix products of other sizes differ in their last bits). The token grammar
+masks each step; classifier-free guidance runs every piece twice, with and without its request (Ho & Salimans 2022).
+
+Shapes: R requests, B pieces being sampled, N rows of the network (B, or 2 B with guidance), T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huesong.config import SamplingConfig
+from huesong.errors import UserError
+from huesong.model.cache import KVCache
+from huesong.model.folder import Model
+from huesong.model.grammar import Asked, Grammar, State
+
+MOST_PIECES = 64
+"""Pieces sampled side by side; more wait."""
+ROUNDING = 1000.0
+"""Logits are rounded to 1 / ROUNDING."""
+KEPT_SHARE = 0.5
+"""When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
+
+OnStep = Callable[[float], None]
+"""Told after each step which share of the asked length has been composed, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One piece to compose.
+
+    picture: a row of the picture array, float [S, C] or uint8 [H, W, 3]; None = no picture, valence and arousal only.
+    valence, arousal: in [-1, 1]; None = what the picture suggests. seed: any integer. seconds: asked length.
+    bars: asked length in 4/4 bars instead of seconds.
+    """
+
+    picture: np.ndarray | None
+    valence: float | None
+    arousal: float | None
+    seed: int
+    seconds: float
+    bars: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A composed piece.
+
+    ids: without BOS and EOS. requested: valence and arousal asked of the network. predicted: the picture's own (nan
+    without a picture). critic: what the critic hears in the piece.
+    """
+
+    ids: list[int]
+    requested: tuple[float, float]
+    predicted: tuple[float, float]
+    critic: tuple[float, float]
+
+
+@dataclass
+class Condition:
+    """A request as the network takes it."""
+
+    picture_tokens_1SD: Tensor
+    requested: tuple[float, float]
+    predicted: tuple[float, float]
+
+
+@dataclass
+class Job:
+    """A piece in the making."""
+
+    condition: Condition
+    state: State
+    generator: torch.Generator
+    next_id: int
+    ids: list[int] = field(default_factory=list)
+    bars: list[tuple[int, int]] = field(default_factory=list)
+    """For each bar: where it begins in `ids`, and the tempo (index) in force there."""
+
+    @property
+    def share(self) -> float:
+        """How much of the asked length is there."""
+        if self.state.done:
+            return 1.0
+        asked = self.state.asked
+        done = self.state.seconds / asked.seconds if asked.seconds else self.state.bar / (asked.bars or 1)
+        return min(1.0, max(0.0, done))
+
+
+@torch.inference_mode()
+def sample(
+    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None = None
+) -> list[Sample]:
+    """Compose a piece for every request; of `config.candidates` pieces each, the one the critic hears nearest.
+
+    Args:
+        model: a loaded model folder.
+        requests: what to compose; each brings its own length (`config.seconds` is not read).
+        config: temperature, top-p, guidance and candidates.
+        on_step: progress.
+
+    Raises:
+        UserError: a request with neither a picture nor both valence and arousal.
+    """
+    conditions = [condition_of(model, request) for request in requests]
+    jobs = [
+        start_job(model, request, condition, k)
+        for request, condition in zip(requests, conditions, strict=True)
+        for k in range(config.candidates)
+    ]
+    for start in range(0, len(jobs), MOST_PIECES):
+        report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, MOST_PIECES / len(jobs)))
+        _run(model, jobs[start : start + MOST_PIECES], config, report)
+    samples = []
+    for index in range(len(requests)):
+        own = jobs[index * config.candidates : (index + 1) * config.candidates]
+        heard = [hear(model, job.ids) for job in own]
+        errors = [np.hypot(*np.subtract(va, own[0].condition.requested)) for va in heard]
+        best = int(np.argmin(errors))
+        condition = own[best].condition
+        samples.append(Sample(own[best].ids, condition.requested, condition.predicted, heard[best]))
+    return samples
+
+
+def _part_of(whole: OnStep, done: float, share: float) -> OnStep:
+    """Progress of a part, told as progress of the whole."""
+    return lambda part: whole(min(1.0, done + share * part))
+
+
+def condition_of(model: Model, request: Request) -> Condition:
+    """Image tokens and the valence and arousal to ask for; one picture at a time, so that batches do not matter."""
+    network = model.network
+    given = (request.valence, request.arousal)
+    if request.picture is None:
+        if request.valence is None or request.arousal is None:
+            raise UserError("a request without a picture needs both a valence and an arousal")
+        nothing = (float("nan"), float("nan"))
+        return Condition(network.no_picture(1), (request.valence, request.arousal), nothing)
+    pixels = torch.from_numpy(np.array(request.picture)[None]).to(model.device)
+    encoding = network.encode_picture(pixels)
+    predicted = [float(value) for value in encoding.va_B2[0]]
+    suggested = [float(value) for value in encoding.request_B2[0]]
+    valence, arousal = (own if value is None else value for value, own in zip(given, suggested, strict=True))
+    return Condition(encoding.tokens_BSD, (valence, arousal), (predicted[0], predicted[1]))
+
+
+def start_job(model: Model, request: Request, condition: Condition, candidate: int) -> Job:
+    """A piece that has only BOS, with the generator of (seed, candidate)."""
+    asked = Asked(bars=request.bars) if request.bars is not None else Asked(seconds=request.seconds)
+    digest = hashlib.sha256(f"{request.seed}:{candidate}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return Job(condition, model.grammar.start(asked), generator, model.vocabulary.bos)
+
+
+def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep | None) -> None:
+    """Sample all jobs to their ends."""
+    network, grammar, device = model.network, model.grammar, model.device
+    guided = config.guidance != 1
+    copies = 2 if guided else 1
+    active = list(jobs)
+    va_B2 = torch.tensor([job.condition.requested for job in active], device=device)
+    pictures_BSD = torch.cat([job.condition.picture_tokens_1SD for job in active])
+    keep_N = torch.arange(copies * len(active), device=device) < len(active)
+    cache = network.new_cache(pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N)
+    while active:
+        _make_room(model, active, cache, copies)
+        ids_B = torch.tensor([job.next_id for job in active], device=device)
+        logits_NV = network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
+        logits_BV = logits_NV
+        if guided:
+            asked_BV, free_BV = logits_NV.chunk(2)
+            logits_BV = free_BV + config.guidance * (asked_BV - free_BV)
+        allowed_BV = torch.from_numpy(grammar.masks([job.state for job in active]))
+        luck_B = torch.cat([torch.rand(1, generator=job.generator, dtype=torch.float64) for job in active])
+        for job, token in zip(active, draw(logits_BV, allowed_BV, luck_B, config).tolist(), strict=True):
+            _append(grammar, job, token)
+        if on_step is not None:
+            on_step(float(np.mean([job.share for job in jobs])))
+        going = [row for row, job in enumerate(active) if not job.state.done]
+        if len(going) < len(active):
+            rows = [row + copy * len(active) for copy in range(copies) for row in going]
+            active = [active[row] for row in going]
+            if active:
+                cache = cache.select(torch.tensor(rows, device=device))
+
+
+def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: SamplingConfig) -> Tensor:
+    """Token ids [B]: temperature, then nucleus sampling (top-p: Holtzman et al. 2020), then inversion of the CDF.
+
+    Args:
+        logits_BV: float64.
+        allowed_BV: bool; at least one token a row.
+        luck_B: float64, uniform in [0, 1).
+        config: temperature and top-p.
+    """
+    rounded_BV = torch.round(logits_BV * ROUNDING) / ROUNDING
+    masked_BV = (rounded_BV / config.temperature).masked_fill(~allowed_BV, -torch.inf)
+    sorted_BV, order_BV = masked_BV.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
+    # The most probable token always stays; so never is a forbidden one drawn, whatever the rounding of the sums.
+    kept_BV = sorted_BV * ((before_BV < config.top_p) & (sorted_BV > 0))
+    cumulative_BV = kept_BV.cumsum(dim=-1)
+    target_B1 = (luck_B * cumulative_BV[:, -1])[:, None]
+    place_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
+    last_B1 = (kept_BV > 0).sum(dim=-1, keepdim=True) - 1
+    return order_BV.gather(-1, torch.minimum(place_B1, last_B1))[:, 0]
+
+
+def _append(grammar: Grammar, job: Job, token: int) -> None:
+    if token != grammar.vocabulary.eos:
+        if grammar.table.bar[token]:
+            job.bars.append((len(job.ids), job.state.tempo))
+        job.ids.append(token)
+    job.next_id = token
+    grammar.advance(job.state, token)
+
+
+def _make_room(model: Model, active: list[Job], cache: KVCache, copies: int) -> None:
+    """Let every row that has filled the context forget all but its last bars."""
+    if cache.longest < cache.capacity:
+        return
+    for row, length in enumerate(cache.lengths_B.tolist()):
+        if length == cache.capacity:
+            job = active[row % len(active)]
+            # The newest token is not in the cache yet: the next step reads it.
+            kept = last_bars(model.grammar, job.ids[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
+            kept = kept[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
+            model.network.reprime(cache, row, torch.tensor(kept, device=model.device))
+    assert cache.longest < cache.capacity, "re-priming makes room"
+
+
+def last_bars(grammar: Grammar, ids: list[int], bars: list[tuple[int, int]], room: int) -> list[int]:
+    """The last whole bars of `ids` that fit into `room` tokens, the tempo in force named at their beginning.
+
+    A bar longer than that keeps its last `room` tokens. `bars`: (index in ids, tempo index) of each bar.
+    """
+    fitting = [(start, tempo) for start, tempo in bars if len(ids) - start <= room - 3 and start < len(ids)]
+    if not fitting:
+        return ids[-room:]
+    start, tempo = fitting[0]
+    kept = ids[start:]
+    table = grammar.table
+    if tempo < 0:
+        return kept
+    # A segment in training begins "Bar, Position 0, Tempo": unfold what says so, and name the tempo there.
+    head: list[tuple[str, int]] = []
+    count = 0
+    while count < len(kept) and len(head) < 2:
+        head += table.base[kept[count]]
+        count += 1
+    rest = head[1:]
+    if rest and rest[0] == ("Position", 0):
+        rest = rest[1:]
+    if not rest or rest[0][0] != "Tempo":
+        rest = [("Tempo", tempo), *rest]
+    begin = [("Bar", 0), ("Position", 0), *rest]
+    return [table.ids[kind][value] for kind, value in begin] + kept[count:]
+
+
+def hear(model: Model, ids: list[int]) -> tuple[float, float]:
+    """The critic's valence and arousal of a piece; of a piece longer than the context, the mean over its parts."""
+    context = model.network.config.context
+    parts = [ids[start : start + context] for start in range(0, len(ids), context)]
+    heard_P2 = torch.stack([model.critic(torch.tensor([part], device=model.device))[0] for part in parts])
+    weight_P1 = torch.tensor([[len(part)] for part in parts], device=model.device, dtype=heard_P2.dtype)
+    valence, arousal = ((heard_P2 * weight_P1).sum(dim=0) / weight_P1.sum()).tolist()
+    return float(valence), float(arousal)

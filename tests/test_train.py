@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from huesong import contracts
+from huesong.errors import UserError
+from huesong.model import training
+from huesong.model.folder import load_model
+from huesong.model.training import HISTORY_COLUMNS
+from huesong.stages import train
+from tests.tiny_training import CRITIC, NETWORK, settings, write_artifacts
+
+
+def run(root: Path, out: str = "train", **changes: object) -> train.TrainReport:
+    return train.run(
+        settings(**changes), preprocess=root / "preprocess", label=root / "label", out=root / out,
+        checkpoints=root / "checkpoints",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_artifacts(tmp_path)
+    return tmp_path
+
+
+def test_it_leaves_a_model_curves_and_figures(root: Path) -> None:
+    report = run(root, pretrain_steps=4)
+    out = root / "train"
+    assert load_model(out / contracts.MODEL).config["training"]["metrics"] == report.metrics
+    assert json.loads((out / contracts.METRICS).read_text()) == report.metrics
+    assert report.metrics.keys() >= {
+        "val_ce", "train_ce", "val_perplexity", "parameters", "tokens_seen", "critic_val_arousal_r",
+        "critic_val_valence_ccc", "picture_val_arousal_mae", "picture_val_pictures",
+    }  # fmt: skip
+    with (out / contracts.HISTORY).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(HISTORY_COLUMNS)
+    assert [int(row["step"]) for row in rows] == list(range(1, 13))
+    assert [row["phase"] for row in rows] == ["pretrain"] * 4 + ["pairs"] * 8
+    assert [bool(row["val_loss"]) for row in rows] == [step % 4 == 0 for step in range(1, 13)]
+    assert all(float(row["va"]) > 0 for row in rows if row["phase"] == "pairs")
+    assert all(path.is_file() for path in report.files)
+    assert not (root / "checkpoints").exists()
+
+
+def test_the_same_seed_gives_the_same_weights(root: Path) -> None:
+    run(root, "one")
+    run(root, "two")
+    run(root, "three", seed=1)
+    one, two, three = (load_file(root / name / "model" / contracts.MODEL_WEIGHTS) for name in ("one", "two", "three"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["embedding.weight"], three["embedding.weight"])
+
+
+def test_a_killed_run_is_resumed_and_a_changed_one_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(root, "straight")
+    taken, step = 0, training.take_step
+
+    def dying_step(*given: Any) -> dict[str, float]:
+        nonlocal taken
+        taken += 1
+        if taken == 8:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    monkeypatch.setattr(training, "take_step", dying_step)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, "resumed")
+    assert not (root / "resumed").exists()
+    critics: list[int] = []
+    monkeypatch.setattr(train, "train_critic", lambda *_, **__: critics.append(1))
+    run(root, "resumed")
+    assert taken == 8 + 2  # 6 of 8 steps were in a checkpoint
+    assert not critics
+    straight, resumed = (load_file(root / name / "model" / contracts.MODEL_WEIGHTS) for name in ("straight", "resumed"))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+    config = settings()
+    folders = {"preprocess": root / "preprocess", "label": root / "label"}
+    before = train.run_digest(config, **folders)
+    assert before == train.run_digest(settings(), **folders)
+    assert before != train.run_digest(settings(learning_rate=0.1), **folders)
+    with (root / "label" / contracts.PAIRS).open("ab") as stream:
+        stream.write(b" ")
+    assert before != train.run_digest(config, **folders)
+
+
+def test_global_settings_of_torch_are_put_back(root: Path) -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    run(root, steps=2)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_frozen_features_train_too(tmp_path: Path) -> None:
+    write_artifacts(tmp_path, "features")
+    report = run(tmp_path, objective="ce+contrastive", steps=4)
+    assert report.metrics["picture_val_valence_ccc"] > 0.9
+    assert load_model(tmp_path / "train" / contracts.MODEL).network.picture_shape.kind == "features"
+
+
+def test_a_failed_run_leaves_the_last_good_one(root: Path) -> None:
+    run(root, steps=2)
+    before = json.loads((root / "train" / contracts.METRICS).read_text())
+    (root / "preprocess" / contracts.TOKENIZER).unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json is missing: run `huesong preprocess` first"):
+        run(root, steps=3)
+    assert json.loads((root / "train" / contracts.METRICS).read_text()) == before
+
+
+def test_missing_artifacts_name_the_command(root: Path) -> None:
+    (root / "label" / contracts.PAIRS).unlink()
+    with pytest.raises(UserError, match="run `huesong label` first"):
+        run(root)
+    (root / "preprocess" / contracts.TOKENS).unlink()
+    with pytest.raises(UserError, match="run `huesong preprocess` first"):
+        run(root)
+
+
+def test_sizes_that_do_not_fit_are_refused(root: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.network\.width = 30 .* take 28 or 32"):
+        run(root, network=NETWORK.model_dump() | {"width": 30})
+    with pytest.raises(UserError, match=r"train\.critic\.width = 22"):
+        run(root, critic=CRITIC.model_dump() | {"width": 22})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_cuda_where_there_is_none_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match="set train.device to auto or cpu"):
+        run(root, device="cuda")
