@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-SAMPLE ?= data/images/sample/SAMPLE.jpg
+SAMPLE ?= data/images/sample/harbour-1a.jpg
 export PATH := $(abspath $(BIN)):$(PATH)
 # No telemetry, no analytics, no calls home.
 export DO_NOT_TRACK := true

@@ -237,10 +237,11 @@ class Grammar:
             kept &= table.bar | ~self.notes_begin
         tick = state.tick
         sounding = state.sounding[bisect_right(state.sounding, tick) :]
-        if len(sounding) + table.most_onsets > limits.polyphony:
+        held = len(sounding) + (state.phase in (Phase.PITCH, Phase.VELOCITY))  # a note without its duration as yet
+        if held + table.most_onsets > limits.polyphony:
             # At most this many sound at a token's first onset; they can only become fewer at its later ones.
             places = state.bar_tick + np.where(table.first_onset < 0, max(state.position, 0), table.first_onset)
-            still = len(sounding) - np.searchsorted(np.array(sounding), places, side="right")
+            still = held - np.searchsorted(np.array(sounding), places, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= limits.polyphony)
         now_s, rate = state.seconds, limits.notes_per_second
         recent = state.onsets_s[bisect_right(state.onsets_s, now_s - 1.0) :]

@@ -134,7 +134,7 @@ class TokenTable:
     duration. first_position: first Position of the bar already open (FAR: none). reach: tick of the last onset, or
     the last tick of the open bar if there is only a Bar (-1: none). note_end: latest end of a note at the token's own
     positions (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
-    that demands a note. first_onset: tick of the first Position (-1: the open position).
+    that demands a note. first_onset: tick of the first note (-1: the open position).
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -213,7 +213,8 @@ class TokenTable:
                 self.bar[index], self.reach[index] = True, start - 1
             elif kind == "Position":
                 if place < 0:
-                    self.first_onset[index] = start + value
+                    if not self.lead_notes[index]:
+                        self.first_onset[index] = start + value
                     if not start:
                         self.first_position[index] = value
                 place = start + value

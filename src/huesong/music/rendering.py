@@ -15,19 +15,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from symusic import ControlChange, Score, Synthesizer, Track
+from scipy.signal import resample_poly
+from symusic import ControlChange, Score, Track
 
 from huesong.artifacts import replacing_file
 from huesong.errors import UserError
-from huesong.music.reading import listen, seconds_at
+from huesong.music.reading import listen, seconds_at, tempo_map
 
 SOUNDFONT_VARIABLE = "HUESONG_SOUNDFONT"
-SAMPLE_RATE = 44100
-PREVIEW_RATE = 22050
-PEAK = 10 ** (-1 / 20)
-"""Loudest sample of a file, -1 dBFS."""
-QUIET = 10 ** (-12 / 20)
-"""A file whose peak is below -12 dBFS is made louder."""
+SAMPLE_RATE = 48000
+PREVIEW_RATE = 24000
+GAIN = 4.0
+"""The synthesizer leaves room for an orchestra; this brings one loud piano near full scale."""
+LOUDEST_PEAK, QUIETEST_PEAK = 10 ** (-1 / 20), 10 ** (-20 / 20)
 FADE_S = 0.5
 LONGEST_TITLE = 110
 MOST_BAR_LINES = 120
@@ -48,7 +48,7 @@ def find_soundfont(given: Path | None = None) -> Path:
         spec = importlib.util.find_spec("pretty_midi")
         folder = Path(spec.origin).parent if spec and spec.origin else Path("pretty_midi")
         path, origin = folder / "TimGM6mb.sf2", "the package pretty_midi"
-    remedy = f"name an .sf2 or .sf3 file with --soundfont or {SOUNDFONT_VARIABLE}, or `pip install pretty_midi`"
+    remedy = f"name an .sf2 file with --soundfont or {SOUNDFONT_VARIABLE}, or `pip install pretty_midi`"
     try:
         with path.open("rb") as stream:
             head = stream.read(12)
@@ -59,30 +59,52 @@ def find_soundfont(given: Path | None = None) -> Path:
     return path
 
 
-@lru_cache(maxsize=2)
-def _synthesizer(soundfont: Path, sample_rate: int) -> Synthesizer:
-    return Synthesizer(soundfont, sample_rate, 0)
+@lru_cache(maxsize=1)
+def _soundfont_bytes(soundfont: Path) -> bytes:
+    return soundfont.read_bytes()
 
 
-def synthesize(score: Score, soundfont: Path, *, sample_rate: int = SAMPLE_RATE, tail_s: float = 2.0) -> np.ndarray:
-    """The score as float32 [samples, 2] in -0.9..0.9, ending in `tail_s` seconds in which the last notes ring out."""
-    score = score.to("second")
-    end = max((note.end for track in score.tracks for note in track.notes), default=0.0) + tail_s
-    # The synthesizer stops at the last event: a silent controller far behind the music lets the last notes decay.
-    tail = Track(program=0, ttype="second")
-    tail.controls.append(ControlChange(end, 3, 0, "second"))
-    score.tracks.append(tail)
-    audio = np.asarray(_synthesizer(soundfont, sample_rate).render(score, True), dtype=np.float32).T
-    wanted = round(end * sample_rate)
-    audio = np.pad(audio, ((0, max(0, wanted - len(audio))), (0, 0)))[:wanted]
+def synthesize(score: Score, soundfont: Path, *, tail_s: float = 1.5) -> np.ndarray:
+    """The score's sound as float32 [samples, 2] at SAMPLE_RATE, ending `tail_s` seconds after its last note.
+
+    Full scale is 1, which loud music may exceed. Piano strings and the room ring out in the tail.
+
+    Raises:
+        UserError: the synthesizer is not installed, or cannot use the soundfont.
+    """
+    try:
+        import midirenderer
+    except ImportError:
+        raise UserError("audio needs the package midirenderer: `pip install midirenderer`") from None
+    end_s = float(listen(score).end_s.max(initial=0.0)) + tail_s
+    try:
+        # Of symusic's own synthesizer 0.5.9 every note is out of tune and none minds its velocity (its issue 55).
+        data = midirenderer.render_wave_from(_soundfont_bytes(soundfont), _with_tail(score, tail_s))
+    except RuntimeError as error:
+        raise UserError(f"{soundfont} cannot be played ({error}): choose another .sf2 file") from error
+    with wave.open(io.BytesIO(data)) as stream:
+        assert (stream.getnchannels(), stream.getsampwidth(), stream.getframerate()) == (2, 2, SAMPLE_RATE)
+        sound = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").reshape(-1, 2)
+    audio = np.zeros((round(end_s * SAMPLE_RATE), 2), np.float32)
+    audio[: len(sound)] = sound[: len(audio)] * np.float32(GAIN / 32768)
     return audio
 
 
-def render_wav(score: Score, out: Path, soundfont: Path | None = None, *, tail_s: float = 2.0) -> float:
-    """Write `out`: stereo, 44.1 kHz, 16 bit, the same bytes for the same score and soundfont. Returns its seconds.
+def _with_tail(score: Score, tail_s: float) -> bytes:
+    """The score as MIDI whose last event, a controller nothing listens to, lies `tail_s` behind its end."""
+    score = score.copy()
+    ticks = round(tail_s * tempo_map(score)[1][-1] / 60 * score.tpq)
+    tail = Track(program=0)
+    tail.controls.append(ControlChange(score.end() + ticks, 3, 0))
+    score.tracks.append(tail)
+    return score.dumps_midi()
 
-    `soundfont` None means `find_soundfont()`. It never clips: peaks above -1 dBFS are brought down to it, a quiet piece
-    (peak below -12 dBFS) is brought up; all else keeps its loudness, as dynamics carry arousal.
+
+def render_wav(score: Score, out: Path, soundfont: Path | None = None, *, tail_s: float = 1.5) -> float:
+    """Write `out`: stereo, 48 kHz, 16 bit, the same bytes for the same score and soundfont. Returns its seconds.
+
+    `soundfont` None means `find_soundfont()`. A louder piece stays louder, as loudness carries arousal: only peaks above
+    -1 dBFS are brought down to it (it never clips) and peaks below -20 dBFS up to that.
     """
     audio = synthesize(score, soundfont or find_soundfont(), tail_s=tail_s)
     with replacing_file(out) as part:
@@ -91,20 +113,18 @@ def render_wav(score: Score, out: Path, soundfont: Path | None = None, *, tail_s
 
 
 def render_preview(score: Score, soundfont: Path | None = None) -> bytes:
-    """A small WAV (mono, 22.05 kHz, 16 bit: 44 kB a second) to embed in a page."""
-    audio = synthesize(score, soundfont or find_soundfont(), sample_rate=PREVIEW_RATE, tail_s=1.0)
-    return _wav(audio.mean(axis=1, keepdims=True), PREVIEW_RATE)
+    """A small WAV (mono, 24 kHz, 16 bit: 48 kB a second) to embed in a page."""
+    audio = synthesize(score, soundfont or find_soundfont(), tail_s=1.0)
+    small = resample_poly(audio.mean(axis=1, keepdims=True), 1, SAMPLE_RATE // PREVIEW_RATE, axis=0)
+    return _wav(small.astype(np.float32), PREVIEW_RATE)
 
 
 def _wav(audio: np.ndarray, sample_rate: int) -> bytes:
     """Level, fade out and pack float samples [samples, channels]."""
     peak = float(np.abs(audio).max(initial=0.0))
-    if peak > PEAK or 0 < peak < QUIET:
-        audio = audio * (PEAK / peak)
+    audio = audio * (np.clip(peak, QUIETEST_PEAK, LOUDEST_PEAK) / peak) if peak else audio.copy()
     fade = min(len(audio), round(FADE_S * sample_rate))
-    audio = audio.copy()
-    if fade:
-        audio[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
+    audio[len(audio) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as stream:
         stream.setnchannels(audio.shape[1])

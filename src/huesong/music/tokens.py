@@ -146,10 +146,14 @@ def load(path: Path) -> REMI:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MidiTok warns of versions that differ in the third number
-            return REMI(params=path)
+            tokenizer = REMI(params=path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{path} is not a tokenizer ({detail}): {remedy}") from error
+    # MidiTok fills whatever a file lacks with its own defaults.
+    if tokenizer.config.use_pitchdrum_tokens or list(tokenizer.special_tokens_ids) != [0, 1, 2]:
+        raise UserError(f"{path} is not a tokenizer of huesong: {remedy}")
+    return tokenizer
 
 
 def base_tokens(tokenizer: REMI) -> list[list[str]]:

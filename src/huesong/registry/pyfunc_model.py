@@ -42,7 +42,7 @@ class HuesongModel(PythonModel):
 
         Returns:
             One row a piece, with the input's index: `midi` (base64 of a MIDI file), and the valence and arousal
-            `requested_*`, `predicted_*` from the picture (NaN without one), and `obtained_*` (what the music labeller
+            `requested_*`, `predicted_*` from the picture (None without one), and `obtained_*` (what the music labeller
             hears).
 
         Raises:
@@ -70,7 +70,11 @@ class HuesongModel(PythonModel):
             for piece in pieces
         ]
         names = [f"{kind}_{axis}" for kind in ("requested", "predicted", "obtained") for axis in ("valence", "arousal")]
-        return pd.DataFrame(made, columns=["midi", *names], index=model_input.index)
+        answer = pd.DataFrame(made, columns=["midi", *names], index=model_input.index)
+        for name in names:
+            if answer[name].isna().any():  # the scoring server would write NaN, which is no JSON
+                answer[name] = answer[name].astype(object).where(answer[name].notna(), None)
+        return answer
 
 
 def prompt(number: int, row: dict[Any, Any]) -> Any:
@@ -133,9 +137,9 @@ def is_null(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
-def emotion(kind: str, va: tuple[float, float] | None) -> dict[str, float]:
+def emotion(kind: str, va: tuple[float, float] | None) -> dict[str, float | None]:
     """Two columns of the answer."""
-    valence, arousal = va or (math.nan, math.nan)
+    valence, arousal = va or (None, None)
     return {f"{kind}_valence": valence, f"{kind}_arousal": arousal}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +12,33 @@ import pandas as pd
 
 from huesong import artifacts, contracts
 from huesong.config import LabelConfig
-from huesong.emotion import pairing
 from huesong.emotion.boosting import cross_predict
-from huesong.emotion.judge import agree, by_piece
-from huesong.emotion.labellers import MEASURED, ImageLabeller, PieceLabeller, cross_predict_images, label_weights
+from huesong.emotion.judge import LEAST_BY_SOURCE, agree, by_piece
+from huesong.emotion.labellers import (
+    MEASURED,
+    ImageLabeller,
+    PieceLabeller,
+    cross_predict_images,
+    feature_columns,
+    label_weights,
+)
+from huesong.emotion.pairing import VAMap, pair
 from huesong.errors import UserError
 from huesong.progress import log
 from huesong.stages.label_report import write_report
 
 FITTED_ON = ("train", "val")
 """Splits the final labellers are fitted to: never `judge`, never `test`."""
+CHECKED_ON = (*FITTED_ON, "judge")
+"""Splits the labellers are cross-validated on; those fold models are thrown away."""
+PAIRED = ("train", "val", "test")
+"""Splits that are paired, each with music of its own; `judge` music is the judge's alone."""
+RATER_SD = 0.36
+"""Standard deviation of single ratings around their mean on [-1, 1]: EIMG .37 / .32, VGMIDI .32 / .32, OASIS .36 / .56."""
+HALF_AXIS_SD = 12**-0.5
+"""Standard deviation of a value of which only the sign is known: uniform on a half axis of length 1."""
+PREDICTED_WEIGHT = 0.5
+"""The most that a predicted label is trusted; a measured one has 1."""
 
 
 @dataclass
@@ -30,51 +49,77 @@ class LabelReport:
     files: list[Path]
 
 
+@dataclass
+class Inputs:
+    """What preprocess made, row by row."""
+
+    images: pd.DataFrame
+    pieces: pd.DataFrame
+    features: pd.DataFrame
+    pictures: np.ndarray  # [N, S, C] or [N, H, W, 3], memory-mapped
+    colours: np.ndarray  # [N, K]
+
+
 def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
-    """Label everything in `preprocess` and write the folder `out`.
+    """Label everything in `preprocess`, pair pictures with music, and write the folder `out` (contracts.py).
 
     Raises:
-        UserError: inputs are missing, or too little is rated to fit a labeller.
+        UserError: inputs are missing or do not belong together, or too little is rated to fit a labeller.
     """
-    images = pd.read_parquet(artifacts.require(preprocess / contracts.IMAGES_TABLE, "huesong preprocess"))
-    pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
-    features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES).drop(columns="id")
-    pictures = np.load(preprocess / contracts.PICTURE_FEATURES, mmap_mode="r", allow_pickle=False)
-    colours = np.load(preprocess / contracts.PICTURE_COLOURS, allow_pickle=False)
-
+    found = read_inputs(preprocess)
     with artifacts.replacing_folder(out) as work:
         log.info("label: cross-validating the labellers by group")
-        image_scores, image_folds = validate_images(images, pictures, colours, config)
-        piece_scores, piece_folds = validate_pieces(pieces, features, config)
-        rows = labelled_rows(images, FITTED_ON)
-        taught = images.iloc[rows]
-        image_labeller = ImageLabeller.fit(
-            pictures[rows], colours[rows], va_of(taught), label_weights(taught), taught["group"].to_numpy(),
-            taught["label_kind"].isin(MEASURED).to_numpy(),
-        )  # fmt: skip
-        rows = labelled_rows(pieces, FITTED_ON)
-        piece_labeller = PieceLabeller.fit(pieces.iloc[rows], features.iloc[rows], config.seed)
-        image_labeller.save(work / contracts.IMAGE_LABELLER)
-        piece_labeller.save(work / contracts.PIECE_LABELLER)
-
-        image_labels = label_items(
-            images, image_labeller.predict(pictures, colours), image_labeller.uncertainty(len(images))
-        )
-        piece_labels = label_items(pieces, piece_labeller.predict(features), piece_labeller.uncertainty(features))
+        image_scores, image_held = validate_images(found, config)
+        piece_scores, piece_held = validate_pieces(found, config)
+        log.info("label: fitting the labellers")
+        image_labels = label_images(found, work)
+        piece_labels = label_pieces(found, config, work)
         pairs = make_pairs(image_labels, piece_labels, config)
         image_labels.to_parquet(work / contracts.IMAGE_LABELS, index=False)
         piece_labels.to_parquet(work / contracts.PIECE_LABELS, index=False)
         pairs.to_parquet(work / contracts.PAIRS, index=False)
-
         metrics = {
             **{f"images_{key}": value for key, value in image_scores.items()},
             **{f"pieces_{key}": value for key, value in piece_scores.items()},
             **pair_figures(pairs),
         }
         artifacts.write_json(work / contracts.METRICS, metrics)
-        write_report(work, metrics, image_labels, piece_labels, pairs, image_folds, piece_folds)
+        write_report(work, metrics, image_labels, piece_labels, pairs, image_held, piece_held, config)
     files = [out / contracts.METRICS, out / contracts.REPORT, *sorted((out / contracts.PLOTS).glob("*.png"))]
     return LabelReport(metrics, files)
+
+
+def read_inputs(preprocess: Path) -> Inputs:
+    """The artifacts of preprocess.
+
+    Raises:
+        UserError: one is missing, or they are of different runs.
+    """
+    paths = {
+        name: artifacts.require(preprocess / name, "huesong preprocess")
+        for name in (
+            contracts.IMAGES_TABLE, contracts.PIECES_TABLE, contracts.PIECE_FEATURES, contracts.PICTURE_FEATURES,
+            contracts.PICTURE_COLOURS,
+        )
+    }  # fmt: skip
+    try:
+        found = Inputs(
+            images=pd.read_parquet(paths[contracts.IMAGES_TABLE]),
+            pieces=pd.read_parquet(paths[contracts.PIECES_TABLE]),
+            features=pd.read_parquet(paths[contracts.PIECE_FEATURES]),
+            pictures=np.load(paths[contracts.PICTURE_FEATURES], mmap_mode="r", allow_pickle=False),
+            colours=np.load(paths[contracts.PICTURE_COLOURS], allow_pickle=False),
+        )
+    except (ValueError, OSError, EOFError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"an artifact in {preprocess} is damaged ({detail}): run `huesong preprocess` again") from error
+    same_rows = (
+        len(found.images) == len(found.pictures) == len(found.colours)
+        and found.pieces["id"].tolist() == found.features["id"].tolist()
+    )
+    if not same_rows:
+        raise UserError(f"the tables and arrays in {preprocess} do not belong together: run `huesong preprocess` again")
+    return found
 
 
 def labelled_rows(table: pd.DataFrame, splits: tuple[str, ...]) -> np.ndarray:
@@ -83,89 +128,158 @@ def labelled_rows(table: pd.DataFrame, splits: tuple[str, ...]) -> np.ndarray:
 
 
 def va_of(table: pd.DataFrame) -> np.ndarray:
-    """The labels [N, 2]."""
+    """The labels [N, 2]; NaN where there is none."""
     return table[["valence", "arousal"]].to_numpy(dtype=np.float64)
 
 
-def validate_images(
-    images: pd.DataFrame, pictures: np.ndarray, colours: np.ndarray, config: LabelConfig
-) -> tuple[dict[str, float], np.ndarray]:
-    """Cross-validated agreement on labelled pictures outside `test`, and (label, prediction) [N, 4]."""
-    rows = labelled_rows(images, FITTED_ON)
-    table = images.iloc[rows]
-    held = cross_predict_images(
-        pictures[rows], colours[rows], va_of(table), label_weights(table), table["group"].to_numpy(), config.folds
-    )
+def validate_images(found: Inputs, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
+    """Figures of the picture labeller on folds of groups outside `test`, and the rows they come from."""
+    rows = labelled_rows(found.images, CHECKED_ON)
+    table = found.images.iloc[rows]
+    with telling_which("pictures"):
+        held = cross_predict_images(
+            found.pictures[rows], found.colours[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
+            config.folds,
+        )  # fmt: skip
     return scored(table, held, config)
 
 
-def validate_pieces(
-    pieces: pd.DataFrame, features: pd.DataFrame, config: LabelConfig
-) -> tuple[dict[str, float], np.ndarray]:
-    """Cross-validated agreement on labelled segments outside `test`; the fold models are thrown away afterwards."""
-    rows = labelled_rows(pieces, (*FITTED_ON, "judge"))
-    table = pieces.iloc[rows]
-    held = cross_predict(
-        features.iloc[rows], va_of(table), label_weights(table), table["group"].to_numpy(), config.folds, config.seed
-    )
+def validate_pieces(found: Inputs, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
+    """Figures of the music labeller on folds of groups outside `test`, and the rows they come from."""
+    rows = labelled_rows(found.pieces, CHECKED_ON)
+    table = found.pieces.iloc[rows]
+    with telling_which("music"):
+        held = cross_predict(
+            feature_columns(found.features).iloc[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
+            config.folds, config.seed,
+        )  # fmt: skip
     return scored(table, held, config)
 
 
-def scored(table: pd.DataFrame, predicted: np.ndarray, config: LabelConfig) -> tuple[dict[str, float], np.ndarray]:
-    """Out-of-fold predictions held against measured labels, one item a piece, overall and by source."""
-    heard = by_piece(table, predicted)
-    measured = heard[heard["label_kind"].isin(MEASURED)]
-    scores = dict(agree(measured, config.bootstrap, config.seed))
-    for source, part in heard.groupby("source"):
-        found = agree(part, config.bootstrap, config.seed)
-        scores |= {f"{source}_{key}": value for key, value in found.items() if "confusion" not in key}
-    columns = ["valence", "arousal", "predicted_valence", "predicted_arousal"]
-    return scores, measured[columns].to_numpy(dtype=np.float64)
+def scored(table: pd.DataFrame, predicted: np.ndarray, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
+    """Out-of-fold predictions held against labels, one item a piece: measured ones over all, and every source by itself.
+
+    A source whose labels are nominal (quadrants, tags) is left out of the overall figures: a distance from a nominal
+    centre is no error.
+    """
+    items = by_piece(table, predicted)
+    scores = agree(items[items["label_kind"].isin(MEASURED)], config.bootstrap, config.seed)
+    for source, part in items.groupby("source"):
+        if len(part) >= LEAST_BY_SOURCE:
+            found = agree(part, config.bootstrap, config.seed)
+            scores |= {f"{source}_{key}": value for key, value in found.items() if "confusion" not in key}
+    return scores, items
+
+
+def label_images(found: Inputs, work: Path) -> pd.DataFrame:
+    """Fit and save the picture labeller; contracts.LABEL_COLUMNS of all pictures."""
+    rows = labelled_rows(found.images, FITTED_ON)
+    taught = found.images.iloc[rows]
+    with telling_which("pictures of splits train and val"):
+        labeller = ImageLabeller.fit(
+            found.pictures[rows], found.colours[rows], va_of(taught), label_weights(taught), taught["group"].to_numpy(),
+            taught["label_kind"].isin(MEASURED).to_numpy(),
+        )  # fmt: skip
+    labeller.save(work / contracts.IMAGE_LABELLER)
+    predicted = labeller.predict(found.pictures, found.colours)
+    predicted[rows] = labeller.out_of_fold
+    return label_items(found.images, predicted, labeller.uncertainty(len(found.images)))
+
+
+def label_pieces(found: Inputs, config: LabelConfig, work: Path) -> pd.DataFrame:
+    """Fit and save the music labeller; contracts.LABEL_COLUMNS of all segments."""
+    rows = labelled_rows(found.pieces, FITTED_ON)
+    features = feature_columns(found.features)
+    with telling_which("music of splits train and val"):
+        labeller = PieceLabeller.fit(found.pieces.iloc[rows], features.iloc[rows], config.seed)
+    labeller.save(work / contracts.PIECE_LABELLER)
+    predicted, sd = labeller.model.predict_with_sd(features)
+    predicted[rows] = labeller.model.out_of_fold
+    return label_items(found.pieces, predicted, sd)
+
+
+@contextlib.contextmanager
+def telling_which(what: str) -> Iterator[None]:
+    """Say in a UserError from inside which labeller it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"the labeller of {what} cannot be trained: {error}") from error
 
 
 def label_items(table: pd.DataFrame, predicted: np.ndarray, sd: np.ndarray) -> pd.DataFrame:
-    """contracts.LABEL_COLUMNS for every row.
+    """contracts.LABEL_COLUMNS for every row of `table`.
 
-    Measured labels stay. Where only the quadrant (or a tag) is known, the prediction is moved into that quadrant: it takes
-    the label's sign and at least a small distance from the axis. Where nothing is known, the prediction is the label.
+    Args:
+        table: with `valence`, `arousal`, `label_kind`, `n_raters`.
+        predicted: the labeller's [N, 2]; out-of-fold where it was trained on the row.
+        sd: its uncertainty [N, 2].
+
+    A measured label stays; its sd is the standard error of a mean of `n_raters` ratings, 0 by construction. Of a
+    nominal one (quadrant, tag) the sign is kept: see `within_quadrant`. Where there is no label, the prediction is it, and
+    its weight falls from PREDICTED_WEIGHT to 0 as the uncertainty reaches the spread of the measured labels.
     """
-    given = table[["valence", "arousal"]].to_numpy(dtype=np.float64)
-    kinds = table["label_kind"].to_numpy()
-    va, origin = predicted.copy(), np.full(len(table), "predicted", dtype=object)
-    measured = np.isin(kinds, MEASURED) & ~np.isnan(given).any(axis=1)
-    va[measured], origin[measured] = given[measured], kinds[measured]
-    coarse = ~measured & ~np.isnan(given).any(axis=1)
-    side = np.sign(given[coarse])
-    va[coarse] = side * np.maximum(side * (predicted[coarse] + given[coarse]) / 2, 0.1)
-    origin[coarse] = kinds[coarse]
-    sd = np.where(measured[:, None], np.minimum(sd, 0.1), sd)
-    # Trust falls with the uncertainty: 1 for a measured label, 1 / (1 + (sd / 0.3)^2) for a prediction.
-    weight = np.where(measured, 1.0, 1.0 / (1.0 + (sd.mean(axis=1) / 0.3) ** 2))
+    given, kind = va_of(table), table["label_kind"].fillna("").to_numpy(dtype=str)
+    has = ~np.isnan(given).any(axis=1)
+    measured = has & np.isin(kind, MEASURED)
+    nominal = has & ~measured & np.isin(kind, [name for name, weight in contracts.LABEL_WEIGHTS.items() if weight > 0])
+    va, spread = np.array(predicted, dtype=np.float64), np.array(sd, dtype=np.float64)
+    prior = given[measured].var(axis=0) if measured.sum() > 1 else np.full(2, HALF_AXIS_SD**2)
+    explained = 1.0 - np.min([spread**2 / np.maximum(prior, 1e-9), np.ones_like(spread)], axis=0)
+    weight = PREDICTED_WEIGHT * explained.min(axis=1)
+    va[measured] = given[measured]
+    raters = np.maximum(pd.to_numeric(table["n_raters"], errors="coerce").fillna(1).to_numpy(dtype=np.float64), 1.0)
+    error = np.where(kind == "construction", 0.0, RATER_SD / np.sqrt(raters))
+    spread[measured] = error[measured, None]
+    va[nominal], spread[nominal] = within_quadrant(given[nominal], va[nominal], spread[nominal])
+    weight = np.where(measured | nominal, [contracts.LABEL_WEIGHTS.get(name, 0.0) for name in kind], weight)
     return pd.DataFrame(
         {
             "id": table["id"].to_numpy(), "split": table["split"].to_numpy(), "valence": va[:, 0], "arousal": va[:, 1],
-            "valence_sd": sd[:, 0], "arousal_sd": sd[:, 1], "origin": origin.astype(str), "weight": weight,
+            "valence_sd": spread[:, 0], "arousal_sd": spread[:, 1],
+            "origin": np.where(measured | nominal, kind, "predicted"), "weight": weight,
         }
     )[list(contracts.LABEL_COLUMNS)]  # fmt: skip
 
 
+def within_quadrant(nominal: np.ndarray, predicted: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [N, 2] and sd [N, 2] where only a nominal centre is known, refined by the labeller within its quadrant.
+
+    The mean of centre and prediction weighted by precision (a value known by its sign only has sd HALF_AXIS_SD around the
+    centre): (centre / HALF_AXIS_SD^2 + predicted / sd^2) / (1 / HALF_AXIS_SD^2 + 1 / sd^2). It never leaves the quadrant:
+    beyond the axis it is put at a tenth of the centre. A centre of exactly 0 has no sign to keep.
+    """
+    trust = HALF_AXIS_SD**-2, np.maximum(sd, 1e-3) ** -2
+    blend = (nominal * trust[0] + predicted * trust[1]) / (trust[0] + trust[1])
+    side = np.sign(nominal)
+    kept = np.where(side == 0, blend, side * np.maximum(side * blend, 0.1 * np.abs(nominal)))
+    return np.clip(kept, -1.0, 1.0), (trust[0] + trust[1]) ** -0.5
+
+
 def make_pairs(images: pd.DataFrame, pieces: pd.DataFrame, config: LabelConfig) -> pd.DataFrame:
-    """contracts.PAIR_COLUMNS: pictures with their nearest pieces, each split by itself.
+    """contracts.PAIR_COLUMNS: pictures with their nearest segments, each split by itself.
 
     The map into the music's distribution is read off the training split and applied to all, as it is to new pictures.
+    A split without pictures or music has no pairs, which is logged.
+
+    Raises:
+        UserError: the training split has none.
     """
-    train_images = images.loc[images["split"] == "train", ["valence", "arousal"]].to_numpy()
-    train_pieces = pieces.loc[pieces["split"] == "train", ["valence", "arousal"]].to_numpy()
-    mapped_train = pairing.map_va(train_images, train_pieces, config.pairing_map)
+    train_images, train_pieces = (va_of(table[table["split"] == "train"]) for table in (images, pieces))
+    if not len(train_images) or not len(train_pieces):
+        raise UserError(
+            f"split train has {len(train_images)} pictures and {len(train_pieces)} pieces of music: pairing needs both; "
+            "import more of what is missing (`huesong data import`)"
+        )
+    va_map = VAMap.fit(train_images, train_pieces, config.pairing_map)
     parts = []
-    for split in ("train", "val", "test"):
+    for split in PAIRED:
         shown, heard = images[images["split"] == split], pieces[pieces["split"] == split]
         if shown.empty or heard.empty:
+            log.warning("label: no pairs in split %s (%d pictures, %d pieces)", split, len(shown), len(heard))
             continue
-        mapped = pairing.apply_map(shown[["valence", "arousal"]].to_numpy(), train_images, mapped_train)
-        index, distance = pairing.pair(
-            mapped, heard[["valence", "arousal"]].to_numpy(), config.pairs_per_image, config.max_load
-        )
+        mapped = va_map.apply(va_of(shown))
+        index, distance = pair(mapped, va_of(heard), config.pairs_per_image, config.max_load)
         n, k = index.shape
         parts.append(
             pd.DataFrame(
@@ -176,18 +290,18 @@ def make_pairs(images: pd.DataFrame, pieces: pd.DataFrame, config: LabelConfig) 
                 }
             )
         )  # fmt: skip
-    if not parts:
-        raise UserError("no picture can be paired: every split needs both pictures and music")
     return pd.concat(parts, ignore_index=True)[list(contracts.PAIR_COLUMNS)]
 
 
 def pair_figures(pairs: pd.DataFrame) -> dict[str, float]:
-    """How near the pairs are, and how evenly the music is used."""
+    """How near the training pairs are, and how evenly the music is used."""
     train = pairs[pairs["split"] == "train"]
     load = train["piece_id"].value_counts()
     return {
         "pairs": len(pairs),
+        **{f"pairs_{split}": int((pairs["split"] == split).sum()) for split in PAIRED},
         "pairs_mean_distance": float(train["distance"].mean()),
+        "pairs_nearest_mean_distance": float(train.loc[train["rank"] == 0, "distance"].mean()),
         "pairs_p95_distance": float(train["distance"].quantile(0.95)),
         "pairs_pieces_used": int(load.size),
         "pairs_most_used": int(load.max()),

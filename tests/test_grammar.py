@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from huesong.errors import UserError
+from huesong.model import ending
+from huesong.model.ending import BASS, CHORD_NOTES, HIGHEST, LastChord, plan, tonic
+from huesong.model.grammar import Asked, Limits, Phase
+from huesong.model.vocabulary import Vocabulary
+from huesong.music import tokens
+from huesong.music.reading import listen, parse_score
+from tests.tiny_music import grammar, pieces, tokenizer, vocabulary_of, walk
+
+HABITS = ("any", "Bar", "Position", "Pitch", "Tempo", "Duration", "long")
+LOOSE = Limits(notes_per_bar=10**6, polyphony=10**6, notes_per_second=1e9, silent_bars=10**6)
+
+
+def base_names(ids: list[int], positions_per_beat: int = 8) -> list[tuple[str, int]]:
+    return [part for token in ids for part in grammar(positions_per_beat).table.base[token]]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 40), habit=st.sampled_from(HABITS),
+    positions=st.sampled_from([8, 8, 8, 2, 3, 12]),
+)  # fmt: skip
+def test_whatever_is_drawn_is_a_piece_of_the_asked_length(
+    seed: int, seconds: float, habit: str, positions: int
+) -> None:
+    rules = grammar(positions)
+    ids, state = walk(rules, Asked(seconds=seconds), seed, habit)
+    assert state.done
+    assert rules.count_violations(ids) == 0
+    score = parse_score(bytes(tokens.decode(tokenizer(positions), ids).dumps_midi()))  # valid, and no damage in writing
+    assert score.to("second").end() == pytest.approx(seconds, rel=0.05 if positions > 3 else 0.1)
+    notes = listen(score)
+    assert len(score.tracks) == 1
+    assert len(notes) == state.notes  # none was lost as a double
+    _, sizes = np.unique(notes.onset_s, return_counts=True)
+    assert sizes.max() <= Limits().notes_per_position
+    final = notes.onset_s == notes.onset_s.max()
+    assert CHORD_NOTES[0] <= final.sum() <= CHORD_NOTES[1]
+    assert np.ptp(notes.end_s[final]) == 0
+    assert (notes.end_s[~final] <= notes.onset_s.max() + 1e-6).all()
+
+
+@pytest.mark.parametrize("seconds", [4.0, 60.0, 120.0])
+@pytest.mark.parametrize("habit", HABITS)
+def test_the_ends_of_the_range_of_lengths(seconds: float, habit: str) -> None:
+    ids, _ = walk(grammar(), Asked(seconds=seconds), seed=7, habit=habit)
+    end = tokens.decode(tokenizer(), ids).to("second").end()
+    assert end == pytest.approx(seconds, rel=0.05)
+
+
+@pytest.mark.parametrize("bars", [1, 2, 3, 16])
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_length_in_bars(bars: int, habit: str) -> None:
+    ids, _ = walk(grammar(), Asked(bars=bars), seed=3, habit=habit)
+    score = tokens.decode(tokenizer(), ids)
+    assert score.end() == bars * 4 * 480
+    assert max(note.time for note in score.tracks[0].notes) == (max(bars - 1, 0.5)) * 4 * 480
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 30), habit=st.sampled_from(HABITS))
+def test_a_merged_token_is_allowed_only_if_its_parts_are(seed: int, seconds: float, habit: str) -> None:
+    """The array summaries against the automaton itself, one base token at a time."""
+    rules = grammar(8, LOOSE)
+    rng = np.random.default_rng(seed)
+    merged = [token for token, base in enumerate(rules.table.base) if len(base) > 1]
+    state = rules.start(Asked(seconds=seconds))
+    for _ in range(25):
+        allowed = rules.mask(state)
+        for token in rng.choice(merged, 12):
+            single, legal, ended = copy.deepcopy(state), True, False
+            for kind, value in rules.table.base[token]:
+                part = rules.table.ids[kind][value]
+                legal = legal and bool(rules.mask(single)[part])
+                if not legal:
+                    break
+                rules.advance(single, part)
+                ended = ended or single.phase >= Phase.LAST_BAR
+            assert allowed[token] == (legal and not ended), (rules.vocabulary.tokens[token], state)
+        rules.advance(state, int(rng.choice(np.flatnonzero(allowed))))
+        if state.done:
+            break
+
+
+def test_music_is_within_the_grammar() -> None:
+    """What the tokenizer makes of real scores is allowed, token by token."""
+    rules = grammar()
+    for score in pieces():
+        ids = tokens.encode(tokenizer(), score)
+        assert rules.count_violations(ids) == 0
+        state = rules.start(Asked())
+        for token in ids:
+            assert rules.mask(state)[token], rules.vocabulary.tokens[token]
+            rules.advance(state, token)
+        assert state.seconds <= score.to("second").end() * 1.05
+        assert state.notes == sum(kind == "Pitch" for kind, _ in base_names(ids))
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_one_tempo_a_bar_and_only_at_its_start(habit: str) -> None:
+    ids, _ = walk(grammar(), Asked(seconds=30), seed=1, habit=habit)
+    base = base_names(ids)
+    assert [kind for kind, _ in base[:3]] == ["Bar", "Position", "Tempo"]
+    in_bar = 0
+    for before, (kind, _) in zip([("", 0), *base], base, strict=False):
+        in_bar = 0 if kind == "Bar" else in_bar + (kind == "Tempo")
+        assert in_bar <= 1
+        assert kind != "Tempo" or before == ("Position", 0)
+
+
+def test_the_state_counts_seconds_as_a_player_does() -> None:
+    ids, state = walk(grammar(), Asked(seconds=25), seed=5, habit="Tempo")
+    assert len({value for kind, value in base_names(ids) if kind == "Tempo"}) > 2
+    notes = listen(tokens.decode(tokenizer(), ids))
+    assert state.seconds == pytest.approx(notes.onset_s.max(), abs=1e-3)
+    assert state.notes == len(notes)
+
+
+def test_caps_hold_back_a_runaway() -> None:
+    limits = Limits(notes_per_position=4, notes_per_bar=12, polyphony=5, notes_per_second=10)
+    ids, _ = walk(grammar(8, limits), Asked(seconds=20), seed=2, habit="Pitch")
+    notes = listen(tokens.decode(tokenizer(), ids))
+    free = notes.onset_s < notes.onset_s.max()
+    _, sizes = np.unique(notes.onset_s[free], return_counts=True)
+    assert sizes.max() <= 4
+    # A token of many notes may begin before and end after the cap: hence the slack of one position's notes.
+    bars = np.floor(notes.onset_q[free] / 4).astype(int)
+    assert np.bincount(bars).max() <= 12 + 4
+    sounding = [((notes.onset_q <= t) & (notes.end_q > t)).sum() for t in notes.onset_q[free]]
+    assert max(sounding) <= 5
+    rate = [((notes.onset_s > t - 1) & (notes.onset_s <= t)).sum() for t in notes.onset_s[free]]
+    assert max(rate) <= 10
+
+
+def test_silence_is_bounded() -> None:
+    ids, _ = walk(grammar(), Asked(seconds=40), seed=0, habit="Bar")
+    notes = listen(tokens.decode(tokenizer(), ids))
+    assert notes.onset_q[0] < 4
+    assert np.diff(np.unique(notes.onset_q)).max() < 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wrong"),
+    [
+        (lambda base: base[1:], 1),  # no Bar first
+        (lambda base: base[:-1], 1),  # an unfinished note
+        (lambda base: [*base, ("Velocity", 79)], 2),
+        (lambda base: [*base, ("Position", 0), *base[3:6]], 1),  # backwards
+        (lambda base: [*base, *base[3:6]], 1),  # the same pitch again
+        (lambda base: base, 0),
+    ],
+)
+def test_violations_are_counted(spoil, wrong: int) -> None:
+    rules = grammar()
+    ids = rules.table.ids
+    tempo, velocity = next(iter(ids["Tempo"])), 79
+    good = [("Bar", 0), ("Position", 0), ("Tempo", tempo), ("Pitch", 60), ("Velocity", velocity), ("Duration", 8)]
+    good += [("Position", 4), ("Pitch", 60), ("Velocity", velocity), ("Duration", 8)]
+    broken = [ids[kind][value] for kind, value in spoil(good[:6] if wrong != 1 else good)]
+    if wrong:
+        assert rules.count_violations(broken) >= 1
+    else:
+        assert rules.count_violations([rules.vocabulary.bos, *broken, rules.vocabulary.eos]) == 0
+
+
+def test_padding_and_beginning_are_never_drawn() -> None:
+    rules = grammar()
+    for seed in range(5):
+        ids, _ = walk(rules, Asked(seconds=6), seed)
+        assert not {rules.vocabulary.pad, rules.vocabulary.bos, rules.vocabulary.eos} & set(ids)
+
+
+# --- the ending ----------------------------------------------------------------------------------
+
+
+def test_keys_are_found() -> None:
+    for score in pieces():
+        weights = np.zeros(12)
+        for note in score.tracks[0].notes:
+            weights[note.pitch % 12] += note.duration
+        root, _ = tonic(weights)
+        assert weights[root] > 0
+    scale = np.zeros(12)
+    scale[[0, 2, 4, 5, 7, 9, 11]] = [5, 2, 4, 2, 4, 2, 1]
+    for shift in range(12):
+        assert tonic(np.roll(scale, shift)) == (shift, True)
+    minor = np.zeros(12)
+    minor[[0, 2, 3, 5, 7, 8, 11]] = [5, 2, 4, 2, 4, 2, 2]
+    assert tonic(np.roll(minor, 9)) == (9, False)
+    assert tonic(np.zeros(12)) == (0, True)
+
+
+@pytest.mark.parametrize("root", range(12))
+@pytest.mark.parametrize("major", [True, False])
+def test_every_last_chord_is_the_whole_triad_over_its_root(root: int, major: bool) -> None:
+    rng = np.random.default_rng(root)
+    for _ in range(20):
+        chord = LastChord(root, major, 16, (80,), [])
+        while choices := chord.choices():
+            if chord.complete and rng.random() < 0.3:
+                break
+            chord.pitches.append(int(rng.choice(choices)))
+        assert chord.complete
+        assert {pitch % 12 for pitch in chord.pitches} == set(chord.triad)
+        assert chord.pitches[0] in BASS
+        assert chord.pitches[0] % 12 == root
+        assert chord.pitches == sorted(set(chord.pitches))
+        assert chord.pitches[-1] <= HIGHEST
+
+
+@pytest.mark.parametrize("key", [0, 5, 10])
+def test_a_piece_ends_in_its_own_key(key: int) -> None:
+    """Heard pitch classes decide the last chord, through the grammar itself."""
+    rules = grammar()
+    scale = np.array([5, 0, 2, 0, 4, 2, 0, 4, 0, 2, 0, 1.0])
+    share = np.array([
+        np.prod([scale[(value - key) % 12] for kind, value in base if kind == "Pitch"]) for base in rules.table.base
+    ])  # fmt: skip
+    rng = np.random.default_rng(key)
+    state = rules.start(Asked(seconds=30))
+    while not state.chord:
+        chance = rules.mask(state) * share
+        rules.advance(state, int(rng.choice(len(chance), p=chance / chance.sum())))
+    assert (state.chord.root, state.chord.major) == (key, True)
+
+
+@given(
+    seconds=st.floats(4, 120), now=st.integers(0, 40).map(lambda bars: bars * 32), share=st.floats(0, 0.7),
+    tempo=st.floats(40, 220),
+)  # fmt: skip
+def test_the_plan_of_the_ending(seconds: float, now: int, share: float, tempo: float) -> None:
+    tick_s = 60 / (tempo * 8)
+    now_s = share * seconds if now else 0.0
+    onsets, ends = plan(Asked(seconds=seconds), now, now_s, np.array([tick_s]), beat=8, bar=32)
+    onset, end = int(onsets[0]), int(ends[0])
+    assert 0 < onset < end
+    assert end - onset <= 32  # a duration of that length exists
+    assert abs(now_s + (end - now) * tick_s - seconds) <= tick_s / 2 + 1e-9
+    if end >= 64:
+        assert onset % 8 == 0
+        assert ending.CHORD_SECONDS[0] - tick_s <= (end - onset) * tick_s
+
+
+# --- the vocabulary ------------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, **changes: object) -> Path:
+    path = tmp_path / "vocabulary.json"
+    tokens.write_vocabulary(tokenizer(), path)
+    raw = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"tokens": None}, "not a vocabulary"),
+        ({"digest": "0" * 64}, "damaged"),
+        ({"bos": "x"}, "not a vocabulary"),
+    ],
+)
+def test_a_bad_vocabulary_file(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Vocabulary.load(written(tmp_path, **changes))
+
+
+def test_a_vocabulary_without_a_token_the_grammar_needs(tmp_path: Path) -> None:
+    names = [name for name in tokens.base_tokens(tokenizer()) if name != ["Position_7"]]
+    path = written(tmp_path, tokens=names, digest=tokens.vocabulary_digest(names))
+    with pytest.raises(UserError, match="no Position token of value 7"):
+        Vocabulary.load(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        Vocabulary.load(tmp_path / "nothing.json")
+
+
+def test_the_same_tokenizer_has_the_same_digest() -> None:
+    assert vocabulary_of(tokenizer()).digest == grammar().vocabulary.digest
+    assert vocabulary_of(tokenizer(12)).digest != grammar().vocabulary.digest

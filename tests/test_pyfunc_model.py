@@ -1,0 +1,163 @@
+"""A registered model, loaded back by its URI and called as MLflow calls it."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from huesong.artifacts import write_json
+from huesong.config import RegisterConfig
+from huesong.errors import UserError
+from huesong.registry import pyfunc_logging, pyfunc_model, store
+from huesong.stages import register
+
+from .conftest import World
+from .stores import new_database
+
+
+def picture(colour: str = "orange") -> str:
+    """A small PNG as base64 text."""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def loaded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`models:/huesong@champion` of a tiny model."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("pyfunc")
+    uri = new_database(folder / "mlflow.db")
+    (folder / "evaluate").mkdir()
+    write_json(folder / "evaluate" / "metrics.json", {"arousal_r": 1.0})
+    (folder / "gate.yaml").write_text("absolute: {arousal_r: {min: 0}}")
+    register.run(
+        RegisterConfig(), train=world.train, evaluate=folder / "evaluate", gate=folder / "gate.yaml",
+        out=folder / "register", tracking_uri=uri, tags={},
+    )  # fmt: skip
+    with store.as_default(uri):
+        yield mlflow.pyfunc.load_model("models:/huesong@champion")
+
+
+def seconds(midi: str) -> float:
+    from symusic import Score
+
+    return float(Score.from_midi(base64.b64decode(midi)).to("second").end())
+
+
+def test_the_logged_example_gives_a_piece_with_its_emotions(loaded: Any) -> None:
+    answer = loaded.predict(loaded.input_example)
+    assert list(answer.columns) == ["midi", *pyfunc_logging.OUTPUTS]
+    row = answer.iloc[0]
+    assert base64.b64decode(row["midi"])[:4] == b"MThd"
+    assert seconds(row["midi"]) == pytest.approx(10.0, rel=0.1)
+    assert (row["requested_valence"], row["requested_arousal"]) == pytest.approx((0.5, -0.25))
+    assert abs(row["predicted_valence"]) <= 1
+    assert abs(row["obtained_arousal"]) <= 1
+
+
+def test_rows_may_lack_the_picture_or_the_emotions(loaded: Any) -> None:
+    rows = pd.DataFrame(
+        {
+            "picture": [picture(), None, picture("navy")],
+            "valence": [np.nan, -0.5, 0.25],
+            "arousal": [np.nan, 0.75, np.nan],
+            "seconds": [5.0, 6.0, np.nan],
+        },
+        index=[7, 8, 9],
+    )
+    answer = loaded.predict(rows)
+    assert list(answer.index) == [7, 8, 9]
+    assert (answer.loc[8, "requested_valence"], answer.loc[8, "requested_arousal"]) == pytest.approx((-0.5, 0.75))
+    assert answer.loc[8, "predicted_valence"] is None
+    assert answer.loc[9, "requested_valence"] == pytest.approx(0.25)
+    assert answer[["requested_valence", "requested_arousal"]].notna().all(axis=None)
+    assert [round(seconds(midi)) for midi in answer["midi"]] == pytest.approx([5, 6, 15], abs=1.5)
+
+
+def test_columns_may_be_missing(loaded: Any) -> None:
+    answer = loaded.predict(pd.DataFrame({"valence": [1.0], "arousal": [0.0], "seconds": [5.0]}))
+    assert answer.loc[0, "requested_valence"] == pytest.approx(1.0)
+
+
+def test_the_scoring_server_answers_json(loaded: Any) -> None:
+    """What `mlflow models serve` runs, without the network: whole numbers and nulls, as JSON has them."""
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import scoring_server
+
+    client = TestClient(scoring_server.init(loaded))
+    rows = [
+        {"picture": picture(), "valence": None, "arousal": None, "seconds": 5, "seed": 1},
+        {"picture": None, "valence": 1, "arousal": 0, "seconds": 5, "seed": 2},
+    ]
+    answer = client.post("/invocations", json={"dataframe_records": rows, "params": {"guidance": 1.0}})
+    assert answer.status_code == 200, answer.text
+    first, second = answer.json()["predictions"]
+    assert base64.b64decode(first["midi"])[:4] == b"MThd"
+    assert second["requested_valence"] == pytest.approx(1.0)
+    assert second["predicted_valence"] is None
+    refused = client.post("/invocations", json={"dataframe_records": [{"valence": 0.5}]})
+    assert refused.status_code == 400
+    assert "row 0" in refused.text
+
+
+def test_the_same_row_gives_the_same_bytes_and_another_seed_does_not(loaded: Any) -> None:
+    row = {"picture": picture(), "seconds": 5.0}
+    rows = pd.DataFrame([{**row, "seed": 3}, {**row, "seed": 3}, {**row, "seed": 4}])
+    midi = loaded.predict(rows)["midi"]
+    assert midi[0] == midi[1] != midi[2]
+    assert loaded.predict(rows[:1])["midi"][0] == midi[0]
+
+
+def test_parameters_reach_the_sampler(loaded: Any) -> None:
+    row = pd.DataFrame([{"valence": 0.0, "arousal": 0.0, "seconds": 5.0}])
+    usual = loaded.predict(row)["midi"][0]
+    daring = loaded.predict(row, params={"temperature": 3.0, "top_p": 1.0})["midi"][0]
+    assert daring != usual
+    with pytest.raises(UserError, match="top-p"):
+        loaded.predict(row, params={"top_p": 1.5})
+
+
+def test_bytes_are_taken_where_no_schema_stands_before(loaded: Any) -> None:
+    model = loaded.unwrap_python_model()
+    text = picture()
+    rows = pd.DataFrame([{"picture": text, "seconds": 5.0}, {"picture": base64.b64decode(text), "seconds": 5.0}])
+    midi = model.predict(None, rows)["midi"]
+    assert midi[0] == midi[1]
+    assert model.predict(None, rows[:0]).empty
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"picture": "not base64!"}, "row 0: the picture is not base64"),
+        ({"picture": base64.b64encode(b"GIF? no").decode()}, "row 0: the picture"),
+        ({"picture": ""}, "row 0: the picture is empty"),
+        ({"picture": 3}, "row 0: the picture is a int"),
+        ({"valence": 0.5}, "row 0: give a picture, or both valence and arousal"),
+        ({"valence": 2.0, "arousal": 0.0}, "row 0: --valence 2.0"),
+        ({"valence": "high", "arousal": 0.0}, "row 0: valence 'high' is no number"),
+        ({"valence": 0.0, "arousal": 0.0, "seconds": 9999.0}, "row 0: --seconds 9999"),
+        ({"valence": 0.0, "arousal": 0.0, "seed": 0.5}, "row 0: seed 0.5 is no integer"),
+        ({"valence": 0.0, "arousal": 0.0, "tempo": 90}, "unknown column 'tempo'"),
+    ],
+)
+def test_a_bad_row_is_named(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        pyfunc_model.HuesongModel().predict(None, pd.DataFrame([row]))
+    assert str(caught.value).startswith(said)
+    assert "/huesong-" not in str(caught.value)
+
+
+def test_the_code_file_stands_alone() -> None:
+    """MLflow keeps a copy of the file: it may import huesong, but nothing relative."""
+    text = pyfunc_logging.CODE.read_text()
+    assert "from ." not in text
+    assert text.rstrip().endswith("set_model(HuesongModel())")
+    assert Path(pyfunc_model.__file__) == pyfunc_logging.CODE

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from huesong.config import SamplingConfig
+from huesong.errors import UserError
+from huesong.model.grammar import Asked
+from huesong.model.sampling import Request, draw, hear, last_bars, sample
+from huesong.music import tokens
+from huesong.music.reading import parse_score
+from tests.tiny_music import grammar, model, pieces, tokenizer, walk
+
+PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
+PLAIN = SamplingConfig()
+
+
+def asked(seed: int, seconds: float = 6.0, **changes: object) -> Request:
+    values: dict[str, object] = {"picture": PICTURE, "valence": None, "arousal": 0.5, "seed": seed, "seconds": seconds}
+    return Request(**(values | changes))  # type: ignore[arg-type]
+
+
+def length(ids: list[int]) -> float:
+    return float(parse_score(bytes(tokens.decode(tokenizer(), ids).dumps_midi())).to("second").end())
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(-(2**40), 2**40), seconds=st.floats(4, 30), temperature=st.sampled_from([0.3, 0.9, 2.0]),
+    top_p=st.sampled_from([0.5, 0.95, 1.0]), guidance=st.sampled_from([0.0, 1.0, 1.5, 4.0]),
+)  # fmt: skip
+def test_random_weights_still_compose_valid_pieces(
+    seed: int, seconds: float, temperature: float, top_p: float, guidance: float
+) -> None:
+    config = SamplingConfig(temperature=temperature, top_p=top_p, guidance=guidance)
+    made = sample(model(), [asked(seed, seconds), asked(seed + 1, seconds / 2 + 2)], config)
+    for piece, wanted in zip(made, (seconds, seconds / 2 + 2), strict=True):
+        assert grammar().count_violations(piece.ids) == 0
+        assert length(piece.ids) == pytest.approx(wanted, rel=0.05)
+
+
+def test_the_same_request_gives_the_same_piece_in_any_company() -> None:
+    requests = [asked(seed, 4 + 3 * seed) for seed in range(5)]
+    together = sample(model(), requests, PLAIN)
+    for index in (0, 2, 4):
+        assert sample(model(), [requests[index]], PLAIN)[0] == together[index]
+    assert [piece.ids for piece in sample(model(), requests[::-1], PLAIN)][::-1] == [piece.ids for piece in together]
+
+
+def test_seed_request_and_picture_matter() -> None:
+    other = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float16) * 3
+    requests = [asked(0), asked(1), asked(0, arousal=-1.0), asked(0, picture=other)]
+    made = [tuple(piece.ids) for piece in sample(model(), requests, SamplingConfig(guidance=3.0))]
+    assert len(set(made)) == 4
+
+
+def test_requested_and_predicted() -> None:
+    from_picture, overridden, blind = sample(
+        model(), [asked(0, arousal=None), asked(0), asked(0, picture=None, valence=0.25)], PLAIN
+    )
+    encoding = model().network.encode_picture(torch.from_numpy(PICTURE)[None])
+    assert from_picture.requested == pytest.approx(encoding.request_B2[0].tolist())
+    assert from_picture.predicted == overridden.predicted == pytest.approx(encoding.va_B2[0].tolist())
+    assert overridden.requested == pytest.approx((float(encoding.request_B2[0, 0]), 0.5))
+    assert blind.requested == (0.25, 0.5)
+    assert all(math.isnan(value) for value in blind.predicted)
+    with pytest.raises(UserError, match="valence and an arousal"):
+        sample(model(), [asked(0, picture=None)], PLAIN)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.7])
+def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None:
+    """Greedy choice, the whole prefix read anew for every token: no cache, no batch, no compaction."""
+    greedy = SamplingConfig(temperature=1.0, top_p=1e-9, guidance=guidance)
+    requests = [asked(3, 4.0), asked(4, 7.0)]
+    network, rules = model().network, grammar()
+    for request, made in zip(requests, sample(model(), requests, greedy), strict=True):
+        picture = network.encode_picture(torch.from_numpy(PICTURE)[None])
+        va = torch.tensor([[float(picture.request_B2[0, 0]), 0.5]])
+        state, ids = rules.start(Asked(seconds=request.seconds)), [rules.vocabulary.bos]
+        while not state.done:
+            prefix = torch.tensor([ids])
+            with_it = network(prefix, picture.tokens_BSD, va, torch.tensor([True]))[0, -1].double()
+            without = network(prefix, picture.tokens_BSD, va, torch.tensor([False]))[0, -1].double()
+            logits = without + guidance * (with_it - without)
+            logits = torch.round(logits * 1000).masked_fill(~torch.from_numpy(rules.mask(state)), -torch.inf)
+            ids.append(int(logits.argmax()))
+            rules.advance(state, ids[-1])
+        assert ids[1:-1] == made.ids
+
+
+def test_best_of_n_is_the_nearest_to_the_request() -> None:
+    request = asked(5, valence=0.9, arousal=-0.9)
+    best = sample(model(), [request], SamplingConfig(candidates=6))[0]
+    few = sample(model(), [request], SamplingConfig(candidates=2))[0]
+    single = sample(model(), [request], PLAIN)[0]
+
+    def error(piece: object) -> float:
+        return float(np.hypot(*np.subtract(piece.critic, piece.requested)))  # type: ignore[attr-defined]
+
+    assert error(best) <= error(few) <= error(single)
+    assert error(best) < error(single)
+    assert best.critic == hear(model(), best.ids)
+
+
+@pytest.mark.parametrize("context", [32, 64])
+def test_pieces_longer_than_the_context(context: int) -> None:
+    made = sample(model(context), [asked(seed, 30.0) for seed in range(4)], PLAIN)
+    assert max(len(piece.ids) for piece in made) > 2 * context
+    for piece in made:
+        assert grammar().count_violations(piece.ids) == 0
+        assert length(piece.ids) == pytest.approx(30, rel=0.05)
+    assert sample(model(context), [asked(2, 30.0)], PLAIN)[0] == made[2]
+
+
+def test_last_bars_begin_at_a_bar_and_name_the_tempo() -> None:
+    rules = grammar()
+    for seed, score in enumerate(pieces()):
+        ids = tokens.encode(tokenizer(), score) if seed % 2 else walk(rules, Asked(seconds=60), seed, "Tempo")[0]
+        state, bars = rules.start(Asked()), []
+        for index, token in enumerate(ids):
+            if rules.table.bar[token]:
+                bars.append((index, state.tempo))
+            rules.advance(state, token)
+        kept = last_bars(rules, ids, bars, 60)
+        base = [part for token in kept for part in rules.table.base[token]]
+        assert base[0] == ("Bar", 0)
+        assert base[1] == ("Position", 0)
+        assert base[2][0] == "Tempo"
+        assert rules.count_violations(kept) == 0
+        whole = [part for token in ids for part in rules.table.base[token]]
+        assert [tempo for kind, tempo in whole if kind == "Tempo"][-1] == [v for kind, v in base if kind == "Tempo"][-1]
+        notes = [part for part in base if part[0] in ("Pitch", "Duration")]
+        assert notes == [part for part in whole if part[0] in ("Pitch", "Duration")][-len(notes) :]
+        assert len(kept) <= 60 + 12
+    assert last_bars(rules, list(range(100)), [(0, 1)], 20) == list(range(80, 100))
+
+
+def test_a_length_in_bars() -> None:
+    made = sample(model(), [asked(0, bars=3)], PLAIN)[0]
+    assert tokens.decode(tokenizer(), made.ids).end() == 3 * 4 * 480
+
+
+def test_progress_is_told() -> None:
+    told: list[float] = []
+    sample(model(), [asked(0), asked(1)], SamplingConfig(candidates=2), told.append)
+    assert told[-1] == 1.0
+    assert told == sorted(told)
+    assert len(told) > 10
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+
+def test_draws_follow_the_probabilities() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, 5.0], dtype=torch.float64)
+    allowed = torch.tensor([True, True, True, False])
+    luck = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    drawn = draw(
+        logits.expand(20_000, -1), allowed.expand(20_000, -1), luck, SamplingConfig(temperature=0.5, top_p=1.0)
+    )
+    wanted = torch.softmax(logits[:3] / 0.5, dim=0)
+    assert torch.bincount(drawn, minlength=4)[:3] / 20_000 == pytest.approx(wanted.tolist(), abs=1e-3)
+    assert not (drawn == 3).any()
+
+
+def test_the_nucleus() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+    luck = torch.linspace(0, 0.999999, 500, dtype=torch.float64)
+    logits, allowed = probabilities.log().expand(500, -1), torch.ones(500, 4, dtype=torch.bool)
+    for top_p, kept in ((0.4, {0}), (0.6, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
+        assert set(draw(logits, allowed, luck, SamplingConfig(temperature=1.0, top_p=top_p)).tolist()) == kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), luck=st.sampled_from([0.0, 0.5, 1 - 2**-53]), scale=st.sampled_from([0.0, 1.0, 300.0])
+)
+def test_nothing_forbidden_is_drawn(seed: int, luck: float, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(size=(3, 40)) * scale)
+    allowed = torch.from_numpy(rng.random((3, 40)) < 0.1)
+    allowed[:, int(rng.integers(40))] = True
+    drawn = draw(logits, allowed, torch.full((3,), luck, dtype=torch.float64), SamplingConfig(top_p=0.99))
+    assert allowed.gather(1, drawn[:, None]).all()
+
+
+def test_noise_in_the_last_bits_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(500, 60)).round(3))  # away from the edges of rounding
+    allowed, luck = torch.ones(500, 60, dtype=torch.bool), torch.from_numpy(rng.random(500))
+    noisy = logits + torch.from_numpy(rng.normal(size=(500, 60))) * 1e-6
+    assert torch.equal(draw(logits, allowed, luck, PLAIN), draw(noisy, allowed, luck, PLAIN))

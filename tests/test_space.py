@@ -1,0 +1,131 @@
+"""emotion.space: quadrants, agreement and its intervals."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from huesong.emotion import space
+
+VALUES = st.floats(-1, 1, allow_nan=False, width=32)
+
+
+def points(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (n, 2))
+
+
+@pytest.mark.parametrize(
+    ("valence", "arousal", "number"),
+    [(0.5, 0.5, 1), (-0.5, 0.5, 2), (-0.5, -0.5, 3), (0.5, -0.5, 4), (0.0, 0.0, 1), (-0.1, 0.0, 2), (0.0, -0.1, 4)],
+)
+def test_quadrants_are_counted_anticlockwise_and_zero_is_positive(valence: float, arousal: float, number: int) -> None:
+    assert space.quadrant(valence, arousal) == number
+
+
+def test_ccc_is_lins() -> None:
+    x, y = np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0])
+    # var = 2/3 each, cov = 2/3, shift 1: 2 * 2/3 / (4/3 + 1)
+    assert space.ccc(x, y) == pytest.approx(4 / 7)
+    assert space.pearson(x, y) == pytest.approx(1.0)
+    assert space.ccc(x, x) == pytest.approx(1.0)
+
+
+@given(arrays(np.float64, (7,), elements=VALUES), arrays(np.float64, (7,), elements=VALUES))
+def test_ccc_never_exceeds_r(x: np.ndarray, y: np.ndarray) -> None:
+    r, c = float(space.pearson(x, y)), float(space.ccc(x, y))
+    if np.isfinite(r) and np.isfinite(c):
+        assert abs(c) <= abs(r) + 1e-9
+    if np.isfinite(c):
+        assert float(space.ccc(y, x)) == pytest.approx(c)
+
+
+def test_perfect_agreement() -> None:
+    wanted = points(50)
+    found = space.agreement(wanted, wanted, bootstrap=100)
+    assert found["n"] == 50
+    assert found["valence_mae"] == 0
+    assert found["arousal_ccc"] == pytest.approx(1)
+    assert found["quadrant_accuracy"] == found["valence_half_accuracy"] == 1
+    assert sum(found[f"confusion_{i}_{i}"] for i in (1, 2, 3, 4)) == 50
+
+
+def test_intervals_hold_the_figure_and_shrink_with_n() -> None:
+    widths = []
+    for n in (40, 640):
+        wanted = points(n)
+        found = space.agreement(wanted, 0.5 * wanted + 0.4 * points(n, 1), bootstrap=400)
+        for key in ("valence_mae", "valence_r", "arousal_ccc", "quadrant_accuracy"):
+            assert found[f"{key}_low"] <= found[key] <= found[f"{key}_high"]
+        widths.append(found["valence_r_high"] - found["valence_r_low"])
+    assert widths[1] < widths[0] / 2
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(200):
+        drawn = np.random.default_rng(seed).normal(0.3, 1.0, 60)
+        low, high = space.bootstrap_interval(lambda x: x.mean(axis=-1), drawn, bootstrap=300, seed=seed) or (9, 9)
+        hits += low <= 0.3 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_same_seed_same_figures() -> None:
+    wanted, got = points(30), points(30, 1)
+    assert space.agreement(wanted, got, 200, seed=3) == space.agreement(wanted, got, 200, seed=3)
+    assert space.agreement(wanted, got, 200, seed=3) != space.agreement(wanted, got, 200, seed=4)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 30])
+@pytest.mark.parametrize("constant", ["neither", "requested", "obtained", "both"])
+def test_what_is_undefined_is_left_out_and_json_can_hold_the_rest(n: int, constant: str) -> None:
+    wanted, got = points(n), points(n, 1)
+    if constant in ("requested", "both"):
+        wanted[:] = 0.25
+    if constant in ("obtained", "both"):
+        got[:] = 0.25
+    found = space.agreement(wanted, got, bootstrap=100)
+    json.dumps(found, allow_nan=False)
+    assert found["n"] == n
+    assert ("valence_r" in found) == (n > 1 and constant == "neither")
+    if n > 1 and constant in ("requested", "obtained"):
+        assert found["valence_ccc"] == 0
+    assert ("valence_mae_low" in found) == (n > 1)
+
+
+def test_requests_on_an_axis_have_no_quadrant() -> None:
+    wanted = np.array([[0.0, 0.5], [0.5, 0.5], [-0.5, -0.5]])
+    got = np.array([[-0.9, 0.9], [0.2, 0.1], [0.3, -0.2]])
+    found = space.agreement(wanted, got, bootstrap=100)
+    assert found["quadrant_n"] == 2
+    assert found["quadrant_accuracy"] == 0.5
+    assert found["valence_half_accuracy"] == 0.5
+    assert found["arousal_half_accuracy"] == 1
+    assert found["confusion_3_4"] == 1
+
+
+def test_memory_stays_flat_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, got = points(20), points(20, 1)
+    whole = space.agreement(wanted, got, 100)
+    monkeypatch.setattr(space, "_BLOCK", 40)  # two resamples at once
+    assert space.agreement(wanted, got, 100) == whole
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((3, 3)), np.array([[np.nan, 0]]), np.array([[1.2, 0]])])
+def test_check_va_refuses(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="valence and arousal"):
+        space.check_va(bad)
+
+
+def test_check_and_clip() -> None:
+    assert space.check_va([[1, -1]]).dtype == np.float64
+    assert space.clip_va(np.array([[2.0, -3.0]])).tolist() == [[1.0, -1.0]]
+
+
+def test_agreement_refuses_gaps_and_other_shapes() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        space.agreement(np.array([[np.nan, 0]]), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="two arrays"):
+        space.agreement(np.zeros((2, 2)), np.zeros((3, 2)))

@@ -1,0 +1,80 @@
+"""A trained tokenizer and its grammar, made from a few rule-composed pieces; and a network of random weights."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from miditok import REMI
+from symusic import Score
+
+from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
+from huesong.datasets.sample_music import compose_by_rule
+from huesong.model.critic import Critic
+from huesong.model.folder import Model
+from huesong.model.grammar import Asked, Grammar, Limits, State
+from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.vocabulary import Vocabulary
+from huesong.music import tokens
+
+SHAPE = PictureShape("features", tokens=4, channels=8)
+
+
+@lru_cache
+def pieces() -> tuple[Score, ...]:
+    emotions = [(v, a) for v in (-0.8, 0.0, 0.8) for a in (-0.8, 0.0, 0.8)]
+    return tuple(compose_by_rule(v, a, seed) for seed, (v, a) in enumerate(emotions))
+
+
+@lru_cache
+def tokenizer(positions_per_beat: int = 8, vocabulary_size: int = 600) -> REMI:
+    config = TokenizerConfig(positions_per_beat=positions_per_beat, vocabulary_size=vocabulary_size)
+    made = tokens.build_tokenizer(config)
+    return tokens.train_bpe(made, [tokens.encode_base(made, score) for score in pieces()], vocabulary_size)
+
+
+def vocabulary_of(made: REMI) -> Vocabulary:
+    with tempfile.TemporaryDirectory() as folder:
+        tokens.write_vocabulary(made, Path(folder) / "vocabulary.json")
+        return Vocabulary.load(Path(folder) / "vocabulary.json")
+
+
+@lru_cache
+def grammar(positions_per_beat: int = 8, limits: Limits | None = None) -> Grammar:
+    return Grammar(vocabulary_of(tokenizer(positions_per_beat)), limits or Limits())
+
+
+@lru_cache
+def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
+    """Random weights: what it composes is noise that only the grammar holds together."""
+    rules = grammar()
+    torch.manual_seed(0)
+    config = NetworkConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, context=context)
+    network = HuesongNetwork(config, rules.vocabulary.size, shape).eval().requires_grad_(False)
+    # Larger output weights than at the start of training: a random but opinionated model.
+    network.embedding.weight.mul_(20)
+    critic = Critic(CriticConfig(width=16, heads=2, layers=1), rules.vocabulary.size).freeze()
+    return Model(network, critic, rules.vocabulary, rules, {}, Path("nowhere"))
+
+
+def walk(rules: Grammar, asked: Asked, seed: int, habit: str = "any", steps: int = 50_000) -> tuple[list[int], State]:
+    """A piece drawn from the masks alone; `habit` names a kind of base token that is preferred wherever allowed."""
+    rng = np.random.default_rng(seed)
+    weight = np.array([1 + 200 * any(kind == habit for kind, _ in base) for base in rules.table.base], dtype=float)
+    if habit == "long":
+        weight = np.array(
+            [1 + sum(value for kind, value in base if kind == "Duration") ** 2 for base in rules.table.base]
+        )
+    state, ids = rules.start(asked), []
+    while not state.done and len(ids) < steps:
+        allowed = rules.mask(state)
+        assert allowed.any(), f"empty mask in {state.phase.name}"
+        chance = weight * allowed
+        token = int(rng.choice(len(chance), p=chance / chance.sum()))
+        rules.advance(state, token)
+        if not state.done:
+            ids.append(token)
+    return ids, state
