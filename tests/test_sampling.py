@@ -52,6 +52,16 @@ def test_the_same_request_gives_the_same_piece_in_any_company() -> None:
     assert [piece.ids for piece in sample(model(), requests[::-1], PLAIN)][::-1] == [piece.ids for piece in together]
 
 
+def test_the_number_of_threads_does_not_matter_and_stays_as_it_was() -> None:
+    before, made = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        made.append(sample(model(), [asked(0), asked(1)], PLAIN))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert made[0] == made[1]
+
+
 def test_seed_request_and_picture_matter() -> None:
     other = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float16) * 3
     requests = [asked(0), asked(1), asked(0, arousal=-1.0), asked(0, picture=other)]

@@ -133,5 +133,5 @@ def test_sizes_that_do_not_fit_are_refused(root: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_cuda_where_there_is_none_is_refused(root: Path) -> None:
-    with pytest.raises(UserError, match="set train.device to auto or cpu"):
+    with pytest.raises(UserError, match=r"set train\.device to auto or cpu"):
         run(root, device="cuda")

@@ -19,8 +19,9 @@ from huesong.config import CriticConfig, NetworkConfig
 from huesong.errors import UserError
 from huesong.model.checkpoints import sha256
 from huesong.model.critic import Critic
-from huesong.model.grammar import Grammar, Vocabulary
+from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.vocabulary import Vocabulary
 
 REMEDY = "train again with `huesong train`, or copy the whole model folder again"
 REQUIRED = (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)

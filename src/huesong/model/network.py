@@ -319,8 +319,7 @@ class HuesongNetwork(nn.Module):
     def reprime(self, cache: KVCache, row: int, ids: Tensor) -> Tensor:
         """Let row `row` of the cache hold `ids` ([t] long) and nothing else; logits [t, V].
 
-        For pieces longer than the context: keep the last bars, forget what was before.
-        """
+            """
         rows = torch.tensor([row], device=cache.lengths_B.device)
         primed = cache.select(rows).emptied()
         logits_1TV = self.step(ids[None], primed)

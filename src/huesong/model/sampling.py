@@ -9,8 +9,9 @@ Shapes: R requests, B pieces being sampled, N rows of the network (B, or 2 B wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,7 @@ from huesong.model.cache import KVCache
 from huesong.model.folder import Model
 from huesong.model.grammar import Asked, Grammar, State
 
-MOST_PIECES = 64
+MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
 ROUNDING = 1000.0
 """Logits are rounded to 1 / ROUNDING."""
@@ -111,6 +112,11 @@ def sample(
     Raises:
         UserError: a request with neither a picture nor both valence and arousal.
     """
+    with _one_thread(model.device):
+        return _sample(model, requests, config, on_step)
+
+
+def _sample(model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Sample]:
     conditions = [condition_of(model, request) for request in requests]
     jobs = [
         start_job(model, request, condition, k)
@@ -129,6 +135,18 @@ def sample(
         condition = own[best].condition
         samples.append(Sample(own[best].ids, condition.requested, condition.predicted, heard[best]))
     return samples
+
+
+@contextlib.contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU, one thread: a step's matrices are too small to share, and sums must not depend on the core count."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _part_of(whole: OnStep, done: float, share: float) -> OnStep:

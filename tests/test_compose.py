@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import math
+import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from huesong import contracts
+from huesong.compose import Composer, Composition, Prompt, compose, compose_many, output_names, sampling_config
+from huesong.config import SamplingConfig
+from huesong.emotion.labellers import PieceLabeller
+from huesong.errors import UserError
+from huesong.model.folder import load_model, save_model
+from huesong.model.network import PictureShape
+from huesong.music import tokens
+from huesong.music.features import features
+from huesong.music.reading import read_score
+from huesong.pictures.encoders import load_encoder
+from tests.tiny_music import model, pieces, tokenizer
+
+SHORT = SamplingConfig(seconds=5.0, guidance=1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder: random network, real tokenizer, encoder and labeller."""
+    root = tmp_path_factory.mktemp("compose")
+    preprocess, label = root / "preprocess", root / "label"
+    preprocess.mkdir()
+    label.mkdir()
+    tokens.save(tokenizer(), preprocess / contracts.TOKENIZER)
+    tokens.write_vocabulary(tokenizer(), preprocess / contracts.VOCABULARY)
+    load_encoder("builtin", size=32, grid=4).save(preprocess / contracts.ENCODER)
+    heard = pd.DataFrame([features(score) for score in pieces()] * 4)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({
+        "valence": rng.uniform(-1, 1, len(heard)), "arousal": np.tanh(heard.iloc[:, 0] - heard.iloc[:, 0].mean()),
+        "label_kind": "construction", "group": [f"g{row}" for row in range(len(heard))], "n_raters": 1, "split": "train",
+    })  # fmt: skip
+    PieceLabeller.fit(table, heard).save(label / contracts.PIECE_LABELLER)
+    made = model(128, PictureShape("pixels", size=32))
+    save_model(
+        root / "model", network=made.network, critic=made.critic, preprocess=preprocess, label=label, training={}
+    )
+    return root / "model"
+
+
+@pytest.fixture(scope="module")
+def composer(folder: Path) -> Composer:
+    return Composer(folder)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "sunset.png"
+    ramp = np.linspace(0, 255, 48, dtype=np.uint8)
+    Image.fromarray(
+        np.stack([np.tile(ramp, (40, 1)), np.full((40, 48), 90, np.uint8), np.tile(ramp[::-1], (40, 1))], 2)
+    ).save(path)
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def never() -> Path:
+    pytest.fail("the model was asked for before the input had been checked")
+
+
+def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    made = compose(picture, tmp_path / "out" / "piece", composer, valence=0.5, config=SHORT)
+    assert files(tmp_path / "out") == ["piece.mid", "piece.png", "piece.wav"]
+    score = read_score(made.midi)
+    end = score.to("second").end()
+    assert end == pytest.approx(5.0, rel=0.05)
+    assert made.seconds == pytest.approx(end)
+    with wave.open(str(made.wav)) as sound:
+        assert sound.getnframes() / sound.getframerate() >= end
+    with Image.open(made.roll) as roll:
+        assert roll.width > 400
+    assert made.requested[0] == 0.5
+    assert all(-1 <= value <= 1 for value in (*made.requested, *made.predicted))
+    labeller = composer.labeller
+    assert labeller is not None
+    assert made.obtained == pytest.approx(labeller.predict(pd.DataFrame([features(score)]))[0])
+    for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece.png"):
+        assert word in str(made)
+
+
+def test_the_same_bytes_every_time(picture: Path, folder: Path, composer: Composer, tmp_path: Path) -> None:
+    first = compose(picture, tmp_path / "a", composer, seed=3, config=SHORT)
+    again = compose(picture, tmp_path / "b", folder, seed=3, config=SHORT)  # loaded anew
+    other = compose(picture, tmp_path / "c", composer, seed=4, config=SHORT)
+    for kind in ("midi", "wav", "roll"):
+        assert getattr(first, kind).read_bytes() == getattr(again, kind).read_bytes()
+    assert first.midi.read_bytes() != other.midi.read_bytes()
+
+
+def test_many_pictures_are_composed_as_each_alone(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    second = tmp_path / "night.jpg"
+    Image.new("RGB", (20, 30), (10, 10, 60)).save(second)
+    both = compose_many([picture, second], [tmp_path / "x", tmp_path / "y"], composer, config=SHORT)
+    alone = compose(second, tmp_path / "z", composer, config=SHORT)
+    assert [made.picture for made in both] == [picture, second]
+    assert both[1].midi.read_bytes() == alone.midi.read_bytes()
+    assert both[0].midi.read_bytes() != both[1].midi.read_bytes()
+
+
+def test_the_picture_itself_is_never_overwritten(picture: Path, composer: Composer) -> None:
+    before = picture.read_bytes()
+    made = compose(picture, picture.with_suffix(""), composer, config=SHORT)
+    assert picture.read_bytes() == before
+    assert made.roll.name == "sunset-music.png"
+
+
+def test_output_names(tmp_path: Path) -> None:
+    picture = tmp_path / "a.jpg"
+    assert output_names([picture], [tmp_path]) == [tmp_path / "a"]
+    assert output_names([picture], [tmp_path / "b.mid"]) == [tmp_path / "b"]
+    assert output_names([picture], [tmp_path / "v1.5"]) == [tmp_path / "v1.5"]
+    with pytest.raises(UserError, match="two pieces"):
+        output_names([picture, tmp_path / "b.jpg"], [tmp_path / "x", tmp_path / "x.wav"])
+    (tmp_path / "x.wav").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        output_names([picture], [tmp_path / "x"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a folder to write to"):
+        output_names([picture], [tmp_path / "file" / "x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"valence": 1.5}, "--valence 1.5: give a number from -1 to 1"),
+        ({"arousal": float("nan")}, "--arousal nan"),
+        ({"arousal": -1.01}, "--arousal -1.01"),
+        ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
+    ],
+)
+def test_bad_values_are_told_before_the_model_is_loaded(
+    picture: Path, tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        compose(picture, tmp_path / "new" / "piece", never, **arguments)  # type: ignore[arg-type]
+    assert files(tmp_path) == ["sunset.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_bad_picture(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.png"):
+        compose(path, tmp_path / "piece", never)
+    with pytest.raises(UserError, match=r"missing\.png"):
+        compose(tmp_path / "missing.png", tmp_path / "piece", never)
+    assert files(tmp_path) == ["bad.png"]
+
+
+def test_no_model_and_a_damaged_one(picture: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a model folder"):
+        compose(picture, tmp_path / "piece", tmp_path / "nowhere")
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / contracts.TOKENIZER).write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
+        compose(picture, tmp_path / "piece", lambda: tmp_path / "model")
+    assert not list(tmp_path.glob("piece*"))
+
+
+def test_a_failure_while_writing_leaves_nothing(
+    picture: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose(picture, tmp_path / "piece", composer, seed=1, config=SHORT)
+    before = {path: path.read_bytes() for path in tmp_path.glob("piece.*")}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huesong.music.rendering.piano_roll", full)
+    with pytest.raises(UserError, match="No space left"):
+        compose(picture, tmp_path / "piece", composer, seed=2, config=SHORT)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != picture} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": 3.9}, r"--seconds 3\.9.*4 to 600"),
+        ({"seconds": 601}, "--seconds"),
+        ({"seconds": float("nan")}, "--seconds nan"),
+        ({"temperature": 0}, "--temperature"),
+        ({"top_p": 1.5}, "--top-p"),
+        ({"guidance": float("inf")}, "--guidance inf"),
+        ({"candidates": 0}, "--candidates"),
+    ],
+)
+def test_bad_sampling_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sampling_config(**options)  # type: ignore[arg-type]
+
+
+def test_good_sampling_options() -> None:
+    assert sampling_config() == SamplingConfig()
+    assert sampling_config(seconds=30, candidates=3) == SamplingConfig(seconds=30, candidates=3)
+
+
+def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
+    image = Image.new("RGB", (30, 30), "orange")
+    prompts = [Prompt(None, -0.5, 0.5, seed=1, seconds=7.0), Prompt(image, seed=2)]
+    blind, seen = composer.compose(prompts, SHORT)
+    assert blind.requested == (-0.5, 0.5)
+    assert blind.predicted is None
+    assert seen.predicted is not None
+    assert not any(math.isnan(value) for value in seen.requested)
+    assert blind.score.to("second").end() == pytest.approx(7.0, rel=0.05)
+    assert seen.score.to("second").end() == pytest.approx(5.0, rel=0.05)
+    assert blind.midi[:4] == b"MThd"
+    with pytest.raises(UserError, match="valence and an arousal"):
+        composer.compose([Prompt(None, 0.1)], SHORT)
+    with pytest.raises(UserError, match="--seconds"):
+        composer.compose([Prompt(image, seconds=1.0)], SHORT)
+
+
+def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Composer) -> None:
+    bare = Composer(folder)
+    bare.labeller = None
+    piece = bare.compose([Prompt(None, 0.0, 0.0)], SHORT)[0]
+    assert piece.obtained is None
+    made = Composition(Path("a"), Path("b"), Path("c"), Path("d"), 1.0, 1, (0, 0), (0, 0), None)
+    assert "obtained" not in str(made)
+    assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest
