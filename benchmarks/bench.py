@@ -126,7 +126,8 @@ def main() -> None:
     out = parser.parse_args().out
     import torch
 
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, "
+    machine += f"Python {platform.python_version()}, torch {torch.__version__}"
     lines = [f"Machine: {machine}", "", "| what | unit | median | range | n |", "| --- | --- | --- | --- | --- |"]
     lines += [row("huesong --help", "s", seconds(command("huesong", "--help"), 10), n=10)]
     lines += [row("dvc repro, nothing to do", "s", seconds(command("dvc", "repro"), 3), n=3)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tiny_data: Path) -> Iterator[World]:
+def world(tiny_data: Path) -> World:
     """The artifacts of preprocess, label and train of a model too small to be any good."""
     from huesong.stages import label, preprocess, train
 
@@ -62,4 +61,4 @@ def world(tiny_data: Path) -> Iterator[World]:
     train.run(
         params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=folder / "checkpoints"
     )
-    yield made
+    return made

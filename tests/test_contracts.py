@@ -30,7 +30,7 @@ def test_stage_names_are_the_same_everywhere() -> None:
 def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> None:
     run = importlib.import_module(f"huesong.stages.{stage}").run
     parameters = inspect.signature(run).parameters
-    assert list(parameters)[0] == "config"
+    assert next(iter(parameters)) == "config"
     entry = DVC["stages"][stage]
     assert entry["cmd"].startswith(f"huesong {stage} ")
     assert entry["params"] == [stage]

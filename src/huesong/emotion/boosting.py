@@ -176,6 +176,7 @@ def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:
         max_leaf_nodes=8,
         min_samples_leaf=int(np.clip(items // 20, 2, 15)),
         max_features=0.25,
+        max_bins=96,  # as good as 255, and a much smaller file: the bins' edges are most of it
         early_stopping=False,
         random_state=seed,
     )
@@ -188,6 +189,7 @@ def _spread_model(items: int, seed: int) -> HistGradientBoostingRegressor:
         max_leaf_nodes=4,
         min_samples_leaf=int(np.clip(items // 8, 3, 40)),
         max_features=0.3,
+        max_bins=96,
         early_stopping=False,
         random_state=seed,
     )

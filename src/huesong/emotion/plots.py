@@ -31,7 +31,7 @@ def plane(axes: Axes, title: str) -> None:
 
 def scatter(sets: Mapping[str, pd.DataFrame], path: Path, title: str = "") -> None:
     """One panel a set: its points in the VA plane (columns `valence`, `arousal`), coloured by `origin` if there is one."""
-    figure = Figure(figsize=(4.8 * len(sets), 5.0), layout="constrained")
+    figure = Figure(figsize=(4.8 * len(sets), 5.6), layout="constrained")
     for number, (name, frame) in enumerate(sets.items(), start=1):
         axes = figure.add_subplot(1, len(sets), number)
         origins = frame["origin"] if "origin" in frame else pd.Series("", index=frame.index)

@@ -317,9 +317,7 @@ class HuesongNetwork(nn.Module):
         return KVCache(condition_BD, memory, len(self.encoder) + len(self.decoder), capacity or self.config.context)
 
     def reprime(self, cache: KVCache, row: int, ids: Tensor) -> Tensor:
-        """Let row `row` of the cache hold `ids` ([t] long) and nothing else; logits [t, V].
-
-            """
+        """Let row `row` of the cache hold `ids` ([t] long) and nothing else; logits [t, V]."""
         rows = torch.tensor([row], device=cache.lengths_B.device)
         primed = cache.select(rows).emptied()
         logits_1TV = self.step(ids[None], primed)

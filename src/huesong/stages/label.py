@@ -37,6 +37,8 @@ RATER_SD = 0.36
 """Standard deviation of single ratings around their mean on [-1, 1]: EIMG .37 / .32, VGMIDI .32 / .32, OASIS .36 / .56."""
 HALF_AXIS_SD = 12**-0.5
 """Standard deviation of a value of which only the sign is known: uniform on a half axis of length 1."""
+LEAST_MEASURED = 50
+"""So many measured items show a set's distribution by themselves."""
 PREDICTED_WEIGHT = 0.5
 """The most that a predicted label is trusted; a measured one has 1."""
 
@@ -259,19 +261,19 @@ def within_quadrant(nominal: np.ndarray, predicted: np.ndarray, sd: np.ndarray) 
 def make_pairs(images: pd.DataFrame, pieces: pd.DataFrame, config: LabelConfig) -> pd.DataFrame:
     """contracts.PAIR_COLUMNS: pictures with their nearest segments, each split by itself.
 
-    The map into the music's distribution is read off the training split and applied to all, as it is to new pictures.
-    A split without pictures or music has no pairs, which is logged.
+    The map into the music's distribution is read off the labelled items of the training split (`telling`) and applied to
+    all, as it is to new pictures. A split without pictures or music has no pairs, which is logged.
 
     Raises:
         UserError: the training split has none.
     """
-    train_images, train_pieces = (va_of(table[table["split"] == "train"]) for table in (images, pieces))
-    if not len(train_images) or not len(train_pieces):
+    counts = [int((table["split"] == "train").sum()) for table in (images, pieces)]
+    if not all(counts):
         raise UserError(
-            f"split train has {len(train_images)} pictures and {len(train_pieces)} pieces of music: pairing needs both; "
+            f"split train has {counts[0]} pictures and {counts[1]} pieces of music: pairing needs both; "
             "import more of what is missing (`huesong data import`)"
         )
-    va_map = VAMap.fit(train_images, train_pieces, config.pairing_map)
+    va_map = VAMap.fit(telling(images), telling(pieces), config.pairing_map)
     parts = []
     for split in PAIRED:
         shown, heard = images[images["split"] == split], pieces[pieces["split"] == split]
@@ -291,6 +293,16 @@ def make_pairs(images: pd.DataFrame, pieces: pd.DataFrame, config: LabelConfig) 
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)[list(contracts.PAIR_COLUMNS)]
+
+
+def telling(labels: pd.DataFrame) -> np.ndarray:
+    """The points [N, 2] of split `train` that show how far a set reaches: measured ones, where there are enough.
+
+    Predictions are drawn towards the mean, so that a set of mostly predicted items looks narrower than it is.
+    """
+    train = labels[labels["split"] == "train"]
+    measured = train[train["origin"].isin(MEASURED)]
+    return va_of(measured if len(measured) >= LEAST_MEASURED else train)
 
 
 def pair_figures(pairs: pd.DataFrame) -> dict[str, float]:

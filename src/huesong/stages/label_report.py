@@ -111,7 +111,8 @@ def sections(
         pages.Section(
             "The pairs",
             [
-                f"Map “{config.pairing_map}”: {MAPS[config.pairing_map]} Every picture then gets its "
+                f"Map “{config.pairing_map}”: {MAPS[config.pairing_map]} The map is read off labelled items of the training "
+                f"split. Every picture then gets its "
                 f"{config.pairs_per_image} nearest pieces of its own split, no piece more than {config.max_load:g} times its "
                 f"fair share. The nearest piece lies {nearest:.3f} away on average. The plot shows the training split.",
                 pairs_table(metrics),

@@ -1,0 +1,91 @@
+"""emotion.judge: trained on its own groups alone, scored on groups nobody saw."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from huesong.emotion.judge import Judge, by_piece
+from huesong.emotion.labellers import PieceLabeller
+from huesong.errors import UserError
+from tests.tiny_labels import music, unlabel
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[Judge, pd.DataFrame, pd.DataFrame]:
+    pieces, features = music(360, segments=2)
+    return Judge.fit(pieces, features), pieces, features
+
+
+def test_only_split_judge_is_read(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
+    judge, pieces, features = world
+    lies = pieces.copy()
+    others = lies["split"] != "judge"
+    lies.loc[others, ["valence", "arousal"]] = -lies.loc[others, ["valence", "arousal"]]
+    np.testing.assert_array_equal(judge.predict(features), Judge.fit(lies, features).predict(features))
+    alone = pieces["split"] == "judge"
+    np.testing.assert_array_equal(judge.predict(features), Judge.fit(pieces[alone], features[alone]).predict(features))
+
+
+def test_held_out_scores_are_those_of_split_test(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
+    judge, pieces, features = world
+    scores = judge.held_out(pieces, features, bootstrap=100)
+    json.dumps(scores, allow_nan=False)
+    assert scores["n"] == pieces.loc[pieces["split"] == "test", "piece"].nunique()  # one item a piece, not a segment
+    assert scores["arousal_r"] > 0.8
+    assert scores["arousal_r_low"] < scores["arousal_r"] < scores["arousal_r_high"]
+    assert scores["made-up_n"] == scores["n"]
+    lies = pieces.copy()
+    lies.loc[lies["split"] == "test", "arousal"] *= -1
+    assert judge.held_out(lies, features, bootstrap=100)["arousal_r"] < -0.8
+    lies = pieces.copy()
+    lies.loc[lies["split"] != "test", "arousal"] *= -1
+    assert judge.held_out(lies, features, bootstrap=100) == scores
+
+
+def test_nominal_sources_stand_by_themselves(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
+    judge, pieces, features = world
+    mixed = pieces.copy()
+    nominal = mixed["group"].str[1:].astype(int) // 6 % 2 == 0
+    mixed.loc[nominal, "source"] = "words"
+    mixed.loc[nominal, "label_kind"] = "quadrant"
+    scores = judge.held_out(mixed, features, bootstrap=100)
+    assert scores["n"] == scores["made-up_n"]
+    assert scores["words_n"] > 0
+    assert scores["n"] + scores["words_n"] == judge.held_out(pieces, features, bootstrap=100)["n"]
+    assert not [key for key in scores if key.startswith("words_confusion")]
+
+
+def test_no_rated_test_pieces_is_no_crash(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
+    judge, pieces, features = world
+    bare = unlabel(pieces, (pieces["split"] == "test").to_numpy())
+    assert judge.held_out(bare, features, bootstrap=100)["n"] == 0
+
+
+def test_too_few_judge_pieces() -> None:
+    pieces, features = music(30)
+    pieces["split"] = "train"
+    with pytest.raises(UserError, match=r"split `judge`.*0 labelled items.*preprocess\.splits\.judge"):
+        Judge.fit(pieces, features)
+
+
+def test_files_are_not_interchangeable(world: tuple[Judge, pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    judge, pieces, features = world
+    judge.save(tmp_path / "judge.skops")
+    np.testing.assert_array_equal(Judge.load(tmp_path / "judge.skops").predict(features), judge.predict(features))
+    with pytest.raises(UserError, match="is not a piece labeller"):
+        PieceLabeller.load(tmp_path / "judge.skops")
+    with pytest.raises(UserError, match="missing: run `huesong evaluate`"):
+        Judge.load(tmp_path / "nothing.skops")
+    assert judge.uncertainty(features).shape == (len(pieces), 2)
+
+
+def test_by_piece_averages_segments() -> None:
+    pieces, _ = music(12, segments=3)
+    heard = np.arange(72, dtype=float).reshape(36, 2)
+    found = by_piece(pieces, heard)
+    assert len(found) == 12
+    assert found["predicted_valence"].tolist() == heard.reshape(12, 3, 2).mean(axis=1)[:, 0].tolist()
+    np.testing.assert_array_equal(found["valence"], pieces["valence"][::3])
