@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,8 +93,6 @@ def test_source_never_imports_kfp() -> None:
 
 def test_model_needs_only_torch_numpy_safetensors_yaml_and_pydantic() -> None:
     allowed = {"torch", "numpy", "safetensors", "yaml", "pydantic", "huesong", "__future__"}
-    import sys
-
     for path in [*(SOURCE / "model").glob("*.py"), *(SOURCE / f"{n}.py" for n in ("config", "contracts", "errors"))]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -102,7 +102,18 @@ def test_model_needs_only_torch_numpy_safetensors_yaml_and_pydantic() -> None:
                 assert root in allowed or root in sys.stdlib_module_names, f"{path.name} imports {name}"
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("huesong."):
                 room = node.module.split(".")[1]
-                assert room in {"model", "config", "contracts", "errors", "artifacts", "progress"}, path
+                light = {"model", "config", "contracts", "errors", "artifacts", "progress"}
+                assert room in light or node.module == "huesong.datasets.examples", path
+
+
+def test_the_model_imports_without_pandas() -> None:
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "import huesong.model.training, huesong.model.sampling, huesong.model.folder\n"
+        "print(sorted(m for m in ('miditok', 'symusic', 'sklearn', 'mlflow', 'transformers') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_the_mlflow_folder_holds_no_python() -> None:

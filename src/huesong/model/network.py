@@ -29,6 +29,8 @@ from huesong.config import NetworkConfig
 from huesong.model.backbone import PictureCNN
 from huesong.model.cache import KVCache
 
+EMBEDDING_STD = 0.05
+
 
 @dataclass(frozen=True)
 class PictureShape:
@@ -235,21 +237,20 @@ class HuesongNetwork(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal(0, 0.02), residual outputs scaled down by their number (Radford et al. 2019)."""
+        """Unit gain by fan-in; residual outputs scaled down by their number (Radford et al. 2019)."""
         residuals = 2 * len(self.encoder) + 3 * len(self.decoder)
         for name, weight in self.named_parameters():
-            if name.startswith("picture.cnn"):
-                continue  # PyTorch's own convolution init suits it
+            if name.startswith("picture.cnn") or name.endswith("norm.weight"):
+                continue  # PyTorch's own choice suits these
             if name.endswith(".bias"):
                 nn.init.zeros_(weight)
+            elif name.endswith(("embedding.weight", "_SD", "null_D")):
+                nn.init.normal_(weight, std=EMBEDDING_STD)
             elif name.endswith(("out.weight", "feed_out.weight")):
-                nn.init.normal_(weight, std=0.02 / math.sqrt(residuals))
-            elif name in ("condition.expand.weight", "picture.project.weight"):
-                nn.init.normal_(weight, std=1 / math.sqrt(weight.shape[1]))
-            elif name == "condition.project.weight":  # what is added to the tokens is no larger than they are
-                nn.init.normal_(weight, std=0.04 / math.sqrt(weight.shape[1]))
-            elif not name.endswith("norm.weight"):
-                nn.init.normal_(weight, std=0.02)
+                nn.init.normal_(weight, std=1 / math.sqrt(weight.shape[1] * residuals))
+            else:  # what is added to the tokens, or read off for VA, starts no larger than they are
+                gain = EMBEDDING_STD if name in ("condition.project.weight", "picture.va_head.weight") else 1.0
+                nn.init.normal_(weight, std=gain / math.sqrt(weight.shape[1]))
 
     def encode_picture(self, pictures: Tensor) -> PictureEncoding:
         """Image tokens and VA of [B, S, C] features or [B, H, W, 3] uint8 pixels."""
@@ -351,11 +352,12 @@ class HuesongNetwork(nn.Module):
 
     def _encode(self, ids_BT: Tensor, condition_BD: Tensor, reading: Reading) -> Tensor:
         """Embedded tokens with the condition added to every one, through the encoder layers."""
-        x_BTD = self.embedding(ids_BT) + condition_BD[:, None]
+        # Tied embeddings are small; times sqrt(D) (Vaswani et al. 2017) they are heard beside the condition.
+        x_BTD = self.embedding(ids_BT) * math.sqrt(self.config.width) + condition_BD[:, None]
         if self.config.positions == "absolute":
             # Sinusoids of Vaswani et al. (2017), scaled to the size of the embeddings at the start.
             angles = self._angles(ids_BT.shape[1], reading.cache, self.config.width)
-            x_BTD = x_BTD + 0.02 * torch.cat([angles.sin(), angles.cos()], dim=-1).to(x_BTD.dtype)
+            x_BTD = x_BTD + EMBEDDING_STD * torch.cat([angles.sin(), angles.cos()], dim=-1).to(x_BTD.dtype)
         x_BTD = self.dropout(x_BTD)
         for layer in self.encoder:
             x_BTD = layer(x_BTD, reading)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import deterministic
 
 from huesong import __version__, contracts
 from huesong.artifacts import replacing_file, replacing_folder, require, write_json
@@ -126,17 +127,19 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
     On CUDA, kernels without a deterministic form warn instead of failing: there the same seed gives nearly the
     same weights, on the CPU the same bits.
     """
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Filling every new tensor, which goes with the above, halves the speed and only matters to code that reads garbage.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+        deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
 
 
 def run_digest(config: TrainConfig, preprocess: Path, label: Path) -> str:
