@@ -40,7 +40,7 @@ def sounding(data: bytes) -> list[tuple[int, int, int, int]]:
         (midi(NOTE + END, division=0), "0 ticks"),
         (midi(), "0 of 0 tracks"),
         (midi(NOTE + END, declared=3), "1 of 3 tracks"),
-        (midi(NOTE + END)[:-6], "truncated or damaged chunk at byte 14"),
+        (midi(NOTE + END)[:-6], "truncated: the chunk at byte 14"),
         (midi(bytes((0, 60, 80)) + END), "data byte without status in track 0"),
         (midi(bytes((0, 0x90, 200, 80)) + END), "damaged event in track 0"),
         (midi(NOTE + bytes((0, 0x90, 60))), "event in track 0"),

@@ -133,7 +133,7 @@ def test_read_piece_gives_reasons(tmp_path: Path) -> None:
     (tmp_path / "cut.mid").write_bytes(whole[: len(whole) // 2])
     reason = read_piece(job(tmp_path / "cut.mid"))
     assert isinstance(reason, str)
-    assert reason.startswith("truncated: track")
+    assert reason.startswith("truncated: ")
     assert str(tmp_path) not in reason
     missing = read_piece(job(tmp_path / "none.mid"))
     assert isinstance(missing, str)

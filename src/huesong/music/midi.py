@@ -52,7 +52,7 @@ def rewrite(data: bytes) -> bytes:
         elif len(tracks) >= declared:
             break  # whatever follows the last track
         elif end > len(data):
-            raise Damage(f"truncated or damaged chunk at byte {start - 8} ({len(data) - start} of {length} bytes)")
+            raise Damage(f"truncated: the chunk at byte {start - 8} has {len(data) - start} of {length} bytes")
         start = end
     if len(tracks) < max(declared, 1):
         raise Damage(f"truncated: {len(tracks)} of {declared} tracks")

@@ -64,7 +64,8 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
 
         reference = piece_statistics[pieces["label_kind"].isin(RATED).to_numpy()]
         metrics = measure(heard, reference, judge_scores, config)
-        heard.to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
+        bins = [name for names in statistics.VECTOR_COLUMNS.values() for name in names]
+        heard.drop(columns=bins).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
         judge.save(work / contracts.JUDGE)
         artifacts.write_json(work / contracts.METRICS, metrics)
         (work / contracts.PLOTS).mkdir()

@@ -133,7 +133,7 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Filling every new tensor, which goes with the above, halves the speed and only matters to code that reads garbage.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
