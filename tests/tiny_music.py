@@ -54,6 +54,9 @@ def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
     torch.manual_seed(0)
     config = NetworkConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, context=context)
     network = HuesongNetwork(config, rules.vocabulary.size, shape).eval().requires_grad_(False)
+    # An untrained network hardly hears the picture or the request; make both loud, as if it had learned to.
+    network.condition.project.weight.mul_(30)
+    network.picture.va_head.weight.mul_(30)
     # Larger output weights than at the start of training: a random but opinionated model.
     network.embedding.weight.mul_(20)
     critic = Critic(CriticConfig(width=16, heads=2, layers=1), rules.vocabulary.size).freeze()
