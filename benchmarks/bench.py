@@ -81,9 +81,9 @@ def training_and_sampling() -> list[str]:
         optimizer.step()
         optimizer.zero_grad()
 
-    network.train()
+    network.train().requires_grad_(True)  # a loaded model is frozen
     rows = [row(f"training, batch {batch} x {context}", "tokens/s", seconds(step, 3), batch * context, 3)]
-    network.eval()
+    network.eval().requires_grad_(False)
     for count in (1, 8):
         made: list[int] = []
 
