@@ -48,7 +48,9 @@ def test_it_leaves_a_model_curves_and_figures(root: Path) -> None:
     assert [bool(row["val_loss"]) for row in rows] == [step % 4 == 0 for step in range(1, 13)]
     assert all(float(row["va"]) > 0 for row in rows if row["phase"] == "pairs")
     assert all(path.is_file() for path in report.files)
-    assert not (root / "checkpoints").exists()
+    (base,) = (root / "checkpoints").iterdir()
+    assert base.name.startswith("base-")  # critic and pre-trained weights, for runs with another seed or objective
+    assert sorted(path.name for path in base.iterdir()) == ["critic", "done"]
 
 
 def test_the_same_seed_gives_the_same_weights(root: Path) -> None:
@@ -83,14 +85,17 @@ def test_a_killed_run_is_resumed_and_a_changed_one_is_not(root: Path, monkeypatc
     straight, resumed = (load_file(root / name / "model" / contracts.MODEL_WEIGHTS) for name in ("straight", "resumed"))
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
-    config = settings()
-    folders = {"preprocess": root / "preprocess", "label": root / "label"}
-    before = train.run_digest(config, **folders)
-    assert before == train.run_digest(settings(), **folders)
-    assert before != train.run_digest(settings(learning_rate=0.1), **folders)
+    folders = root / "preprocess", root / "label"
+    before = train.input_digests(*folders)
+    assert before == train.input_digests(*folders)
+    name = train.digest(settings().model_dump(mode="json"), before)
+    assert name != train.digest(settings(learning_rate=0.1).model_dump(mode="json"), before)
+    base = train.base_settings(settings())
+    assert base == train.base_settings(settings(learning_rate=0.1, objective="ce", seed=4))
+    assert base != train.base_settings(settings(pretrain_steps=9))
     with (root / "label" / contracts.PAIRS).open("ab") as stream:
         stream.write(b" ")
-    assert before != train.run_digest(config, **folders)
+    assert before != train.input_digests(*folders)
 
 
 def test_global_settings_of_torch_are_put_back(root: Path) -> None:

@@ -18,9 +18,9 @@ from huesong.model import training
 from huesong.model.checkpoints import Checkpoints
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.optimizer import LOWEST_RATE, learning_rate, make_optimizer
+from huesong.model.optimizer import LOWEST_RATE, make_optimizer, rate_share
 from huesong.model.picture_head import fit_picture_side, picture_figures
-from huesong.model.training import Training, joined_processes, train_network
+from huesong.model.training import DONE, PAIRS, PRETRAIN, Training, joined_processes, train_network
 from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
 
 CPU = torch.device("cpu")
@@ -30,12 +30,16 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
+def stores(folder: Path) -> dict[str, Checkpoints]:
+    return {name: Checkpoints(folder / name) for name in (PRETRAIN, PAIRS)}
+
+
 def train(folder: Path, config: TrainConfig, kind: str = "features") -> Training:
     torch.manual_seed(config.seed)
     examples = tiny_examples(kind)
     critic = Critic(CRITIC, SIZE).freeze()
     network = HuesongNetwork(config.network, SIZE, PictureShape.of(examples.pictures.rows.shape[1:]))
-    return train_network(network, examples, config, critic, Checkpoints(folder), CPU)
+    return train_network(network, examples, config, critic, stores(folder), CPU)
 
 
 def curve(result: Training) -> list[dict[str, Any]]:
@@ -67,6 +71,23 @@ def test_a_killed_run_resumes_to_the_same_bits(
     for name, weight in straight.network.state_dict().items():
         assert torch.equal(weight, resumed.network.state_dict()[name]), name
     assert resumed.metrics["tokens_seen"] == straight.metrics["tokens_seen"]
+
+
+def test_runs_of_another_seed_and_objective_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(tmp_path, settings(pretrain_steps=5, steps=2))
+    (tmp_path / PAIRS).rename(tmp_path / "first")
+    names: list[str] = []
+    step = training.take_step
+
+    def counted(*given: Any) -> dict[str, float]:
+        names.append(given[5].name)
+        return step(*given)
+
+    monkeypatch.setattr(training, "take_step", counted)
+    second = train(tmp_path, settings(pretrain_steps=5, steps=2, seed=1, objective="ce"))
+    assert names == [PAIRS] * 2
+    assert curve(second)[:5] == curve(first)[:5]
+    assert curve(second)[5:] != curve(first)[5:]
 
 
 def test_the_seed_decides_the_run(tmp_path: Path) -> None:
@@ -112,7 +133,7 @@ def losses_of_this_process(folder: Path) -> str:
     torch.manual_seed(0)
     network = HuesongNetwork(config.network, SIZE, PictureShape("pixels", size=32))
     with joined_processes(CPU) as processes:
-        result = train_network(network, tiny_examples("pixels"), config, None, Checkpoints(folder), CPU, processes)
+        result = train_network(network, tiny_examples("pixels"), config, None, stores(folder), CPU, processes)
     return " ".join(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.progress.history)
 
 
@@ -137,7 +158,7 @@ def test_two_processes_train_the_same_curve_as_one(tmp_path: Path) -> None:
     assert [process.returncode for process in pair] == [0, 0]
     assert first == second == alone
     assert len(alone.split()) == 4
-    assert len(Checkpoints(tmp_path / "two").numbered()) == 1
+    assert [path.name for path in (tmp_path / "two" / PAIRS).iterdir()] == [DONE]
 
 
 def test_a_loss_that_is_not_finite_names_step_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +178,7 @@ def test_without_training_pairs_it_says_so(tmp_path: Path) -> None:
     examples.pairs.split_P[:] = "test"
     network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
     with pytest.raises(UserError, match="not one training pair"):
-        train_network(network, examples, settings(), None, Checkpoints(tmp_path), CPU)
+        train_network(network, examples, settings(), None, stores(tmp_path), CPU)
 
 
 def test_without_validation_pairs_the_last_weights_are_kept(tmp_path: Path) -> None:
@@ -166,7 +187,7 @@ def test_without_validation_pairs_the_last_weights_are_kept(tmp_path: Path) -> N
     for name in ("picture_P", "piece_P", "split_P", "va_P2"):
         setattr(examples.pairs, name, getattr(examples.pairs, name)[keep])
     network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
-    result = train_network(network, examples, settings(objective="ce"), None, Checkpoints(tmp_path), CPU)
+    result = train_network(network, examples, settings(objective="ce"), None, stores(tmp_path), CPU)
     assert result.progress.total == 8
     assert "val_ce" not in result.metrics
     assert result.metrics["train_ce"] > 0
@@ -184,7 +205,7 @@ def test_norms_biases_and_embeddings_do_not_decay() -> None:
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     config = settings(warmup_steps=10, learning_rate=1.0)
-    rates = [learning_rate(config, step, 100) for step in range(100)]
+    rates = [rate_share(config.warmup_steps, step, 100) * config.learning_rate for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)

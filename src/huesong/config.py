@@ -92,6 +92,8 @@ class CriticConfig(Section):
     heads: int = Field(4, ge=1)
     layers: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    distilled_share: float = Field(0.5, ge=0, lt=1)
+    """Share of each batch that carries the music labeller's predictions instead of people's ratings."""
     steps: int = Field(300, ge=1)
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
@@ -99,6 +101,9 @@ class CriticConfig(Section):
 
 class TrainConfig(Section):
     seed: int = 0
+    """Of the pairs phase: drawn rows, windows, dropout."""
+    base_seed: int = 0
+    """Of what runs with other seeds and objectives share: the critic, the first weights, pre-training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
@@ -108,6 +113,7 @@ class TrainConfig(Section):
     critic: CriticConfig = CriticConfig()
     pretrain_steps: int = Field(0, ge=0)
     """Steps on all training segments without pictures before the pairs; 0 = none."""
+    pretrain_learning_rate: float = Field(1.5e-3, gt=0)
     steps: int = Field(300, ge=1)
     batch_size: int = Field(16, ge=1)
     accumulate: int = Field(1, ge=1)

@@ -34,6 +34,7 @@ class Pieces:
     split_N: np.ndarray  # str
     va_N2: np.ndarray  # float32; NaN = unlabelled
     rated_N: np.ndarray  # float32: how far *people's* label is trusted; 0 = predicted or none
+    weight_N: np.ndarray  # float32: how far the label is trusted, predicted ones included; 0 = not at all
     opens_N: np.ndarray  # bool: the segment begins its piece (BOS stands before it)
     closes_N: np.ndarray  # bool: the segment ends its piece (EOS stands after it)
 
@@ -236,16 +237,16 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
         raise UserError(
             f"{preprocess / contracts.TOKENS} holds ids beyond the vocabulary: run `huesong preprocess` again"
         )
-    piece_va, piece_rated, piece_split = _labels(
+    piece_va, piece_rated, piece_weight, piece_split = _labels(
         table(label, contracts.PIECE_LABELS, "huesong label"), piece_ids, label / contracts.PIECE_LABELS
     )
-    image_va, image_rated, image_split = _labels(
+    image_va, image_rated, _, image_split = _labels(
         table(label, contracts.IMAGE_LABELS, "huesong label"), image_ids, label / contracts.IMAGE_LABELS
     )
     offset = piece_table["segment_start_s"].to_numpy(float)
     by_piece = piece_table.groupby("piece")["segment_start_s"]
     pieces = Pieces(
-        tokens, start_N, count_N, piece_ids, piece_split, piece_va, piece_rated,
+        tokens, start_N, count_N, piece_ids, piece_split, piece_va, piece_rated, piece_weight,
         opens_N=offset <= by_piece.transform("min").to_numpy(float),
         closes_N=offset >= by_piece.transform("max").to_numpy(float),
     )  # fmt: skip
@@ -266,8 +267,8 @@ def load_special(vocabulary: Path) -> Special:
     return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V)
 
 
-def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """VA float32 [N, 2], trust in people's label [N] and split [N] of each id, in the order of `ids`."""
+def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """VA float32 [N, 2], trust in people's label [N], in any label [N], and split [N], in the order of `ids`."""
     indexed = labels.assign(id=labels["id"].astype(str)).set_index("id")
     if not indexed.index.is_unique or set(indexed.index) != set(ids):
         raise UserError(f"{path} was made from other data than the preprocess artifacts: run `huesong label` again")
@@ -275,8 +276,10 @@ def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.nda
     origin = indexed["origin"].fillna("").astype(str)
     rated = np.array([contracts.LABEL_WEIGHTS.get(kind, 0.0) for kind in origin], dtype=np.float32)
     va = indexed[["valence", "arousal"]].to_numpy(np.float32)
-    rated[np.isnan(va).any(axis=1)] = 0.0
-    return va, rated, indexed["split"].astype(str).to_numpy(object).astype(str)
+    weight = indexed["weight"].to_numpy(np.float32, copy=True)
+    unknown = np.isnan(va).any(axis=1)
+    rated[unknown] = weight[unknown] = 0.0
+    return va, rated, weight, indexed["split"].astype(str).to_numpy(object).astype(str)
 
 
 def _rows_of(wanted: Any, ids: list[str], path: Path) -> np.ndarray:

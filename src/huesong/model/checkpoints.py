@@ -84,6 +84,11 @@ class Checkpoints:
             log.warning("checkpoint %s is damaged (%s); looking for the one before", path, error)
             return None
 
+    def forget_steps(self) -> None:
+        """Remove the numbered checkpoints; those of their own names stay."""
+        for path in self.numbered():
+            shutil.rmtree(path, ignore_errors=True)
+
     def clear(self) -> None:
         """Remove all checkpoints of the run."""
         shutil.rmtree(self.folder, ignore_errors=True)

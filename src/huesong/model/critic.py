@@ -106,8 +106,10 @@ def sinusoid(count: int, width: int, like: Tensor) -> Tensor:
 def train_critic(
     critic: Critic, examples: Examples, *, context: int, seed: int, device: torch.device
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Train on people's labels of the train split, stop early on the val split, and freeze.
+    """Train on the train split, stop early on people's labels of the val split, and freeze.
 
+    A share of every batch carries people's labels, the rest the music labeller's predictions, by their weight: there
+    is far more music than ratings (distillation, Hinton et al. 2015). The labeller never heard the judge's groups.
     The critic hears windows of random place and length, because the generator will show it both.
 
     Returns:
@@ -126,6 +128,9 @@ def train_critic(
             f"the critic needs human-rated music in the train split, and there are {len(train_rows)} such segments: "
             "add pieces with valence and arousal to music.csv, then run `huesong preprocess` again"
         )
+    predicted = (pieces.rated_N == 0) & (pieces.weight_N > 0) & (pieces.count_N > 0) & (pieces.split_N == "train")
+    distilled_rows = np.flatnonzero(predicted)
+    distilled = round(config.distilled_share * config.batch_size) if len(distilled_rows) else 0
     critic.to(device)
     decayed = [p for name, p in critic.named_parameters() if p.ndim == 2 and not name.startswith("embedding")]
     other = [p for name, p in critic.named_parameters() if not (p.ndim == 2 and not name.startswith("embedding"))]
@@ -138,10 +143,12 @@ def train_critic(
         rate = config.learning_rate * min((step + 1) / 20, 0.1 + 0.9 * math.cos(math.pi / 2 * step / config.steps) ** 2)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rows = train_rows[draw(len(train_rows), config.batch_size, seed, 2, step=step)]
+        rows = train_rows[draw(len(train_rows), config.batch_size - distilled, seed, 2, step=step)]
+        if distilled:
+            rows = np.append(rows, distilled_rows[draw(len(distilled_rows), distilled, seed, 4, step=step)])
         ids_BT, mask_BT = random_stretches(examples, rows, context, np.random.default_rng([seed, 3, step]))
         heard_B2 = critic.train()(ids_BT.to(device), mask_BT.to(device))
-        weight_B = torch.from_numpy(pieces.rated_N[rows]).to(device)
+        weight_B = torch.from_numpy(pieces.weight_N[rows]).to(device)
         wanted_B2 = torch.from_numpy(pieces.va_N2[rows]).to(device)
         loss = ((heard_B2 - wanted_B2).square().mean(dim=-1) * weight_B).sum() / weight_B.sum()
         optimizer.zero_grad()

@@ -28,13 +28,13 @@ def seed_step(seed: int, phase: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, phase, step, rank]).generate_state(1, np.uint64)[0] >> 1))
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth (Loshchilov & Hutter 2017)."""
-    warm = min(config.warmup_steps, steps // 2)
+def rate_share(warmup_steps: int, step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine down to a tenth (Loshchilov & Hutter 2017)."""
+    warm = min(warmup_steps, steps // 2)
     if step < warm:
-        return config.learning_rate * (step + 1) / warm
+        return (step + 1) / warm
     share = (step - warm) / max(1, steps - warm)
-    return config.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+    return LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

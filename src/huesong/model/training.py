@@ -14,7 +14,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,16 +31,18 @@ from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork
 from huesong.model.objectives import Objective, TensorBatch, cross_entropy, soft_tokens
 from huesong.model.optimizer import (
-    learning_rate,
     load_optimizer,
     make_optimizer,
     optimizer_state,
+    rate_share,
     seed_step,
     sum_gradients,
 )
 from huesong.progress import log, track
 
 PRETRAIN, PAIRS = "pretrain", "pairs"
+DONE = "done"
+"""Name of the checkpoint that a finished phase leaves."""
 HISTORY_COLUMNS = (
     "step", "phase", "loss", "ce", "va", "picture", "val_loss", "val_va", "lr", "grad_norm", "tokens_per_s",
 )  # fmt: skip
@@ -92,7 +94,9 @@ class Phase:
     """One pass of the loop: which rows it draws from, and for how long."""
 
     name: str
+    key: tuple[int, int]  # seeds its draws: (seed, number of the phase)
     steps: int
+    learning_rate: float
     train: tuple[np.ndarray, np.ndarray | None]  # piece rows, picture rows
     val: tuple[np.ndarray, np.ndarray | None]
 
@@ -111,11 +115,14 @@ def train_network(
     examples: Examples,
     config: TrainConfig,
     critic: Critic | None,
-    checkpoints: Checkpoints,
+    checkpoints: Mapping[str, Checkpoints],
     device: torch.device,
     processes: Processes = Processes(),
 ) -> Training:
-    """Train `network` in place, resuming from the latest valid checkpoint.
+    """Train `network` in place, phase by phase, each resuming from its latest valid checkpoint.
+
+    `checkpoints` has an entry for each phase's name. A finished phase leaves a checkpoint `done` there: runs that share
+    the pre-training need it only once.
 
     Raises:
         UserError: no training pairs, or a loss that is no longer finite.
@@ -124,9 +131,42 @@ def train_network(
     objective = Objective(
         config.objective, config.network.width, temperature=config.va_temperature, smoothing=config.label_smoothing
     ).to(device)
-    trained = nn.ModuleDict({"network": network, "objective": objective})
+    started = time.monotonic()
     phases = make_phases(examples, config)
-    progress, optimizer = Progress(), make_optimizer(trained, config)
+    progress = Progress()
+    for phase in phases:
+        saved = checkpoints[phase.name]
+        if (found := saved.load(DONE)) is not None:
+            network.load_state_dict(found.tensors["network"])
+            progress = Progress(**found.state["progress"])
+            log.info("%s: %d steps done before", phase.name, progress.step)
+            continue
+        progress = Progress(total=progress.total, tokens=progress.tokens, history=progress.history)
+        trained = nn.ModuleDict({"network": network, "objective": objective})
+        progress = _run_phase(trained, examples, config, phase, critic, saved, progress, device, processes)
+        if processes.writes:
+            saved.save_as(DONE, {"network": network.state_dict()}, {"progress": asdict(progress)})
+            saved.forget_steps()
+    network.eval()
+    seconds = time.monotonic() - started
+    return Training(network, progress, final_figures(network, examples, phases[-1], config, progress, device, seconds))
+
+
+def _run_phase(
+    trained: nn.ModuleDict,
+    examples: Examples,
+    config: TrainConfig,
+    phase: Phase,
+    critic: Critic | None,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    device: torch.device,
+    processes: Processes,
+) -> Progress:
+    """One phase to its end; `trained` then has the weights with the lowest validation loss."""
+    network = trained["network"]
+    assert isinstance(network, HuesongNetwork)
+    optimizer = make_optimizer(trained, config)
     best: dict[str, Tensor] = {}
     if (found := checkpoints.latest()) is not None:
         progress = Progress(**found.state["progress"])
@@ -142,57 +182,46 @@ def train_network(
             state = {"progress": asdict(progress), "updates": updates}
             checkpoints.save(progress.total, {name: group for name, group in groups.items() if group}, state)
 
-    started = time.monotonic()
-    for number in range(progress.phase, len(phases)):
-        phase = phases[number]
-        if number != progress.phase:
-            progress.phase, progress.step = number, 0
-            progress.best_loss, progress.best_step, progress.worse, best = None, 0, 0, {}
-            optimizer = make_optimizer(trained, config)
-        steps = range(progress.step, phase.steps)
-        for step in track(steps, f"train ({phase.name})") if processes.writes else steps:
-            if progress.worse >= config.patience:
-                break
-            begun = time.monotonic()
-            seed_step(config.seed, number, step, processes.rank)
-            rows = draw(len(phase.train[0]), config.batch_size * config.accumulate, config.seed, number, step=step)
-            batch = make_batch(
-                examples, phase.train[0][rows], None if phase.train[1] is None else phase.train[1][rows],
-                context=config.network.context, key=(config.seed, number, step),
-                condition_dropout=config.condition_dropout, augment=True,
-            )  # fmt: skip
-            rate = learning_rate(config, step, phase.steps)
-            figures = take_step(trained, optimizer, critic, batch, config, phase, rate, device, processes)
-            progress.step, progress.total, progress.tokens = (
-                step + 1,
-                progress.total + 1,
-                progress.tokens + batch.tokens,
+    steps = range(progress.step, phase.steps)
+    for step in track(steps, f"train ({phase.name})") if processes.writes else steps:
+        if progress.worse >= config.patience:
+            break
+        begun = time.monotonic()
+        seed_step(*phase.key, step, processes.rank)
+        rows = draw(len(phase.train[0]), config.batch_size * config.accumulate, *phase.key, step=step)
+        batch = make_batch(
+            examples, phase.train[0][rows], None if phase.train[1] is None else phase.train[1][rows],
+            context=config.network.context, key=(*phase.key, step),
+            condition_dropout=config.condition_dropout, augment=True,
+        )  # fmt: skip
+        rate = phase.learning_rate * rate_share(config.warmup_steps, step, phase.steps)
+        figures = take_step(trained, optimizer, critic, batch, config, phase, rate, device, processes)
+        progress.step, progress.total, progress.tokens = step + 1, progress.total + 1, progress.tokens + batch.tokens
+        if not math.isfinite(figures["loss"] + figures["grad_norm"]):
+            raise UserError(
+                f"the loss is not finite at step {progress.total} ({phase.name}; pieces {', '.join(batch.names)}): "
+                f"lower train.{'pretrain_' if phase.name == PRETRAIN else ''}learning_rate ({phase.learning_rate}) "
+                f"or train.va_weight ({config.va_weight})"
             )
-            if not math.isfinite(figures["loss"] + figures["grad_norm"]):
-                raise UserError(
-                    f"the loss is not finite at step {progress.total} ({phase.name}; pieces {', '.join(batch.names)}): "
-                    f"lower train.learning_rate ({config.learning_rate}) or train.va_weight ({config.va_weight})"
-                )
-            row: dict[str, Any] = {"step": progress.total, "phase": phase.name, "lr": rate, **figures}
-            row["tokens_per_s"] = round(batch.tokens / (time.monotonic() - begun), 1)
-            if len(phase.val[0]) and (progress.step % config.eval_every == 0 or progress.step == phase.steps):
-                row["val_loss"], row["val_va"] = validate(network, examples, phase, config, critic, device)
-                if progress.best_loss is None or row["val_loss"] < progress.best_loss:
-                    progress.best_loss, progress.best_step, progress.worse = row["val_loss"], progress.total, 0
-                    best = {name: tensor.detach().clone() for name, tensor in trained.state_dict().items()}
-                else:
-                    progress.worse += 1
-                if processes.writes:
-                    log.info("step %d: loss %.3f, validation %.3f", progress.total, row["loss"], row["val_loss"])
-            if progress.step % kept_every(phases) == 0 or "val_loss" in row:
-                progress.history.append(row)
-            if progress.step % config.checkpoint_every == 0:
-                save()
-        if best:
-            trained.load_state_dict(best)
-    network.eval()
-    seconds = time.monotonic() - started
-    return Training(network, progress, final_figures(network, examples, phases[-1], config, progress, device, seconds))
+        row: dict[str, Any] = {"step": progress.total, "phase": phase.name, "lr": rate, **figures}
+        row["tokens_per_s"] = round(batch.tokens / (time.monotonic() - begun), 1)
+        if len(phase.val[0]) and (progress.step % config.eval_every == 0 or progress.step == phase.steps):
+            heard_by = critic if phase.name == PAIRS else None
+            row["val_loss"], row["val_va"] = validate(network, examples, phase, config, heard_by, device)
+            if progress.best_loss is None or row["val_loss"] < progress.best_loss:
+                progress.best_loss, progress.best_step, progress.worse = row["val_loss"], progress.total, 0
+                best = {name: tensor.detach().clone() for name, tensor in trained.state_dict().items()}
+            else:
+                progress.worse += 1
+            if processes.writes:
+                log.info("step %d: loss %.3f, validation %.3f", progress.total, row["loss"], row["val_loss"])
+        if progress.step % kept_every(phase) == 0 or "val_loss" in row:
+            progress.history.append(row)
+        if progress.step % config.checkpoint_every == 0:
+            save()
+    if best:
+        trained.load_state_dict(best)
+    return progress
 
 
 def make_phases(examples: Examples, config: TrainConfig) -> list[Phase]:
@@ -206,19 +235,21 @@ def make_phases(examples: Examples, config: TrainConfig) -> list[Phase]:
         rows = np.flatnonzero(pairs.split_P == split)
         return pairs.piece_P[rows], pairs.picture_P[rows]
 
-    phases = [Phase(PAIRS, config.steps, paired("train"), paired("val"))]
+    phases = [Phase(PAIRS, (config.seed, 1), config.steps, config.learning_rate, paired("train"), paired("val"))]
     if len(phases[0].train[0]) == 0:
         raise UserError("there is not one training pair of picture and piece: add data, then run `huesong label` again")
     if len(phases[0].val[0]) == 0:
         log.warning("no validation pairs: no early stopping, the last weights are kept")
     if config.pretrain_steps:
-        phases.insert(0, Phase(PRETRAIN, config.pretrain_steps, segments("train"), segments("val")))
+        key = config.base_seed, 0
+        rate = config.pretrain_learning_rate
+        phases.insert(0, Phase(PRETRAIN, key, config.pretrain_steps, rate, segments("train"), segments("val")))
     return phases
 
 
-def kept_every(phases: list[Phase]) -> int:
-    """Every how many steps a row is kept: at most about 2,000 rows in all."""
-    return max(1, sum(phase.steps for phase in phases) // 2000)
+def kept_every(phase: Phase) -> int:
+    """Every how many steps a row of history is kept: at most about 1,000 rows a phase."""
+    return max(1, phase.steps // 1000)
 
 
 def take_step(

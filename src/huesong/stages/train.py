@@ -25,7 +25,15 @@ from huesong.model.critic import Critic, train_critic
 from huesong.model.folder import save_model, weights_of
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.picture_head import fit_picture_side, picture_figures
-from huesong.model.training import HISTORY_COLUMNS, Processes, Training, joined_processes, train_network
+from huesong.model.training import (
+    HISTORY_COLUMNS,
+    PAIRS,
+    PRETRAIN,
+    Processes,
+    Training,
+    joined_processes,
+    train_network,
+)
 from huesong.progress import log
 
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
@@ -56,8 +64,9 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         preprocess: artifacts of the preprocess stage.
         label: artifacts of the label stage.
         out: folder for the artifacts of this stage; replaced as a whole.
-        checkpoints: a killed run leaves its checkpoints here, below a digest of settings and inputs; removed
-            after success.
+        checkpoints: a killed run leaves its checkpoints here, below a digest of settings and inputs; removed after
+            success, but for the last base (critic and pre-trained weights), from which runs with another seed or
+            objective start.
 
     Raises:
         UserError: missing or mismatched inputs, no CUDA where it was asked for, a loss that is not finite.
@@ -72,13 +81,17 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
     device = choose_device(config)
     with joined_processes(device) as processes, reproducible(config, device):
         examples = load_examples(preprocess, label)
-        saved = Checkpoints(checkpoints / run_digest(config, preprocess, label))
-        critic, critic_history, critic_figures = make_critic(config, examples, saved, device, processes)
-        torch.manual_seed(config.seed)
+        inputs = input_digests(preprocess, label)
+        stores = {
+            PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), inputs)}"),
+            PAIRS: Checkpoints(checkpoints / f"run-{digest(config.model_dump(mode='json'), inputs)}"),
+        }
+        critic, critic_history, critic_figures = make_critic(config, examples, stores[PRETRAIN], device, processes)
+        torch.manual_seed(config.base_seed)
         picture = PictureShape.of(examples.pictures.rows.shape[1:])
         network = HuesongNetwork(config.network, examples.special.size, picture)
         fit_picture_side(network, examples)
-        training = train_network(network, examples, config, critic, saved, device, processes)
+        training = train_network(network, examples, config, critic, stores, device, processes)
         metrics = {
             **training.metrics,
             **{f"critic_{name}": value for name, value in critic_figures.items()},
@@ -87,9 +100,10 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         if processes.writes:
             with replacing_folder(out) as work:
                 write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
-            saved.clear()
-            with contextlib.suppress(OSError):  # not empty: another run's checkpoints
-                checkpoints.rmdir()
+            stores[PAIRS].clear()
+            for old in checkpoints.glob("base-*"):
+                if old != stores[PRETRAIN].folder:
+                    Checkpoints(old).clear()
     log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
     files = [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
     return TrainReport(out, metrics, files)
@@ -142,14 +156,27 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
 
 
-def run_digest(config: TrainConfig, preprocess: Path, label: Path) -> str:
-    """Name of this very run: settings, inputs and version."""
-    content = {
-        "version": __version__,
-        "config": config.model_dump(mode="json"),
-        "inputs": [sha256(preprocess / name) for name in INPUTS["preprocess"]]
-        + [sha256(label / name) for name in INPUTS["label"]],
-    }
+PAIRS_ONLY = (
+    "seed", "steps", "learning_rate", "objective", "va_weight", "va_temperature", "image_va_weight",
+)  # fmt: skip
+"""Settings that do not change the critic or the pre-training."""
+
+
+def base_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that critic and pre-training depend on."""
+    return {key: value for key, value in config.model_dump(mode="json").items() if key not in PAIRS_ONLY}
+
+
+def input_digests(preprocess: Path, label: Path) -> list[str]:
+    """SHA-256 of everything that training reads."""
+    return [sha256(preprocess / name) for name in INPUTS["preprocess"]] + [
+        sha256(label / name) for name in INPUTS["label"]
+    ]
+
+
+def digest(settings: dict[str, Any], inputs: list[str]) -> str:
+    """Name of these settings on these inputs with this version."""
+    content = {"version": __version__, "config": settings, "inputs": inputs}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -157,12 +184,14 @@ def make_critic(
     config: TrainConfig, examples: Examples, saved: Checkpoints, device: torch.device, processes: Processes
 ) -> tuple[Critic, list[dict[str, Any]], dict[str, float]]:
     """The trained, frozen critic with its history and figures; from the checkpoint if it was finished before."""
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.base_seed)
     critic = Critic(config.critic, examples.special.size)
     if (found := saved.load("critic")) is not None:
         critic.load_state_dict(found.tensors["critic"])
         return critic.to(device).freeze(), found.state["history"], found.state["figures"]
-    history, figures = train_critic(critic, examples, context=config.network.context, seed=config.seed, device=device)
+    history, figures = train_critic(
+        critic, examples, context=config.network.context, seed=config.base_seed, device=device
+    )
     if processes.writes:
         saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
     return critic, history, figures
