@@ -77,7 +77,5 @@ def walk(rules: Grammar, asked: Asked, seed: int, habit: str = "any", steps: int
         assert allowed.any(), f"empty mask in {state.phase.name}"
         chance = weight * allowed
         token = int(rng.choice(len(chance), p=chance / chance.sum()))
-        rules.advance(state, token)
-        if not state.done:
-            ids.append(token)
+        ids += rules.advance(state, token)
     return ids, state

@@ -145,7 +145,10 @@ class SamplingConfig(Section):
     guidance: float = Field(1.5, ge=0)
     """Classifier-free guidance: logits = u + guidance * (c - u); 1 = off."""
     candidates: int = Field(1, ge=1)
-    """Best of n by the critic."""
+    """Best of n: the piece in which critic and music labeller hear what is nearest to the request."""
+    max_polyphony: int = Field(24, ge=1)
+    """Most notes sounding at once."""
+    max_notes_per_second: float = Field(30.0, ge=1)
 
 
 class EvaluateConfig(Section):

@@ -4,11 +4,13 @@ An automaton over REMI's base tokens (vocabulary.FOLLOWS) says what may follow w
 cannot know: the bar, the position, the seconds gone by, the pitches already struck. Tokens merged by BPE are judged by
 summaries of their base tokens (vocabulary.TokenTable), so one mask is a handful of comparisons of arrays of length V.
 
-A piece has two parts. In the first the model is free: nothing may begin at or sound beyond the onset of the last
-chord. The second is that chord, from base tokens: the tonic triad, ending at the asked length; then EOS.
+A piece has two parts. In the first the model is free: nothing may begin at the onset of the last chord or later, and
+what would sound beyond it is written down shorter, as a player lifts the hands for the last chord (were long notes
+forbidden instead, the model would fill the time with hasty short ones). The second is that chord, from base tokens: the
+tonic triad, ending at the asked length; then EOS.
 
 Why a mask is never empty: after a Position any Pitch is allowed; after a note the next Position (or, at the end of the
-bar, Bar) is, or the last chord begins there; the shortest Duration always fits before the last chord.
+bar, Bar) is, or the last chord begins there.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class State:
     """A piece so far. Ticks are positions of the grid, counted from the first bar."""
 
     asked: Asked
+    limits: Limits = Limits()
     phase: Phase = Phase.START
     bar: int = -1
     bar_tick: int = 0
@@ -102,12 +105,13 @@ class Grammar:
     """Masks over the vocabulary and the transitions between states."""
 
     def __init__(self, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:
-        self.vocabulary, self.limits = vocabulary, limits
+        self.vocabulary, self.limits = vocabulary, limits  # the limits of pieces that bring none of their own
         self.table = TokenTable(vocabulary)
         self.bar_ticks, self.beat = self.table.bar_ticks, vocabulary.positions_per_beat
         self.tick_s = 60.0 / (self.table.tempos * self.beat)
         ids = self.table.ids
         self.velocities = np.array(sorted(ids["Velocity"]))
+        self.durations = sorted(ids["Duration"])
         # Named masks of the ending, where only single base tokens are allowed.
         self.only_bos = self._only([vocabulary.bos])
         self.only_eos = self._only([vocabulary.eos])
@@ -119,9 +123,9 @@ class Grammar:
         mask[list(ids)] = True
         return mask
 
-    def start(self, asked: Asked) -> State:
+    def start(self, asked: Asked, limits: Limits | None = None) -> State:
         """The state after BOS."""
-        return State(asked)
+        return State(asked, limits or self.limits)
 
     def masks(self, states: Sequence[State]) -> np.ndarray:
         """Allowed tokens, bool [B, V]; no row is empty."""
@@ -133,12 +137,11 @@ class Grammar:
             return self._ending_mask(state)
         table, room = self.table, state.last_onset - state.bar_tick
         limit = self._limits(state, room)
-        allowed = table.fits_PV[state.phase] & (table.reach < limit) & (table.note_end <= limit)
+        allowed = table.fits_PV[state.phase] & (table.reach < limit)
         allowed &= table.first_position > state.position
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
-            allowed &= table.lead_duration <= room - state.position
-            allowed &= table.lead_notes <= self.limits.notes_per_position - state.notes_here
+            allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
         last_chord = self._last_chord_token(state, room)
         kept = self._within_limits(state, allowed)
         if last_chord is None:
@@ -146,14 +149,18 @@ class Grammar:
         kept[last_chord] = True
         return kept
 
-    def advance(self, state: State, token: int) -> State:
-        """Read an allowed token: `state` is changed in place and returned."""
+    def advance(self, state: State, token: int) -> list[int]:
+        """Read an allowed token: `state` is changed in place; returns the ids to write down for it.
+
+        That is the token itself, or its base tokens with shorter durations where the last chord cuts notes off; nothing
+        for EOS.
+        """
         if token == self.vocabulary.eos:
             state.phase = Phase.DONE
-            return state
-        for kind, value in self.table.base[token]:
-            self._read(state, kind, value)
-        return state
+            return []
+        base = self.table.base[token]
+        written = [(kind, self._read(state, kind, value)) for kind, value in base]
+        return [token] if written == base else [self.table.ids[kind][value] for kind, value in written]
 
     def count_violations(self, ids: Sequence[int]) -> int:
         """Base tokens that break the grammar's order: wrong kind, position or pitch not ascending, an unfinished note.
@@ -228,7 +235,7 @@ class Grammar:
 
     def _within_limits(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
-        table, limits = self.table, self.limits
+        table, limits = self.table, state.limits
         kept = allowed.copy()
         empty_bar = state.notes_in_bar == 0
         if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= limits.silent_bars):
@@ -251,11 +258,11 @@ class Grammar:
             kept &= ~self.notes_begin | (still + table.onsets <= rate)
         return kept
 
-    def _read(self, state: State, kind: str, value: int) -> None:
-        """One base token."""
+    def _read(self, state: State, kind: str, value: int) -> int:
+        """One base token; returns its value as it is to be written."""
         if state.phase >= Phase.LAST_BAR:
             self._read_ending(state, kind, value)
-            return
+            return value
         state.phase = phase_after(state.phase, kind, value)
         if kind == "Bar":
             if state.bar >= 0:
@@ -290,10 +297,14 @@ class Grammar:
         elif kind == "Velocity":
             state.velocity_sum += value
         elif kind == "Duration":
+            room = state.last_onset - state.tick
+            if value > room:
+                value = self.durations[bisect_right(self.durations, room) - 1]
             end = state.tick + value
             state.latest_end = max(state.latest_end, end)
             insort(state.sounding, end)
             state.pitch_classes[state.pitch % 12] += value
+        return value
 
     # --- the last chord --------------------------------------------------------------------------
 

@@ -317,6 +317,12 @@ class HuesongNetwork(nn.Module):
         condition_BD, memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
         return KVCache(condition_BD, memory, len(self.encoder) + len(self.decoder), capacity or self.config.context)
 
+    def recondition(
+        self, cache: KVCache, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
+    ) -> None:
+        """Ask anew of the tokens to come; what the cache holds was composed under the request before."""
+        cache.condition_BD, cache.memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
+
     def reprime(self, cache: KVCache, row: int, ids: Tensor) -> Tensor:
         """Let row `row` of the cache hold `ids` ([t] long) and nothing else; logits [t, V]."""
         rows = torch.tensor([row], device=cache.lengths_B.device)

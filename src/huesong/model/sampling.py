@@ -22,7 +22,7 @@ from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.cache import KVCache
 from huesong.model.folder import Model
-from huesong.model.grammar import Asked, Grammar, State
+from huesong.model.grammar import Asked, Grammar, Limits, Phase, State
 
 MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
@@ -33,6 +33,10 @@ KEPT_SHARE = 0.5
 
 OnStep = Callable[[float], None]
 """Told after each step which share of the asked length has been composed, 0 to 1."""
+Ear = Callable[[Sequence[list[int]]], np.ndarray]
+"""Hears valence and arousal [n, 2] in n pieces, given as token ids."""
+Course = float | tuple[float, ...]
+"""A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +45,25 @@ class Request:
 
     picture: a row of the picture array, float [S, C] or uint8 [H, W, 3]; None = no picture, valence and arousal only.
     valence, arousal: in [-1, 1]; None = what the picture suggests. seed: any integer. seconds: asked length.
-    bars: asked length in 4/4 bars instead of seconds.
+    bars: asked length in 4/4 bars instead of seconds. primer: token ids that the piece begins with (no BOS); they count
+    towards its length.
     """
 
     picture: np.ndarray | None
-    valence: float | None
-    arousal: float | None
+    valence: Course | None
+    arousal: Course | None
     seed: int
     seconds: float
     bars: int | None = None
+    primer: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sample:
     """A composed piece.
 
-    ids: without BOS and EOS. requested: valence and arousal asked of the network. predicted: the picture's own (nan
-    without a picture). critic: what the critic hears in the piece.
+    ids: without BOS and EOS. requested: valence and arousal asked of the network (of a course its mean over time).
+    predicted: the picture's own (nan without a picture). critic: what the critic hears in the piece.
     """
 
     ids: list[int]
@@ -71,8 +77,23 @@ class Condition:
     """A request as the network takes it."""
 
     picture_tokens_1SD: Tensor
-    requested: tuple[float, float]
+    valence: Course
+    arousal: Course
     predicted: tuple[float, float]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the request changes in the course of the piece."""
+        return isinstance(self.valence, tuple) or isinstance(self.arousal, tuple)
+
+    @property
+    def requested(self) -> tuple[float, float]:
+        """The mean request."""
+        return mean_of(self.valence), mean_of(self.arousal)
+
+    def at(self, share: float) -> tuple[float, float]:
+        """The request when this share of the piece, 0 to 1, is over."""
+        return value_at(self.valence, share), value_at(self.arousal, share)
 
 
 @dataclass
@@ -84,8 +105,11 @@ class Job:
     generator: torch.Generator
     next_id: int
     ids: list[int] = field(default_factory=list)
+    """As written down."""
+    read: list[int] = field(default_factory=list)
+    """As the network reads them: before notes are cut off at the last chord."""
     bars: list[tuple[int, int]] = field(default_factory=list)
-    """For each bar: where it begins in `ids`, and the tempo (index) in force there."""
+    """For each bar: where it begins in `read`, and the tempo (index) in force there."""
 
     @property
     def share(self) -> float:
@@ -99,27 +123,34 @@ class Job:
 
 @torch.inference_mode()
 def sample(
-    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None = None
+    model: Model,
+    requests: Sequence[Request],
+    config: SamplingConfig,
+    on_step: OnStep | None = None,
+    ear: Ear | None = None,
 ) -> list[Sample]:
-    """Compose a piece for every request; of `config.candidates` pieces each, the one the critic hears nearest.
+    """Compose a piece for every request; of `config.candidates` pieces each, the one heard nearest to it.
 
     Args:
         model: a loaded model folder.
         requests: what to compose; each brings its own length (`config.seconds` is not read).
-        config: temperature, top-p, guidance and candidates.
+        config: temperature, top-p, guidance, candidates and caps.
         on_step: progress.
+        ear: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
-        UserError: a request with neither a picture nor both valence and arousal.
+        UserError: a request with neither a picture nor both valence and arousal, or a primer that does not fit.
     """
     with _one_thread(model.device):
-        return _sample(model, requests, config, on_step)
+        return _sample(model, requests, config, on_step, ear)
 
 
-def _sample(model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Sample]:
+def _sample(
+    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None, ear: Ear | None
+) -> list[Sample]:
     conditions = [condition_of(model, request) for request in requests]
     jobs = [
-        start_job(model, request, condition, k)
+        start_job(model, request, condition, k, config)
         for request, condition in zip(requests, conditions, strict=True)
         for k in range(config.candidates)
     ]
@@ -127,14 +158,29 @@ def _sample(model: Model, requests: Sequence[Request], config: SamplingConfig, o
         report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, MOST_PIECES / len(jobs)))
         _run(model, jobs[start : start + MOST_PIECES], config, report)
     samples = []
-    for index in range(len(requests)):
-        own = jobs[index * config.candidates : (index + 1) * config.candidates]
-        heard = [hear(model, job.ids) for job in own]
-        errors = [np.hypot(*np.subtract(va, own[0].condition.requested)) for va in heard]
-        best = int(np.argmin(errors))
-        condition = own[best].condition
-        samples.append(Sample(own[best].ids, condition.requested, condition.predicted, heard[best]))
+    for index, condition in enumerate(conditions):
+        own = [job.ids for job in jobs[index * config.candidates : (index + 1) * config.candidates]]
+        critic = [hear(model, ids) for ids in own]
+        best = 0
+        if len(own) > 1:
+            heard_C2 = np.asarray(critic) if ear is None else (np.asarray(critic) + ear(own)) / 2
+            best = int(np.argmin(np.hypot(*(heard_C2 - condition.requested).T)))
+        samples.append(Sample(own[best], condition.requested, condition.predicted, critic[best]))
     return samples
+
+
+def value_at(course: Course, share: float) -> float:
+    """The value of a course when `share` of the piece, 0 to 1, is over."""
+    if isinstance(course, tuple):
+        return float(np.interp(share, np.linspace(0, 1, len(course)), course))
+    return course
+
+
+def mean_of(course: Course) -> float:
+    """The mean over time."""
+    if isinstance(course, tuple):
+        return float(np.trapezoid(course) / (len(course) - 1))
+    return course
 
 
 @contextlib.contextmanager
@@ -161,22 +207,39 @@ def condition_of(model: Model, request: Request) -> Condition:
     if request.picture is None:
         if request.valence is None or request.arousal is None:
             raise UserError("a request without a picture needs both a valence and an arousal")
-        nothing = (float("nan"), float("nan"))
-        return Condition(network.no_picture(1), (request.valence, request.arousal), nothing)
+        return Condition(network.no_picture(1), request.valence, request.arousal, (float("nan"), float("nan")))
     pixels = torch.from_numpy(np.array(request.picture)[None]).to(model.device)
     encoding = network.encode_picture(pixels)
     predicted = [float(value) for value in encoding.va_B2[0]]
     suggested = [float(value) for value in encoding.request_B2[0]]
     valence, arousal = (own if value is None else value for value, own in zip(given, suggested, strict=True))
-    return Condition(encoding.tokens_BSD, (valence, arousal), (predicted[0], predicted[1]))
+    return Condition(encoding.tokens_BSD, valence, arousal, (predicted[0], predicted[1]))
 
 
-def start_job(model: Model, request: Request, condition: Condition, candidate: int) -> Job:
-    """A piece that has only BOS, with the generator of (seed, candidate)."""
+def start_job(model: Model, request: Request, condition: Condition, candidate: int, config: SamplingConfig) -> Job:
+    """A piece that has only BOS, or its primer, with the generator of (seed, candidate).
+
+    Raises:
+        UserError: the primer is no music of this vocabulary, or longer than the context or the piece.
+    """
+    grammar = model.grammar
     asked = Asked(bars=request.bars) if request.bars is not None else Asked(seconds=request.seconds)
     digest = hashlib.sha256(f"{request.seed}:{candidate}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return Job(condition, model.grammar.start(asked), generator, model.vocabulary.bos)
+    limits = Limits(polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second)
+    job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos)
+    if len(request.primer) >= model.network.config.context:
+        raise UserError(
+            f"the primer has {len(request.primer)} tokens, the model attends to {model.network.config.context}: "
+            "take a shorter one"
+        )
+    if grammar.count_violations(request.primer):
+        raise UserError("the primer was not written with this model's vocabulary: encode it with its tokenizer")
+    for token in request.primer:
+        _append(grammar, job, token)
+        if job.state.phase >= Phase.LAST_BAR or job.state.latest_end > job.state.last_onset:
+            raise UserError(f"the primer is too long for a piece of {request.seconds:g} s: ask for more with --seconds")
+    return job
 
 
 def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep | None) -> None:
@@ -185,10 +248,8 @@ def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep 
     guided = config.guidance != 1
     copies = 2 if guided else 1
     active = list(jobs)
-    va_B2 = torch.tensor([job.condition.requested for job in active], device=device)
-    pictures_BSD = torch.cat([job.condition.picture_tokens_1SD for job in active])
-    keep_N = torch.arange(copies * len(active), device=device) < len(active)
-    cache = network.new_cache(pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N)
+    cache = network.new_cache(*_asked(active, copies, device))
+    _prime(model, active, cache, copies)
     while active:
         _make_room(model, active, cache, copies)
         ids_B = torch.tensor([job.next_id for job in active], device=device)
@@ -199,7 +260,8 @@ def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep 
             logits_BV = free_BV + config.guidance * (asked_BV - free_BV)
         allowed_BV = torch.from_numpy(grammar.masks([job.state for job in active]))
         luck_B = torch.cat([torch.rand(1, generator=job.generator, dtype=torch.float64) for job in active])
-        for job, token in zip(active, draw(logits_BV, allowed_BV, luck_B, config).tolist(), strict=True):
+        drawn = draw(logits_BV, allowed_BV, luck_B, config).tolist()
+        for job, token in zip(active, drawn, strict=True):
             _append(grammar, job, token)
         if on_step is not None:
             on_step(float(np.mean([job.share for job in jobs])))
@@ -209,6 +271,26 @@ def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep 
             active = [active[row] for row in going]
             if active:
                 cache = cache.select(torch.tensor(rows, device=device))
+        # A course moves on with every bar, as the labels of training did not change within one.
+        if active and any(job.condition.changes and grammar.table.bar[job.next_id] for job in active):
+            network.recondition(cache, *_asked(active, copies, device))
+
+
+def _asked(jobs: list[Job], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Image tokens [N, S, D], request [N, 2] at the present point of each piece, and whether a row keeps them [N]."""
+    pictures_BSD = torch.cat([job.condition.picture_tokens_1SD for job in jobs])
+    va_B2 = torch.tensor([job.condition.at(job.share) for job in jobs], device=device)
+    keep_N = torch.arange(copies * len(jobs), device=device) < len(jobs)
+    return pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N
+
+
+def _prime(model: Model, jobs: list[Job], cache: KVCache, copies: int) -> None:
+    """Let the rows of pieces that begin with a primer read all of it but its last token."""
+    for row in range(copies * len(jobs)):
+        job = jobs[row % len(jobs)]
+        if job.read:
+            known = torch.tensor([model.vocabulary.bos, *job.read[:-1]], device=model.device)
+            model.network.reprime(cache, row, known)
 
 
 def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: SamplingConfig) -> Tensor:
@@ -234,12 +316,11 @@ def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: Sampling
 
 
 def _append(grammar: Grammar, job: Job, token: int) -> None:
-    if token != grammar.vocabulary.eos:
-        if grammar.table.bar[token]:
-            job.bars.append((len(job.ids), job.state.tempo))
-        job.ids.append(token)
+    if grammar.table.bar[token]:
+        job.bars.append((len(job.read), job.state.tempo))
+    job.read.append(token)
     job.next_id = token
-    grammar.advance(job.state, token)
+    job.ids += grammar.advance(job.state, token)
 
 
 def _make_room(model: Model, active: list[Job], cache: KVCache, copies: int) -> None:
@@ -250,7 +331,7 @@ def _make_room(model: Model, active: list[Job], cache: KVCache, copies: int) -> 
         if length == cache.capacity:
             job = active[row % len(active)]
             # The newest token is not in the cache yet: the next step reads it.
-            kept = last_bars(model.grammar, job.ids[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
+            kept = last_bars(model.grammar, job.read[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
             kept = kept[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
             model.network.reprime(cache, row, torch.tensor(kept, device=model.device))
     assert cache.longest < cache.capacity, "re-priming makes room"

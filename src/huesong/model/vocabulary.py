@@ -130,10 +130,9 @@ class TokenTable:
     a bar. "Lead" is what a token says of the position that is already open, before its own first Position or Bar.
 
     fits_PV: the base tokens may follow each other, and the first one the phase.
-    bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. lead_duration: longest lead
-    duration. first_position: first Position of the bar already open (FAR: none). reach: tick of the last onset, or
-    the last tick of the open bar if there is only a Bar (-1: none). note_end: latest end of a note at the token's own
-    positions (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
+    bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
+    of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
+    a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
     that demands a note. first_onset: tick of the first note (-1: the open position).
     """
 
@@ -157,10 +156,8 @@ class TokenTable:
         self.bar = np.zeros(size, dtype=bool)
         self.lead_pitch = np.full(size, FAR)
         self.lead_notes = np.zeros(size, dtype=np.int64)
-        self.lead_duration = np.zeros(size, dtype=np.int64)
         self.first_position = np.full(size, FAR)
         self.reach = np.full(size, -1)
-        self.note_end = np.full(size, -1)
         self.tempo = np.full(size, -1)
         self.onsets = np.zeros(size, dtype=np.int64)
         self.first_onset = np.full(size, -1)
@@ -226,11 +223,6 @@ class TokenTable:
                 if place < 0:
                     self.lead_notes[index] += 1
                     self.lead_pitch[index] = min(self.lead_pitch[index], value)
-            elif kind == "Duration":
-                if place < 0:
-                    self.lead_duration[index] = max(self.lead_duration[index], value)
-                else:
-                    self.note_end[index] = max(self.note_end[index], place + value)
         self.onsets[index] += meaning[-1][0] == "Position"
 
     @staticmethod
