@@ -1,0 +1,34 @@
+"""Component that proves a new champion: a piece for a picture, by the model as the registry gives it out."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("compose"), install_kfp_package=False)
+def compose(
+    model: str,
+    tracking: dict,
+    data: dsl.Input[dsl.Dataset],
+    out: dsl.Output[dsl.Artifact],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Compose with a registered model.
+
+    Args:
+        model: URI of a version in the registry.
+        tracking: the MLflow store and experiment.
+        data: raw data; its first picture is composed for.
+        out: folder with the MIDI file, the audio and the piano roll.
+        summary: the emotion seen, asked for and heard.
+    """
+    from pathlib import Path
+
+    from huesong.compose import compose as compose_for
+    from huesong.stages import handover
+
+    picture, folder = handover.first_picture(Path(data.path)), Path(out.path)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = compose_for(picture, folder / picture.stem, lambda: handover.registered(model, tracking))
+    handover.describe_folder(out, str(data.metadata.get(handover.LINEAGE, "")), {"model": model})
+    handover.write(summary, f"# {model}\n\n```\n{made}\n```\n")

@@ -1,0 +1,46 @@
+"""Component of stage 4: compose for held-out pictures; an independent judge listens."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("evaluate"), install_kfp_package=False)
+def evaluate(
+    params: dict,
+    tracking: dict,
+    data: dsl.Input[dsl.Dataset],
+    preprocess: dsl.Input[dsl.Dataset],
+    label: dsl.Input[dsl.Dataset],
+    train: dsl.Input[dsl.Model],
+    out: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    quadrants: dsl.Output[dsl.ClassificationMetrics],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Evaluate the model.
+
+    Args:
+        params: the `evaluate` section of params.yaml.
+        tracking: the MLflow store and experiment.
+        data: raw data (pictures of the report).
+        preprocess: artifacts/preprocess.
+        label: artifacts/label.
+        train: artifacts/train.
+        out: artifacts/evaluate.
+        metrics: all figures.
+        quadrants: confusion of the quadrants asked for and heard.
+        page: report with players.
+        summary: table of figures.
+    """
+    from pathlib import Path
+
+    from huesong.stages import evaluate as stage
+    from huesong.stages import handover
+
+    inputs = {"data": data, "preprocess": preprocess, "label": label, "train": train}
+    folders = {name: Path(artifact.path) for name, artifact in inputs.items()}
+    with handover.tracked("evaluate", params, tracking, train) as (config, run):
+        report = stage.run(config, **folders, out=Path(out.path))
+        handover.hand_over(run, report, out, metrics, summary, page, quadrants)

@@ -1,0 +1,25 @@
+"""Component: the raw data of one version, by digest, from S3 or a folder in DVC's layout."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("fetch"), install_kfp_package=False)
+def fetch(digest: str, remote: str, out: dsl.Output[dsl.Dataset], summary: dsl.Output[dsl.Markdown]):
+    """Fetch the data.
+
+    Args:
+        digest: md5 of the data version, as in data.dvc.
+        remote: s3://bucket/prefix, or a folder.
+        out: the data folder.
+        summary: what was fetched.
+    """
+    from pathlib import Path
+
+    from huesong.datasets import remote as remotes
+    from huesong.stages import handover
+
+    report = remotes.fetch(digest, remote, Path(out.path))
+    out.metadata.update({handover.LINEAGE: report.digest, "files": report.files, "bytes": report.bytes})
+    handover.write(summary, f"# fetch\n\n{report}\n")

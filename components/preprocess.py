@@ -1,0 +1,36 @@
+"""Component of stage 1: raw data -> validated tables, picture features, tokens."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("preprocess"), install_kfp_package=False)
+def preprocess(
+    params: dict,
+    tracking: dict,
+    data: dsl.Input[dsl.Dataset],
+    out: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Check the data; make features and tokens.
+
+    Args:
+        params: the `preprocess` section of params.yaml.
+        tracking: the MLflow store and experiment.
+        data: raw data.
+        out: artifacts/preprocess.
+        metrics: all figures.
+        page: validation report.
+        summary: table of figures.
+    """
+    from pathlib import Path
+
+    from huesong.stages import handover
+    from huesong.stages import preprocess as stage
+
+    with handover.tracked("preprocess", params, tracking, data) as (config, run):
+        report = stage.run(config, data=Path(data.path), out=Path(out.path))
+        handover.hand_over(run, report, out, metrics, summary, page)

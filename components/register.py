@@ -1,0 +1,49 @@
+"""Component of stage 5: the model becomes a version in the MLflow registry, and the champion if it passes the gate."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("register"), install_kfp_package=False)
+def register(
+    params: dict,
+    tracking: dict,
+    gate: dict,
+    git_sha: str,
+    train: dsl.Input[dsl.Model],
+    evaluate: dsl.Input[dsl.Dataset],
+    out: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
+) -> NamedTuple("Registered", model=str, standing=str):
+    """Register the model; promote it if it is good.
+
+    Args:
+        params: the `register` section of params.yaml.
+        tracking: the MLflow store and experiment.
+        gate: mlflow/gate.yaml as a dict.
+        git_sha: the commit; a tag of the version.
+        train: artifacts/train.
+        evaluate: artifacts/evaluate.
+        out: artifacts/register.
+        metrics: version and gate as figures.
+        summary: the model card.
+
+    Returns:
+        The version's URI, and `champion` or `challenger`.
+    """
+    from pathlib import Path
+
+    from huesong import contracts
+    from huesong.stages import handover
+    from huesong.stages import register as stage
+
+    inputs = {"train": Path(train.path), "evaluate": Path(evaluate.path), "gate": handover.gate_file(gate)}
+    with handover.tracked("register", params, tracking, train, git_sha) as (config, run):
+        report = stage.run(config, **inputs, out=Path(out.path), tracking_uri=run.uri, tags=run.tags)
+        handover.hand_over(run, report, out, metrics, summary)
+    champion = contracts.CHAMPION in report.aliases
+    return report.version.uri, contracts.CHAMPION if champion else contracts.CHALLENGER

@@ -1,0 +1,1 @@
+"""The Kubeflow pipeline: wiring, resources, compiling, running here; authoring code, not installed."""

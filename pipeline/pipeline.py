@@ -1,0 +1,123 @@
+"""The pipeline on one page: fetch -> preprocess -> label -> train -> evaluate -> register -> compose."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from components.compose import compose
+from components.evaluate import evaluate
+from components.fetch import fetch
+from components.label import label
+from components.outcome import outcome
+from components.preprocess import preprocess
+from components.register import register
+from components.settings import settings
+from components.train import train
+from kfp import compiler, dsl
+from kfp.dsl.base_component import BaseComponent
+
+from huesong import contracts
+from huesong.errors import UserError
+from pipeline.resources import check_images, give
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "huesong"
+
+
+def make_pipeline(
+    images: Mapping[str, str] | None = None, *, gpus: int = 0, retry: bool = True, root: Path = ROOT
+) -> BaseComponent:
+    """The pipeline with its resources.
+
+    Args:
+        images: image by component; what is missing has its local name.
+        gpus: accelerators of the training task.
+        retry: whether failed tasks are tried again (on one's own machine they fail at once).
+        root: the checkout whose params.yaml and mlflow/gate.yaml are the defaults.
+    """
+    defaults = {
+        "params": yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")),
+        "gate": yaml.safe_load((root / "mlflow" / "gate.yaml").read_text(encoding="utf-8")),
+    }
+
+    def on(task: dsl.PipelineTask, stage: str) -> dsl.PipelineTask:
+        return give(task, stage, images or {}, gpus=gpus, retry=retry)
+
+    @dsl.pipeline(name=NAME, description="From a data version to a registered model that composes for pictures.")
+    def huesong(
+        data_digest: str,
+        remote: str,
+        params: dict = defaults["params"],
+        gate: dict = defaults["gate"],
+        git_sha: str = "",
+        tracking_uri: str = "",
+    ) -> None:
+        reporting = on(outcome(data_digest=data_digest, git_sha=git_sha), "outcome")
+        reporting.set_caching_options(False)
+        with dsl.ExitHandler(reporting, name="from data to model"):
+            checked = on(settings(params=params, tracking_uri=tracking_uri), "settings").outputs
+            tracking = checked["tracking"]
+            data = on(fetch(digest=data_digest, remote=remote), "fetch").outputs["out"]
+            features = on(preprocess(params=checked["preprocess"], tracking=tracking, data=data), "preprocess")
+            features = features.outputs["out"]
+            labels = on(label(params=checked["label"], tracking=tracking, preprocess=features), "label").outputs["out"]
+            trained = on(
+                train(params=checked["train"], tracking=tracking, preprocess=features, label=labels), "train"
+            ).outputs["out"]
+            judged = on(
+                evaluate(
+                    params=checked["evaluate"], tracking=tracking, data=data, preprocess=features, label=labels,
+                    train=trained,
+                ),
+                "evaluate",
+            ).outputs["out"]  # fmt: skip
+            registered = on(
+                register(
+                    params=checked["register"], tracking=tracking, gate=gate, git_sha=git_sha, train=trained,
+                    evaluate=judged,
+                ),
+                "register",
+            )  # fmt: skip
+            # Cached, the registry might have forgotten what this run says; asking costs seconds.
+            registered.set_caching_options(False)
+            with dsl.If(registered.outputs["standing"] == contracts.CHAMPION, name="new champion"):
+                on(compose(model=registered.outputs["model"], tracking=tracking, data=data), "compose")
+
+    return huesong
+
+
+def compile_pipeline(
+    path: Path,
+    images: Mapping[str, str] | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    gpus: int = 0,
+    release: bool = False,
+) -> Path:
+    """Write the pipeline as the YAML that a Kubeflow server takes.
+
+    Args:
+        path: the file to write, .yaml.
+        images: image by component; what is missing has its local name.
+        params: default of the parameter `params`; None: params.yaml.
+        gpus: accelerators of the training task.
+        release: refuse images that are not named by digest.
+
+    Raises:
+        UserError: images that cannot be relied on, settings that are wrong, or a path that is no .yaml.
+    """
+    from huesong.stages.handover import sections
+
+    check_images(images or {}, release=release)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{path} must end in .yaml: a Kubeflow server takes nothing else")
+    if params is not None:
+        sections(params)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(
+        make_pipeline(images, gpus=gpus),
+        str(path),
+        pipeline_parameters={"params": dict(params)} if params is not None else None,
+    )
+    return path
