@@ -7,7 +7,7 @@ import pytest
 from huesong import __version__
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status")
+COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status", "pipeline")
 HEAVY = (
     "torch",
     "mlflow",

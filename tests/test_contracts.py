@@ -52,12 +52,12 @@ def test_dvc_dependencies_exist(stage: str) -> None:
 
 
 FLOORS = [
-    {"cli"},
+    {"cli", "cli_pipeline"},
     {"stages"},
     {"registry", "compose"},
     {"model", "emotion"},
     {"music", "pictures", "datasets"},
-    {"contracts", "config", "errors", "artifacts", "progress", "pages", "status"},
+    {"contracts", "config", "errors", "artifacts", "progress", "pages", "status", "storage"},
 ]
 
 

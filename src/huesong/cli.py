@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from huesong import __version__, contracts, progress
+from huesong import __version__, cli_pipeline, contracts, progress
 from huesong.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(cli_pipeline.app, name="pipeline")
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]
@@ -99,6 +100,41 @@ def data_import(
 
     report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample)
     typer.echo(str(report))
+
+
+RemoteOption = Annotated[
+    str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="s3://bucket/prefix, or the folder of a DVC remote.")
+]
+
+
+@data_app.command("publish")
+def data_publish(remote: RemoteOption, data: DataOption = Path("data")) -> None:
+    """Store the data as a version for scheduled runs.
+
+    Pushes the folder in DVC's layout and records its digest as the version that `current` means. An S3 server other
+    than AWS is named by AWS_ENDPOINT_URL.
+    """
+    from huesong.datasets.remote import publish
+
+    typer.echo(str(publish(data, remote)))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    remote: RemoteOption,
+    digest: Annotated[str, typer.Argument(help="As in data.dvc, or `current`: published last.")] = "current",
+    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+) -> None:
+    """Fetch one data version by its digest.
+
+    Needs neither git nor DVC; every file is checked against its MD5. An S3 server other than AWS is named by
+    AWS_ENDPOINT_URL.
+    """
+    from huesong.datasets.remote import fetch
+
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
+    typer.echo(str(fetch(digest, remote, out)))
 
 
 # --- the five stages -----------------------------------------------------------------------------
