@@ -11,7 +11,17 @@ import pytest
 from PIL import Image
 
 from huesong import contracts
-from huesong.compose import Composer, Composition, Prompt, compose, compose_many, output_names, sampling_config
+from huesong.compose import (
+    Composer,
+    Composition,
+    Prompt,
+    check_emotion,
+    compose,
+    compose_many,
+    output_names,
+    parse_course,
+    sampling_config,
+)
 from huesong.config import SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
 from huesong.errors import UserError
@@ -86,9 +96,9 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
         assert roll.width > 400
     assert made.requested[0] == 0.5
     assert all(-1 <= value <= 1 for value in (*made.requested, *made.predicted))
-    labeller = composer.labeller
-    assert labeller is not None
-    assert made.obtained == pytest.approx(labeller.predict(pd.DataFrame([features(score)]))[0])
+    assert composer.ear is not None
+    heard = composer.ear.labeller.predict(pd.DataFrame([features(score)]))[0]
+    assert made.obtained == pytest.approx(heard)
     for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece.png"):
         assert word in str(made)
 
@@ -228,9 +238,54 @@ def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
 
 def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Composer) -> None:
     bare = Composer(folder)
-    bare.labeller = None
+    bare.ear = None
     piece = bare.compose([Prompt(None, 0.0, 0.0)], SHORT)[0]
     assert piece.obtained is None
     made = Composition(Path("a"), Path("b"), Path("c"), Path("d"), 1.0, 1, (0, 0), (0, 0), None)
     assert "obtained" not in str(made)
     assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest
+
+
+def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    first = compose(picture, tmp_path / "a", composer, config=SHORT)
+    begin = tmp_path / "begin.mid"
+    score = read_score(first.midi)
+    beat = score.ticks_per_quarter
+    score.clip(0, 4 * beat, clip_end=True).dump_midi(begin)
+    longer = compose(
+        picture, tmp_path / "b", composer, config=SamplingConfig(seconds=12), primer=begin, seed=9, valence=(-0.5, 0.5)
+    )
+
+    def opening(path: Path) -> list[tuple[float, int]]:
+        notes = read_score(path).resample(8, 1).tracks[0].notes
+        return sorted((note.time, note.pitch) for note in notes if note.time < 32)
+
+    known = set(opening(begin))
+    assert known <= set(opening(longer.midi))
+    last = max(time for time, _ in known)  # the piece may go on within the primer's last position
+    assert {note for note in opening(longer.midi) if note[0] < last} < known
+    assert longer.seconds == pytest.approx(12, rel=0.05)
+    assert longer.requested[0] == 0.0
+    with pytest.raises(UserError, match="primer (is too long|has [0-9]+ tokens)"):
+        compose(picture, tmp_path / "c", composer, config=SamplingConfig(seconds=4), primer=longer.midi)
+    assert not list(tmp_path.glob("c*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "course"),
+    [("0.5", 0.5), ("-1", -1.0), ("0.2..0.8", (0.2, 0.8)), ("-.5..1..0", (-0.5, 1.0, 0.0)), (None, None)],
+)
+def test_courses_are_read(text: str | None, course: object) -> None:
+    assert parse_course(text, "arousal") == course
+
+
+@pytest.mark.parametrize("text", ["0.2..", "..", "loud", "0.1...0.2"])
+def test_what_is_no_course_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=f"--arousal {text}: give a number"):
+        parse_course(text, "arousal")
+
+
+@pytest.mark.parametrize("course", [(0.5,), (0.1, 1.2), (float("nan"), 0.0)])
+def test_a_bad_course_is_refused(course: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="--valence"):
+        check_emotion(course, None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.grammar import Asked
-from huesong.model.sampling import Request, draw, hear, last_bars, sample
+from huesong.model.sampling import Request, draw, hear, last_bars, mean_of, sample, value_at
 from huesong.music import tokens
 from huesong.music.reading import parse_score
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
@@ -206,3 +207,56 @@ def test_noise_in_the_last_bits_changes_nothing() -> None:
     allowed, luck = torch.ones(500, 60, dtype=torch.bool), torch.from_numpy(rng.random(500))
     noisy = logits + torch.from_numpy(rng.normal(size=(500, 60))) * 1e-6
     assert torch.equal(draw(logits, allowed, luck, PLAIN), draw(noisy, allowed, luck, PLAIN))
+
+
+def test_a_course_of_one_value_is_that_value() -> None:
+    plain = sample(model(), [asked(0, arousal=0.5)], PLAIN)[0]
+    assert sample(model(), [asked(0, arousal=(0.5, 0.5))], PLAIN)[0].ids == plain.ids
+    assert sample(model(), [asked(0, arousal=(0.5, -1.0))], PLAIN)[0].ids != plain.ids
+
+
+def test_a_course_is_linear_between_its_values() -> None:
+    course = (0.0, 1.0, -1.0)
+    assert [value_at(course, share) for share in (0, 0.25, 0.5, 0.75, 1)] == [0.0, 0.5, 1.0, 0.0, -1.0]
+    assert mean_of(course) == pytest.approx((0.5 + 0.0) / 2)
+    assert value_at(0.3, 0.9) == mean_of(0.3) == 0.3
+
+
+def test_the_ear_has_half_the_say_among_candidates() -> None:
+    heard: list[list[int]] = []
+
+    def ear(pieces: Sequence[list[int]]) -> np.ndarray:
+        heard.extend(pieces)
+        wish = np.full((len(pieces), 2), -9.0)
+        wish[2] = 0.0  # far nearer than the others, whatever the critic says
+        return wish
+
+    request = asked(5, valence=0.9)
+    made = sample(model(), [request], SamplingConfig(candidates=4), ear=ear)[0]
+    assert len(heard) == 4
+    assert made.ids == heard[2]
+
+
+def test_a_primer_is_continued_and_one_that_does_not_fit_is_refused() -> None:
+    begin = tuple(sample(model(), [asked(1, 8.0)], PLAIN)[0].ids[:30])
+    alone = sample(model(), [asked(2, 12.0, primer=begin)], PLAIN)[0]
+    mixed = sample(model(), [asked(3, 6.0), asked(2, 12.0, primer=begin)], PLAIN)[1]
+    assert tuple(alone.ids[:30]) == begin
+    assert mixed == alone
+    assert length(alone.ids) == pytest.approx(12, rel=0.05)
+    with pytest.raises(UserError, match="the model attends to 32"):
+        sample(model(32), [asked(0, 20.0, primer=begin + begin)], PLAIN)
+    with pytest.raises(UserError, match="too long for a piece of 4 s"):
+        sample(model(512), [asked(0, 4.0, primer=tuple(sample(model(), [asked(1, 20.0)], PLAIN)[0].ids[:200]))], PLAIN)
+    with pytest.raises(UserError, match="vocabulary"):
+        sample(model(), [asked(0, 8.0, primer=begin[5:])], PLAIN)
+
+
+def test_caps_of_a_request() -> None:
+    thin = sample(model(), [asked(0, 20.0)], SamplingConfig(max_polyphony=2, max_notes_per_second=4.0))[0]
+    score = parse_score(bytes(tokens.decode(tokenizer(), thin.ids).dumps_midi())).to("second")
+    notes = sorted((note.time, note.end) for note in score.tracks[0].notes)
+    free = [note for note in notes if note[0] < notes[-1][0]]
+    for start, _ in free:
+        assert sum(begin <= start < end - 1e-6 for begin, end in free) <= 2
+        assert sum(start - 1 < begin <= start for begin, _ in free) <= 5  # a position must bring a note

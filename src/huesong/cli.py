@@ -249,17 +249,19 @@ def compose(
         typer.Option("-o", "--out", help="Output name; .mid, .wav and .png are added. Default: the picture's name."),
     ] = None,
     valence: Annotated[
-        float | None, typer.Option(help="-1 (unpleasant) to 1 (pleasant); default: what the picture shows.")
+        str | None,
+        typer.Option(help="-1 (unpleasant) to 1 (pleasant), or a course: -0.5..0.8. Default: what the picture shows."),
     ] = None,
     arousal: Annotated[
-        float | None, typer.Option(help="-1 (calm) to 1 (excited); default: what the picture shows.")
+        str | None, typer.Option(help="-1 (calm) to 1 (excited), or a course. Default: what the picture shows.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of the piece, 4 to 600.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
     temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the emotion is followed; 1 = off.")] = None,
-    candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = 4,
+    primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="A model folder, or a registry URI such as models:/huesong@champion (the default)."),
@@ -271,14 +273,14 @@ def compose(
     Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
     """
     from huesong.compose import compose as compose_picture
-    from huesong.compose import sampling_config
+    from huesong.compose import parse_course, sampling_config
 
     config = sampling_config(
         seconds=seconds, temperature=temperature, top_p=top_p, guidance=guidance, candidates=candidates
     )
     composition = compose_picture(
-        picture, out or Path(picture.stem), model=lambda: _model_folder(model), valence=valence, arousal=arousal,
-        seed=seed, config=config, soundfont=soundfont,
+        picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
+        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, primer=primer, soundfont=soundfont,
     )  # fmt: skip
     typer.echo(str(composition))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from symusic import Score
 
-    from huesong.model.sampling import OnStep
+    from huesong.model.sampling import Course, OnStep
 
 SUFFIXES = (".mid", ".wav", ".png")
 VA = tuple[float, float]
@@ -37,14 +37,16 @@ class Prompt:
     """What one piece is composed for.
 
     picture: RGB; None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None =
-    what the picture suggests. seconds: None = the sampling settings' length.
+    what the picture suggests; a tuple is their course over the piece. seconds: None = the sampling settings' length.
+    primer: music that the piece begins with.
     """
 
     picture: Image | None
-    valence: float | None = None
-    arousal: float | None = None
+    valence: Course | None = None
+    arousal: Course | None = None
     seed: int = 0
     seconds: float | None = None
+    primer: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Composer:
             UserError: the folder is no model, of another format, incomplete or damaged.
         """
         # here, not at the top: what a user got wrong is told before seconds of imports
-        from huesong.emotion.labellers import PieceLabeller
+        from huesong.emotion.ear import LabellerEar
         from huesong.model.folder import load_model
         from huesong.music import tokens
         from huesong.pictures.encoders import Encoder
@@ -109,8 +111,7 @@ class Composer:
         self.model = load_model(folder, device)
         self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
         self.encoder = Encoder.load(folder / contracts.ENCODER)
-        labeller = folder / contracts.PIECE_LABELLER
-        self.labeller = PieceLabeller.load(labeller) if labeller.exists() else None
+        self.ear = LabellerEar.of_model(folder)
 
     def compose(self, prompts: Sequence[Prompt], config: SamplingConfig, on_step: OnStep | None = None) -> list[Piece]:
         """A piece for every prompt, sampled side by side; the same prompt and seed give the same bytes.
@@ -119,6 +120,7 @@ class Composer:
             UserError: a value out of range, or a prompt with neither a picture nor both valence and arousal.
         """
         from huesong.model.sampling import Request, sample
+        from huesong.music import tokens
 
         for prompt in prompts:
             check_emotion(prompt.valence, prompt.arousal)
@@ -130,24 +132,23 @@ class Composer:
             Request(
                 next(rows) if prompt.picture is not None else None, prompt.valence, prompt.arousal, prompt.seed,
                 config.seconds if prompt.seconds is None else prompt.seconds,
+                primer=() if prompt.primer is None else tuple(tokens.encode(self.tokenizer, prompt.primer)),
             )
             for prompt in prompts
         ]  # fmt: skip
         return [
             self._piece(made.ids, made.requested, made.predicted, made.critic)
-            for made in sample(self.model, requests, config, on_step)
+            for made in sample(self.model, requests, config, on_step, self.ear)
         ]
 
     def _piece(self, ids: list[int], requested: VA, predicted: VA, critic: VA) -> Piece:
-        import pandas as pd
-
-        from huesong.music import features, reading, tokens
+        from huesong.music import reading, tokens
 
         midi = bytes(tokens.decode(self.tokenizer, ids).dumps_midi())
         score = reading.parse_score(midi, "the composed piece")
         obtained = None
-        if self.labeller is not None:
-            valence, arousal = self.labeller.predict(pd.DataFrame([features.features(score)]))[0]
+        if self.ear is not None:
+            valence, arousal = self.ear([ids])[0]
             obtained = (float(valence), float(arousal))
         return Piece(midi, score, requested, None if math.isnan(predicted[0]) else predicted, obtained, critic)
 
@@ -156,23 +157,9 @@ ModelSource = Composer | Path | Callable[[], Path]
 """A loaded model, its folder, or what finds the folder (called after everything else has been checked)."""
 
 
-def compose(
-    picture: Path,
-    out: Path,
-    model: ModelSource,
-    *,
-    valence: float | None = None,
-    arousal: float | None = None,
-    seed: int = 0,
-    config: SamplingConfig | None = None,
-    soundfont: Path | None = None,
-    on_step: OnStep | None = None,
-) -> Composition:
-    """Compose for one picture; arguments as in `compose_many`."""
-    return compose_many(
-        [picture], [out], model, valence=valence, arousal=arousal, seed=seed, config=config, soundfont=soundfont,
-        on_step=on_step,
-    )[0]  # fmt: skip
+def compose(picture: Path, out: Path, model: ModelSource, **options: Any) -> Composition:
+    """Compose for one picture; arguments and errors as in `compose_many`."""
+    return compose_many([picture], [out], model, **options)[0]
 
 
 def compose_many(
@@ -180,10 +167,11 @@ def compose_many(
     outs: Sequence[Path],
     model: ModelSource,
     *,
-    valence: float | None = None,
-    arousal: float | None = None,
+    valence: Course | None = None,
+    arousal: Course | None = None,
     seed: int = 0,
     config: SamplingConfig | None = None,
+    primer: Path | None = None,
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
 ) -> list[Composition]:
@@ -196,10 +184,11 @@ def compose_many(
         outs: an output name for each, without suffix; a folder gets files named after the picture. Where OUT.png would
             replace the picture itself, "-music" is added to the name.
         model: a loaded Composer, a model folder, or a function that finds it.
-        valence: asked of every piece, in [-1, 1]; None = what the picture shows.
+        valence: asked of every piece, in [-1, 1]; a tuple = its course over the piece; None = what the picture shows.
         arousal: likewise.
         seed: the same seed gives the same files.
         config: sampling settings, the length among them; None = the defaults.
+        primer: a MIDI file that every piece begins with; it counts towards the length.
         soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
         on_step: told the composed share, 0 to 1.
 
@@ -215,12 +204,14 @@ def compose_many(
     limit = PreprocessConfig().max_pixels
     images = [decode(picture, limit) for picture in pictures]
 
+    from huesong.music.reading import read_score
     from huesong.music.rendering import find_soundfont, piano_roll, render_wav
 
+    begin = None if primer is None else read_score(primer)
     sounds = find_soundfont(soundfont)
     if not isinstance(model, Composer):
         model = Composer(model if isinstance(model, Path) else model())
-    pieces = model.compose([Prompt(image, valence, arousal, seed) for image in images], config, on_step)
+    pieces = model.compose([Prompt(image, valence, arousal, seed, primer=begin) for image in images], config, on_step)
     made = []
     with ExitStack() as files:
         for picture, name, piece in zip(pictures, names, pieces, strict=True):
@@ -270,15 +261,38 @@ def sampling_config(
         raise UserError(f"--{option} {first['input']}: {first['msg']}{hint}") from error
 
 
-def check_emotion(valence: float | None, arousal: float | None) -> None:
-    """Refuse values outside [-1, 1].
+def check_emotion(valence: Course | None, arousal: Course | None) -> None:
+    """Refuse values outside [-1, 1] and courses of one value.
 
     Raises:
         UserError: names the value.
     """
-    for name, value in (("valence", valence), ("arousal", arousal)):
-        if value is not None and not -1 <= value <= 1:  # nan fails as well
-            raise UserError(f"--{name} {value}: give a number from -1 to 1, or leave it out to take the picture's own")
+    for name, course in (("valence", valence), ("arousal", arousal)):
+        values = course if isinstance(course, tuple) else () if course is None else (course,)
+        for value in values:
+            if not -1 <= value <= 1:  # nan fails as well
+                raise UserError(
+                    f"--{name} {value}: give a number from -1 to 1, or leave it out to take the picture's own"
+                )
+        if isinstance(course, tuple) and len(course) < 2:
+            raise UserError(f"--{name}: a course needs at least two values, such as 0.2..0.8")
+
+
+def parse_course(text: str | None, name: str) -> Course | None:
+    """What a user wrote: a number, or a course such as `0.2..0.8` or `-0.5..0.8..0`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(".."))
+    except ValueError:
+        raise UserError(
+            f"--{name} {text}: give a number from -1 to 1, or a course of two or more such as 0.2..0.8"
+        ) from None
+    return values if len(values) > 1 else values[0]
 
 
 def output_names(pictures: Sequence[Path], outs: Sequence[Path]) -> list[Path]:

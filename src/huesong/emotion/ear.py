@@ -1,0 +1,37 @@
+"""How composed pieces are heard when the best of several is kept: by the music labeller, from the written notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from huesong import contracts
+from huesong.emotion.labellers import PieceLabeller
+from huesong.music import features, reading, tokens
+
+
+class LabellerEar:
+    """Token ids are written as MIDI, read back and heard by the music labeller.
+
+    The labeller shares no music with the judge of the evaluation, so the judge stays independent of this choice.
+    """
+
+    def __init__(self, tokenizer: Any, labeller: PieceLabeller) -> None:
+        self.tokenizer, self.labeller = tokenizer, labeller
+
+    @classmethod
+    def of_model(cls, folder: Path) -> LabellerEar | None:
+        """The ear that comes with a model folder; None if it was saved without a labeller."""
+        labeller = folder / contracts.PIECE_LABELLER
+        if not labeller.exists():
+            return None
+        return cls(tokens.load(folder / contracts.TOKENIZER), PieceLabeller.load(labeller))
+
+    def __call__(self, pieces: Sequence[list[int]]) -> np.ndarray:
+        """Valence and arousal [n, 2] of n pieces."""
+        scores = [reading.parse_score(bytes(tokens.decode(self.tokenizer, ids).dumps_midi())) for ids in pieces]
+        return self.labeller.predict(pd.DataFrame([features.features(score) for score in scores]))
