@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 run: setup
-	dvc pull -q data.dvc
+	dvc pull -q
 	dvc repro
 	huesong compose $(SAMPLE) --out out/sample --seconds 30
 	@huesong status

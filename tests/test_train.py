@@ -140,3 +140,10 @@ def test_sizes_that_do_not_fit_are_refused(root: Path) -> None:
 def test_cuda_where_there_is_none_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"set train\.device to auto or cpu"):
         run(root, device="cuda")
+
+
+def test_the_model_says_what_it_learned_from(root: Path) -> None:
+    run(root, steps=2)
+    rows = load_model(root / "train" / contracts.MODEL).config["training"]["data"]
+    assert {row["kind"]: row["items"] for row in rows} == {"pictures": 24, "music segments": 24}
+    assert {(row["source"], row["licence"], row["labels"]) for row in rows} == {("sample", "CC0-1.0", "construction")}

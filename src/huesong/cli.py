@@ -6,6 +6,7 @@ Thin shells over the stages. Heavy imports live inside the commands, so that `hu
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -322,6 +323,8 @@ def _tracked(stage: str, settings: Params, data: Path | None = None):  # type: i
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
+    # A scheduler's SIGTERM unwinds like Ctrl-C: temporary folders go, and the tracked run says that it was killed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except UserError as error:

@@ -208,7 +208,12 @@ def write_artifacts(
     label: Path,
 ) -> None:
     """Model folder, learning curves and figures."""
-    summary = {"config": config.model_dump(mode="json"), "metrics": metrics, "huesong": __version__}
+    summary = {
+        "config": config.model_dump(mode="json"),
+        "metrics": metrics,
+        "data": data_sources(preprocess),
+        "huesong": __version__,
+    }
     save_model(
         work / contracts.MODEL, network=training.network, critic=critic, preprocess=preprocess, label=label,
         training=summary,
@@ -216,6 +221,21 @@ def write_artifacts(
     write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.progress.history)
     write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
     write_json(work / contracts.METRICS, metrics)
+
+
+def data_sources(preprocess: Path) -> list[dict[str, Any]]:
+    """What the model learned from, for its card: one row a source and licence, with the number of items."""
+    import pandas as pd
+
+    rows = []
+    for kind, name in (("pictures", contracts.IMAGES_TABLE), ("music segments", contracts.PIECES_TABLE)):
+        table = pd.read_parquet(preprocess / name, columns=["source", "licence", "label_kind", "split"])
+        taught = table[table["split"].isin(("train", "val"))].fillna("")
+        for (source, licence, label_kind), part in taught.groupby(["source", "licence", "label_kind"]):
+            rows.append(
+                {"source": source, "licence": licence, "labels": label_kind or "none", "kind": kind, "items": len(part)}
+            )
+    return rows
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
