@@ -109,8 +109,9 @@ class S3Objects:
     """Objects in a bucket of S3 or of a server that speaks its protocol."""
 
     def __init__(self, uri: str, endpoint_url: str | None = None) -> None:
-        self.uri = uri.rstrip("/")
-        self.bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
+        path = uri.removeprefix("s3://").rstrip("/")
+        self.uri = f"s3://{path}"
+        self.bucket, _, prefix = path.partition("/")
         if not self.bucket:
             raise UserError(f"{uri} names no bucket: give s3://bucket/prefix")
         self.prefix = f"{prefix}/" if prefix else ""
