@@ -65,3 +65,17 @@ def test_bad_values_are_one_line(tmp_path: Path, text: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_the_paper_preset_is_the_papers_network_where_nothing_else_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {preset: paper}")
+    train = load_params(path).train
+    assert (train.network.width, train.network.heads, train.network.positions) == (256, 4, "absolute")
+    assert (train.network.encoder_layers, train.network.decoder_layers, train.condition_dropout) == (3, 3, 0.0)
+    path.write_text("train: {preset: paper, network: {width: 64}, condition_dropout: 0.1}")
+    train = load_params(path).train
+    assert (train.network.width, train.network.positions, train.condition_dropout) == (64, "absolute", 0.1)
+    path.write_text("train: {preset: paper, networks: {width: 64}}")
+    with pytest.raises(UserError, match="did you mean 'network'"):
+        load_params(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from huesong.errors import UserError
 
@@ -99,7 +99,37 @@ class CriticConfig(Section):
     learning_rate: float = Field(1e-3, gt=0)
 
 
+class ReinforceConfig(Section):
+    """Fine-tuning by reward after the pairs: what critic and labeller hear in sampled pieces."""
+
+    steps: int = Field(0, ge=0)
+    """0 = none."""
+    requests: int = Field(8, ge=1)
+    samples: int = Field(4, ge=2)
+    """Pieces a request: each is rewarded against the others."""
+    seconds: float = Field(12.0, ge=4, le=60)
+    """Length of the sampled pieces."""
+    reach: float = Field(0.8, gt=0, le=1)
+    """Emotions asked without a picture are drawn evenly from [-reach, reach]."""
+    temperature: float = Field(1.0, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    kl_weight: float = Field(0.1, ge=0)
+    """How strongly the network is held near the supervised one."""
+    batch_size: int = Field(16, ge=1)
+    """Pieces a backward pass."""
+    checkpoint_every: int = Field(5, ge=1)
+
+
+PAPER: dict[str, Any] = {
+    "network": {"width": 256, "heads": 4, "encoder_layers": 3, "decoder_layers": 3, "positions": "absolute"},
+    "condition_dropout": 0.0,
+}
+"""The network of Kundu, Singh and Iwahori (2024): 256 wide, 4 heads, 3 + 3 layers, absolute positions, no guidance."""
+
+
 class TrainConfig(Section):
+    preset: Literal["own", "paper"] = Field("own", exclude=True)
+    """`paper`: the paper's network, where the keys below do not say otherwise (sample it with guidance 1)."""
     seed: int = 0
     """Of the pairs phase: drawn rows, windows, dropout."""
     base_seed: int = 0
@@ -136,6 +166,17 @@ class TrainConfig(Section):
     patience: int = Field(6, ge=1)
     """Early stopping: evaluations without improvement of the validation loss."""
     checkpoint_every: int = Field(100, ge=1)
+    reinforce: ReinforceConfig = ReinforceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("preset") != "paper":
+            return given
+        network = given.get("network", {})
+        if isinstance(network, dict):
+            network = {**PAPER["network"], **network}
+        return {**PAPER, **given, "network": network}
 
 
 class SamplingConfig(Section):
@@ -151,6 +192,19 @@ class SamplingConfig(Section):
     max_notes_per_second: float = Field(30.0, ge=1)
 
 
+class SecondJudgeConfig(Section):
+    """The second judge: a small Transformer over notes (emotion.second_judge)."""
+
+    steps: int = Field(160, ge=1)
+    width: int = Field(64, ge=16, multiple_of=4)
+    layers: int = Field(2, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    context: int = Field(192, ge=16)
+    """Notes heard at once; a longer piece is heard in parts."""
+    batch_size: int = Field(24, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+
+
 class EvaluateConfig(Section):
     seed: int = 0
     per_picture: int = Field(1, ge=1)
@@ -162,6 +216,13 @@ class EvaluateConfig(Section):
     bootstrap: int = Field(1000, ge=100)
     report_pieces: int = Field(8, ge=0)
     """Pieces with player and piano roll in report.html."""
+    second_judge: SecondJudgeConfig = SecondJudgeConfig()
+    baselines: bool = True
+    """Whether the ladder of baselines answers the same requests."""
+    unconditional: int = Field(100, ge=0)
+    """Requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
+    novelty_pieces: int = Field(300, ge=0)
+    """Held-out pieces whose copied passages are the reference for novelty."""
     sampling: SamplingConfig = SamplingConfig()
 
 

@@ -141,25 +141,11 @@ def sample(
     Raises:
         UserError: a request with neither a picture nor both valence and arousal, or a primer that does not fit.
     """
-    with _one_thread(model.device):
-        return _sample(model, requests, config, on_step, ear)
-
-
-def _sample(
-    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None, ear: Ear | None
-) -> list[Sample]:
-    conditions = [condition_of(model, request) for request in requests]
-    jobs = [
-        start_job(model, request, condition, k, config)
-        for request, condition in zip(requests, conditions, strict=True)
-        for k in range(config.candidates)
-    ]
-    for start in range(0, len(jobs), MOST_PIECES):
-        report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, MOST_PIECES / len(jobs)))
-        _run(model, jobs[start : start + MOST_PIECES], config, report)
+    jobs = roll_out(model, requests, config, on_step)
     samples = []
-    for index, condition in enumerate(conditions):
-        own = [job.ids for job in jobs[index * config.candidates : (index + 1) * config.candidates]]
+    for start in range(0, len(jobs), config.candidates):
+        condition = jobs[start].condition
+        own = [job.ids for job in jobs[start : start + config.candidates]]
         critic = [hear(model, ids) for ids in own]
         best = 0
         if len(own) > 1:
@@ -167,6 +153,24 @@ def _sample(
             best = int(np.argmin(np.hypot(*(heard_C2 - condition.requested).T)))
         samples.append(Sample(own[best], condition.requested, condition.predicted, critic[best]))
     return samples
+
+
+@torch.inference_mode()
+def roll_out(
+    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None = None
+) -> list[Job]:
+    """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
+    with _one_thread(model.device):
+        conditions = [condition_of(model, request) for request in requests]
+        jobs = [
+            start_job(model, request, condition, k, config)
+            for request, condition in zip(requests, conditions, strict=True)
+            for k in range(config.candidates)
+        ]
+        for start in range(0, len(jobs), MOST_PIECES):
+            report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, MOST_PIECES / len(jobs)))
+            _run(model, jobs[start : start + MOST_PIECES], config, report)
+    return jobs
 
 
 def value_at(course: Course, share: float) -> float:

@@ -45,6 +45,7 @@ DONE = "done"
 """Name of the checkpoint that a finished phase leaves."""
 HISTORY_COLUMNS = (
     "step", "phase", "loss", "ce", "va", "picture", "val_loss", "val_va", "lr", "grad_norm", "tokens_per_s",
+    "reward", "kl",
 )  # fmt: skip
 
 

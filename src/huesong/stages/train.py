@@ -22,9 +22,11 @@ from huesong.datasets.examples import Examples, load_examples
 from huesong.errors import UserError
 from huesong.model.checkpoints import Checkpoints, sha256
 from huesong.model.critic import Critic, train_critic
-from huesong.model.folder import save_model, weights_of
+from huesong.model.folder import Model, save_model, weights_of
+from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.picture_head import fit_picture_side, picture_figures
+from huesong.model.reinforce import REINFORCE, reinforce
 from huesong.model.training import (
     HISTORY_COLUMNS,
     PAIRS,
@@ -34,6 +36,7 @@ from huesong.model.training import (
     joined_processes,
     train_network,
 )
+from huesong.model.vocabulary import Vocabulary
 from huesong.progress import log
 
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
@@ -84,7 +87,10 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         inputs = input_digests(preprocess, label)
         stores = {
             PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), inputs)}"),
-            PAIRS: Checkpoints(checkpoints / f"run-{digest(config.model_dump(mode='json'), inputs)}"),
+            PAIRS: Checkpoints(
+                checkpoints / f"pairs-{digest(config.model_dump(mode='json', exclude={'reinforce'}), inputs)}"
+            ),
+            REINFORCE: Checkpoints(checkpoints / f"reinforce-{digest(config.model_dump(mode='json'), inputs)}"),
         }
         critic, critic_history, critic_figures = make_critic(config, examples, stores[PRETRAIN], device, processes)
         torch.manual_seed(config.base_seed)
@@ -92,8 +98,10 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         network = HuesongNetwork(config.network, examples.special.size, picture)
         fit_picture_side(network, examples)
         training = train_network(network, examples, config, critic, stores, device, processes)
+        rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
         metrics = {
             **training.metrics,
+            **rewarded,
             **{f"critic_{name}": value for name, value in critic_figures.items()},
             **{f"picture_{name}": value for name, value in picture_figures(training.network, examples, device).items()},
         }
@@ -101,6 +109,7 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
             with replacing_folder(out) as work:
                 write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
             stores[PAIRS].clear()
+            stores[REINFORCE].clear()
             for old in checkpoints.glob("base-*"):
                 if old != stores[PRETRAIN].folder:
                     Checkpoints(old).clear()
@@ -157,7 +166,7 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
 
 
 PAIRS_ONLY = (
-    "seed", "steps", "learning_rate", "objective", "va_weight", "va_temperature", "image_va_weight",
+    "seed", "steps", "learning_rate", "objective", "va_weight", "va_temperature", "image_va_weight", "reinforce",
 )  # fmt: skip
 """Settings that do not change the critic or the pre-training."""
 
@@ -195,6 +204,42 @@ def make_critic(
     if processes.writes:
         saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
     return critic, history, figures
+
+
+def reward(
+    training: Training,
+    critic: Critic,
+    examples: Examples,
+    config: TrainConfig,
+    saved: Checkpoints,
+    preprocess: Path,
+    label: Path,
+    processes: Processes,
+) -> dict[str, float]:
+    """Fine-tune by reward where the settings ask for it; its last figures. The history gets its steps."""
+    if not config.reinforce.steps or not processes.writes:  # the sampled batch is small: one process does it
+        return {}
+    # here: training without rewards needs neither MidiTok nor scikit-learn
+    from huesong.emotion.ear import LabellerEar
+    from huesong.emotion.labellers import PieceLabeller
+    from huesong.music import tokens
+
+    vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
+    model = Model(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
+    ear = LabellerEar(
+        tokens.load(preprocess / contracts.TOKENIZER), PieceLabeller.load(label / contracts.PIECE_LABELLER)
+    )
+    rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, ear=ear)
+    done = training.progress.total
+    training.progress.history += [{**row, "step": done + row["step"], "phase": REINFORCE} for row in rows]
+    training.progress.total += len(rows)
+    edge = max(1, len(rows) // 5)
+    return {
+        "reinforce_steps": float(len(rows)),
+        "reinforce_first_error": sum(row["va"] for row in rows[:edge]) / edge,
+        "reinforce_last_error": sum(row["va"] for row in rows[-edge:]) / edge,
+        "reinforce_kl": rows[-1]["kl"],
+    }
 
 
 def write_artifacts(

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from huesong.config import ReinforceConfig, SamplingConfig
+from huesong.errors import UserError
+from huesong.model import reinforce as module
+from huesong.model.checkpoints import Checkpoints
+from huesong.model.folder import Model
+from huesong.model.reinforce import advantages, conditions, draw_requests, policy_loss, reinforce, replay
+from huesong.model.sampling import roll_out
+from tests.tiny_music import grammar, model
+
+PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
+CONFIG = ReinforceConfig(
+    steps=2, requests=2, samples=3, seconds=4.0, learning_rate=1e-3, batch_size=4, checkpoint_every=1
+)
+EXAMPLES: Any = SimpleNamespace(
+    pictures=SimpleNamespace(split_I=np.array(["test", "train"]), rows=[PICTURE * 0, PICTURE])
+)
+
+
+def fresh() -> Model:
+    """A model of this test's own: reinforce changes the network in place."""
+    shared = model()
+    return Model(copy.deepcopy(shared.network), shared.critic, shared.vocabulary, shared.grammar, {}, Path("nowhere"))
+
+
+def low_notes(pieces: Sequence[list[int]]) -> np.ndarray:
+    """Hears high arousal in low notes: something a network can learn within a few steps."""
+    table = grammar().table
+    pitch = [np.mean([v for token in ids for kind, v in table.base[token] if kind == "Pitch"]) for ids in pieces]
+    return np.stack([np.zeros(len(pieces)), np.clip((72 - np.array(pitch)) / 24, -1, 1)], axis=1) * 2
+
+
+def test_advantages_are_relative_to_the_group() -> None:
+    reward = np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    found = advantages(reward)
+    assert found[0] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)], rel=1e-4)
+    assert (found[1] == 0).all()
+
+
+def test_requests_are_training_pictures_and_drawn_emotions() -> None:
+    asked = draw_requests(EXAMPLES, CONFIG, seed=3, step=0)
+    assert len(asked) == 6
+    assert len({request.seed for request in asked}) == 6
+    assert all(request.picture is None for request in asked[:3])
+    assert asked[0].valence == asked[1].valence is not None
+    assert all((request.picture == PICTURE).all() for request in asked[3:])
+    assert draw_requests(EXAMPLES, CONFIG, 3, 1)[0].valence != asked[0].valence
+
+
+def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
+    """Teacher-forced under the masks, every drawn token is possible, and forced ones are no decisions."""
+    player = fresh()
+    jobs = roll_out(player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(guidance=1.0, temperature=1.0))
+    ids, targets, allowed, drawn = replay(player, jobs)
+    assert allowed.gather(-1, targets[..., None]).all()
+    for row, job in enumerate(jobs):
+        assert targets[row, : len(job.read)].tolist() == job.read
+        assert ids[row, 1 : len(job.read)].tolist() == job.read[:-1]
+        assert drawn[row, len(job.read) :].sum() == 0
+    assert (allowed.sum(-1)[drawn == 1] > 1).all()
+    assert (drawn[:, 0] == 1).all()
+    assert conditions(player, jobs)[1].shape == (6, 2)
+
+
+def test_one_update_makes_the_better_pieces_likelier() -> None:
+    player, config = fresh(), CONFIG.model_copy(update={"kl_weight": 0.0})
+    supervised = copy.deepcopy(player.network).requires_grad_(False)
+    jobs = roll_out(player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(guidance=1.0, temperature=1.0))
+    advantage = np.array([1.0, -1.0, 0.0, 1.0, 0.0, -1.0])
+    player.network.requires_grad_(True)
+
+    def likelihood() -> np.ndarray:
+        singles = [policy_loss(player, supervised, [job], np.array([-1.0]), config, 1)[0] for job in jobs]
+        return np.array([float(loss.detach()) for loss in singles])
+
+    before = likelihood()
+    loss, kl = policy_loss(player, supervised, jobs, advantage, config, len(jobs))
+    assert kl == pytest.approx(0, abs=1e-6)
+    assert float(loss) == pytest.approx(-float((advantage * before).mean()), rel=1e-4)
+    loss.backward()
+    with torch.no_grad():
+        for weight in player.network.parameters():
+            if weight.grad is not None:
+                weight -= 1e-3 * weight.grad / weight.grad.norm().clamp_min(1e-9)
+    after = likelihood()
+    assert ((after - before) * advantage).sum() > 0
+    assert policy_loss(player, supervised, jobs, advantage, config, len(jobs))[1] > 0
+
+
+def test_rewards_teach_and_the_leash_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "hear", lambda _, ids: (0.0, 0.0))  # the ear alone decides
+    monkeypatch.setattr(
+        module, "draw_requests",
+        lambda *given: [r.__class__(None, 0.0, 0.9, r.seed, r.seconds) for r in draw_requests(*given)],
+    )  # fmt: skip
+    config = CONFIG.model_copy(update={"steps": 12, "samples": 6, "learning_rate": 3e-3, "kl_weight": 0.0})
+    free = reinforce(fresh(), EXAMPLES, config, Checkpoints(tmp_path / "free"), seed=0, ear=low_notes)
+    errors = [row["va"] for row in free]
+    assert np.mean(errors[-3:]) < np.mean(errors[:3]) - 0.03
+    leashed = config.model_copy(update={"kl_weight": 50.0})
+    leashed = leashed.model_copy(update={"steps": 6})
+    held = reinforce(fresh(), EXAMPLES, leashed, Checkpoints(tmp_path / "held"), seed=0, ear=low_notes)
+    assert held[5]["kl"] < free[5]["kl"] / 2
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    straight, resumed = fresh(), fresh()
+    frozen = straight.network.picture.null_SD.clone()
+    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, ear=low_notes)
+    half = CONFIG.model_copy(update={"steps": 1})
+    reinforce(fresh(), EXAMPLES, half, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes)
+    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes) == rows
+    start = model().network.state_dict()
+    for name, weight in straight.network.state_dict().items():
+        assert torch.equal(weight, resumed.network.state_dict()[name]), name
+    assert torch.equal(straight.network.picture.null_SD, frozen)
+    assert not torch.equal(straight.network.state_dict()["embedding.weight"], start["embedding.weight"])
+    assert not any(weight.requires_grad for weight in straight.network.parameters())
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    def deaf(pieces: Sequence[list[int]]) -> np.ndarray:
+        return np.full((len(pieces), 2), np.nan)
+
+    with pytest.raises(UserError, match=r"not finite at step 1 \(reinforce"):
+        reinforce(fresh(), EXAMPLES, CONFIG, Checkpoints(tmp_path), seed=0, ear=deaf)
