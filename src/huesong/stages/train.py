@@ -39,6 +39,7 @@ from huesong.model.training import (
 from huesong.model.vocabulary import Vocabulary
 from huesong.progress import log
 
+KEPT_BASES = 3
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
 INPUTS = {
     "preprocess": (
@@ -68,7 +69,7 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         label: artifacts of the label stage.
         out: folder for the artifacts of this stage; replaced as a whole.
         checkpoints: a killed run leaves its checkpoints here, below a digest of settings and inputs; removed after
-            success, but for the last base (critic and pre-trained weights), from which runs with another seed or
+            success, but for the last bases (critic and pre-trained weights), from which runs with another seed or
             objective start.
 
     Raises:
@@ -110,9 +111,8 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
                 write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
             stores[PAIRS].clear()
             stores[REINFORCE].clear()
-            for old in checkpoints.glob("base-*"):
-                if old != stores[PRETRAIN].folder:
-                    Checkpoints(old).clear()
+            for old in sorted(checkpoints.glob("base-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
+                Checkpoints(old).clear()
     log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
     files = [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
     return TrainReport(out, metrics, files)

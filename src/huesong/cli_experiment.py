@@ -1,0 +1,45 @@
+"""`huesong experiment ...`: questions that take many runs of the stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+experiment_app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
+
+ARTIFACTS = Path("artifacts")
+
+
+@experiment_app.command()
+def ablation(
+    params: Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")] = Path("params.yaml"),
+    data: Annotated[Path, typer.Option("--data", help="Raw data.")] = Path("data"),
+    preprocess: Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")] = (
+        ARTIFACTS / "preprocess"
+    ),
+    label: Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")] = ARTIFACTS / "label",
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs; finished ones are kept.")] = Path("ablation"),
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds a variant.")] = 3,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="One variant; give it several times. Default: all of them.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file whose part between <!-- ablation --> markers is replaced.")
+    ] = None,
+) -> None:
+    """Compare the objectives, from one shared base, on the same requests.
+
+    Trains and judges each objective with several seeds; a run that was interrupted goes on where it stopped. Writes a
+    table, a chart, and a plain verdict on every objective against cross-entropy alone.
+    """
+    from huesong.config import load_params
+    from huesong.experiments.ablation import VARIANTS, run
+
+    made = run(
+        load_params(params), data=data, preprocess=preprocess, label=label, out=out, seeds=seeds,
+        variants=variant or list(VARIANTS), report=report,
+    )  # fmt: skip
+    for path in made.files:
+        typer.echo(str(path))

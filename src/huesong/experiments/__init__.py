@@ -1,0 +1,1 @@
+"""Experiments over whole runs of the pipeline's stages."""

@@ -1,0 +1,101 @@
+"""The ablation's table, verdicts and chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from huesong.artifacts import replacing_file
+from huesong.emotion.space import AXES
+from huesong.errors import UserError
+
+MARKS = ("<!-- ablation -->", "<!-- /ablation -->")
+COLUMNS = {
+    "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
+    "grid_arousal_mae": "A MAE", "grid_arousal_r": "A r", "grid_arousal_ccc": "A CCC", "grid_quadrant_accuracy": "quadrant",
+    "distance_paper": "distance",
+}  # fmt: skip
+
+
+def markdown(
+    figures: Mapping[str, Mapping[str, float]], comparisons: Mapping[str, Mapping[str, float]], seeds: int
+) -> str:
+    """Table and verdicts as Markdown."""
+    lines = [
+        f"Grid of 25 emotions, {seeds} training seeds an objective, pieces pooled over the seeds; brackets: bootstrap 95 %. "
+        "Distance: the paper's form over polyphony rate, pitch entropy and groove, lower is better.",
+        "",
+        "| objective | " + " | ".join(COLUMNS.values()) + " |",
+        "| --- |" + " --- |" * len(COLUMNS),
+    ]
+    for name, found in figures.items():
+        lines.append(f"| {name} | " + " | ".join(cell(found, key) for key in COLUMNS) + " |")
+    lines += ["", *(verdict(name, found) for name, found in comparisons.items())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def cell(found: Mapping[str, float], key: str) -> str:
+    """`.52 [.43, .60]`, or a dash."""
+    if key not in found:
+        return "-"
+    if key.endswith("_n"):
+        return f"{found[key]:.0f}"
+    value = f"{found[key]:.2f}"
+    low, high = found.get(f"{key}_low"), found.get(f"{key}_high")
+    return value if low is None or high is None else f"{value} [{low:.2f}, {high:.2f}]"
+
+
+def verdict(name: str, found: Mapping[str, float]) -> str:
+    """One line: whether the objective follows the request better than plain cross-entropy."""
+    parts = []
+    for axis in AXES:
+        low, high = found.get(f"{axis}_low", 0.0), found.get(f"{axis}_high", 0.0)
+        word = "helps" if low > 0 else "hurts" if high < 0 else "cannot be told apart"
+        parts.append(f"{axis} {word} ({found[axis]:+.3f} [{low:+.3f}, {high:+.3f}])")
+    return (
+        f"* **{name}** against ce: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, "
+        f"n = {found['n']:.0f}."
+    )
+
+
+def put_into(report: Path, page: str | None) -> None:
+    """Replace what stands between the markers of `report`; None only checks that they are there.
+
+    Raises:
+        UserError: the file or a marker is missing.
+    """
+    try:
+        text = report.read_text(encoding="utf-8")
+        head, rest = text.split(MARKS[0], 1)
+        _, tail = rest.split(MARKS[1], 1)
+    except (OSError, ValueError):
+        raise UserError(f"{report} must be a text file with {MARKS[0]} and {MARKS[1]}: add both lines") from None
+    if page is not None:
+        with replacing_file(report) as part:
+            part.write_text(f"{head}{MARKS[0]}\n{page}{MARKS[1]}{tail}", encoding="utf-8")
+
+
+def chart(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Concordance of both axes with intervals, a row a variant."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(figures)[::-1]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 0.6 + 0.42 * len(names)), sharey=True, layout="constrained")
+    for panel, axis in zip(panels, AXES, strict=True):
+        key = f"grid_{axis}_ccc"
+        for row, name in enumerate(names):
+            found = figures[name]
+            if key in found:
+                low, high = found.get(f"{key}_low", found[key]), found.get(f"{key}_high", found[key])
+                colour = "0.55" if name.startswith("- ") else "tab:blue"
+                panel.plot([low, high], [row, row], color=colour, linewidth=3, alpha=0.5)
+                panel.plot(found[key], row, "o", color=colour)
+        panel.axvline(0, color="0.8", zorder=0)
+        panel.set_title(f"{axis}: concordance of asked and heard")
+        panel.set_xlim(-0.5, 1)
+    panels[0].set_yticks(range(len(names)), [name.removeprefix("- ") for name in names])
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from huesong.artifacts import write_json
+from huesong.config import Params, load_params
+from huesong.errors import UserError
+from huesong.experiments.ablation import VARIANTS, baselines, compared, pooled, run, variant_config
+from huesong.experiments.ablation_page import chart, markdown, put_into, verdict
+
+PARAMS = Params.model_validate({"evaluate": {"bootstrap": 200}})
+ROOT = Path(__file__).parents[1]
+
+
+def judged(folder: Path, error: float, **metrics: float) -> Path:
+    """The folder of a run whose pieces all miss their arousal by `error`."""
+    folder.mkdir(parents=True)
+    levels = (-0.8, -0.4, 0.0, 0.4, 0.8)
+    rows = [
+        {"set": "grid", "request": f"{v}{a}{seed}", "requested_valence": v, "requested_arousal": a,
+         "obtained_valence": v, "obtained_arousal": a + error + 0.01 * seed}
+        for v in levels for a in levels for seed in range(2)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
+    write_json(folder / "metrics.json", metrics)
+    return folder
+
+
+def test_variants_change_what_they_name_and_nothing_else() -> None:
+    params = load_params(ROOT / "presets" / "cpu.yaml")
+    own = params.train
+    plain, rewarded, paper = (variant_config(own, name, 2) for name in ("ce", "ce+va_critic+reward", "paper preset"))
+    assert plain == own.model_copy(
+        update={"objective": "ce", "seed": 2, "reinforce": own.reinforce.model_copy(update={"steps": 0})}
+    )
+    assert rewarded.reinforce == own.reinforce
+    assert own.reinforce.steps > 0
+    assert (paper.network.width, paper.network.positions) == (256, "absolute")
+    assert paper.network.context == own.network.context
+
+
+def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> None:
+    plain = [judged(tmp_path / "plain" / str(seed), 0.3) for seed in range(3)]
+    near = [judged(tmp_path / "near" / str(seed), 0.1) for seed in range(3)]
+    found = compared(plain, near, PARAMS)
+    assert found["n"] == 150
+    assert found["arousal"] == pytest.approx(0.2)
+    assert found["arousal_low"] > 0
+    assert found["valence"] == 0
+    line = verdict("near", found)
+    assert "arousal helps (+0.200" in line
+    assert "valence cannot be told apart" in line
+    assert "arousal hurts" in verdict("far", compared(near, plain, PARAMS))
+
+
+def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) -> None:
+    folders = [
+        judged(tmp_path / str(seed), 0.1, distance_paper=0.2 + seed, retrieval_grid=9.0, grid_retrieval_arousal_r=0.7,
+               retrieval_arousal_r=0.5)
+        for seed in range(2)
+    ]  # fmt: skip
+    found = pooled(folders, PARAMS)
+    assert found["grid_n"] == 100
+    assert found["grid_arousal_mae"] == pytest.approx(0.105)
+    assert found["distance_paper"] == pytest.approx(0.7)
+    ladder = baselines(folders[0])
+    assert ladder["nearest training piece"]["grid_arousal_r"] == 0.7
+    assert ladder["nearest training piece"]["arousal_r"] == 0.5
+    page = markdown({"ce": found, "- nearest training piece": ladder["nearest training piece"]}, {}, 2)
+    assert "| ce | 100 |" in page
+    assert "| - nearest training piece | - | - |" in page
+    chart({"ce": found, **ladder}, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 5000
+
+
+def test_the_report_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
+    report = tmp_path / "results.md"
+    report.write_text("before\n<!-- ablation -->\nold\n<!-- /ablation -->\nafter\n")
+    put_into(report, "new\n")
+    assert report.read_text() == "before\n<!-- ablation -->\nnew\n<!-- /ablation -->\nafter\n"
+    report.write_text("no markers")
+    with pytest.raises(UserError, match="add both lines"):
+        put_into(report, None)
+
+
+def test_an_unknown_variant_is_refused_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown variant 'gan': choose from ce, "):
+        run(PARAMS, data=tmp_path, preprocess=tmp_path, label=tmp_path, out=tmp_path / "out", variants=["gan"])
+    assert not (tmp_path / "out").exists()
+    assert "ce" in VARIANTS
