@@ -253,7 +253,9 @@ def upload(client: Client, package: Path, *, version: str, pipeline: str = PIPEL
         UserError: a version of that name with another content; nothing is changed then.
     """
     read_package(package)
-    mark = f"package sha256 {hashlib.sha256(package.read_bytes()).hexdigest()}"
+    # Over the content, not the bytes: kfp writes the members of a default dictionary in another order each time.
+    documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+    mark = f"package sha256 {hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()}"
     with reported(client_host(client)), quiet():
         pipeline_id = client.get_pipeline_id(pipeline)
         made = pipeline_id is None

@@ -52,7 +52,7 @@ def test_dvc_dependencies_exist(stage: str) -> None:
 
 
 FLOORS = [
-    {"cli", "cli_pipeline"},
+    {"cli", "cli_pipeline", "cli_pipeline_here"},
     {"stages"},
     {"registry", "compose"},
     {"model", "emotion"},

@@ -162,7 +162,9 @@ def test_upload_is_idempotent(client: Client, server: KfpServer, package: Path, 
     assert not run.upload(client, package, version="v6").new
     assert len(server.pipelines) == 1
     changed = tmp_path / "changed.yaml"
-    changed.write_text(package.read_text() + "# another\n")
+    changed.write_text("# only a comment is new\n" + package.read_text())
+    assert not run.upload(client, changed, version="abc123").new
+    changed.write_text(package.read_text().replace("example.org/huesong:1", "example.org/huesong:2"))
     with pytest.raises(UserError, match="with another content"):
         run.upload(client, changed, version="abc123")
     assert len(server.versions) == 8

@@ -125,6 +125,7 @@ def data_fetch(
     remote: RemoteOption,
     digest: Annotated[str, typer.Argument(help="As in data.dvc, or `current`: published last.")] = "current",
     out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what is in the folder.")] = False,
 ) -> None:
     """Fetch one data version by its digest.
 
@@ -133,8 +134,8 @@ def data_fetch(
     """
     from huesong.datasets.remote import fetch
 
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
+    if not replace and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out, or give --replace")
     typer.echo(str(fetch(digest, remote, out)))
 
 

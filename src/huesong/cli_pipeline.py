@@ -1,24 +1,21 @@
-"""The console's `huesong pipeline`: compile, submit, upload, schedule, follow and run the Kubeflow pipeline.
-
-The pipeline itself is authoring code in the checkout's folder `pipeline/`, imported from the current folder.
-"""
+"""The console's `huesong pipeline`; here the commands that talk to a Kubeflow Pipelines server."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from huesong import cli_pipeline_here as here
+from huesong.cli_pipeline_here import CacheOption, GpusOption, ImagesOption, ReleaseOption, load, package_of
 from huesong.errors import UserError
 
 app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
+app.command("compile")(here.compile_)
+app.command("local")(here.local_)
+app.command()(here.docker)
+app.command()(here.trainjob)
 
 HostOption = Annotated[
     str | None,
@@ -38,9 +35,6 @@ ContextOption = Annotated[
 PackageOption = Annotated[
     Path | None, typer.Option("--package", help="A compiled pipeline; default: compile the one of this checkout.")
 ]
-ImagesOption = Annotated[
-    Path | None, typer.Option("--images", help="JSON file: stage -> image by digest, as the image build writes it.")
-]
 ParameterOption = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", help="name=value; value is JSON unless a string, or @FILE (YAML or JSON)."),
@@ -48,19 +42,6 @@ ParameterOption = Annotated[
 ExperimentOption = Annotated[str, typer.Option("--experiment", help="Groups the runs on the server.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="Name of the version; default: the git commit.")]
 AccountOption = Annotated[str | None, typer.Option("--service-account", help="Kubernetes account of the pods.")]
-
-
-@app.command("compile")
-def compile_(
-    out: Annotated[Path, typer.Option("-o", "--out", help="The package to write.")] = Path("out/pipeline.yaml"),
-    images: ImagesOption = None,
-) -> None:
-    """Compile the pipeline to a package.
-
-    The package is the YAML file that a Kubeflow Pipelines server takes. It holds no secrets.
-    """
-    _compile(out, images)
-    typer.echo(f"compiled {out}")
 
 
 @app.command()
@@ -73,10 +54,11 @@ def submit(
     kube_context: ContextOption = None,
     package: PackageOption = None,
     images: ImagesOption = None,
+    gpus: GpusOption = 0,
     parameter: ParameterOption = None,
     experiment: ExperimentOption = "huesong",
     name: Annotated[str | None, typer.Option("--name", help="Of the run; default: pipeline and time.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every task anew.")] = False,
+    no_cache: CacheOption = False,
     service_account: AccountOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
     timeout: Annotated[
@@ -88,9 +70,9 @@ def submit(
     Exit code: 0 succeeded, 1 failed, 3 canceled, 4 still running when the wait ended, 2 the command was wrong or the
     server out of reach.
     """
-    run = _load("run")
+    run = load("run")
     parameters = _parameters(parameter)
-    with _package(package, images) as path:
+    with package_of(package, images, gpus, False) as path:
         run.checked_parameters(run.read_package(path), parameters)
         client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
         run_id = run.submit(
@@ -116,7 +98,7 @@ def wait_(
     ] = None,
 ) -> None:
     """Follow a run that was started before. The exit code is that of `submit`."""
-    run = _load("run")
+    run = load("run")
     client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
     _finish(run.wait(client, run_id, timeout_s=timeout))
 
@@ -131,15 +113,17 @@ def upload(
     kube_context: ContextOption = None,
     package: PackageOption = None,
     images: ImagesOption = None,
+    gpus: GpusOption = 0,
+    release: ReleaseOption = False,
     version: VersionOption = None,
 ) -> None:
     """Upload the pipeline as a version named by its commit.
 
     A version that is there already stays as it is; one of the same name with another content is refused.
     """
-    run = _load("run")
+    run = load("run")
     version = version or run.version_name(Path.cwd())
-    with _package(package, images) as path:
+    with package_of(package, images, gpus, release) as path:
         client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
         done = run.upload(client, path, version=version)
     typer.echo(f"version {done.name} {'uploaded' if done.new else 'is there already'} ({done.version_id})")
@@ -178,12 +162,12 @@ def schedule(
         raise UserError("say when with --cron '0 0 3 * * 1', or give --enable, --disable or --delete")
     if delete and (cron is not None or enable is not None):
         raise UserError("--delete goes with no --cron, --enable or --disable")
-    schedules = _load("schedules")
+    schedules = load("schedules")
     parameters = _parameters(parameter)
     if cron is not None:  # all that can be wrong without a server is said before it is asked
-        _load("cron").parse_cron(cron)
-        _load("cron").checked_zone(time_zone, server_time_zone)
-        version = version or _load("run").version_name(Path.cwd())
+        load("cron").parse_cron(cron)
+        load("cron").checked_zone(time_zone, server_time_zone)
+        version = version or load("run").version_name(Path.cwd())
     client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
     if delete:
         done = schedules.delete(client, name)
@@ -191,7 +175,7 @@ def schedule(
         done = schedules.switch(client, name, enabled=bool(enable))
     else:
         done = schedules.schedule(
-            client, name, _load("run").uploaded_version(client, version), cron=cron, experiment=experiment,
+            client, name, load("run").uploaded_version(client, version), cron=cron, experiment=experiment,
             parameters=parameters, time_zone=time_zone, server_time_zone=server_time_zone,
             enabled=enable is not False, service_account=service_account,
         )  # fmt: skip
@@ -208,59 +192,18 @@ def list_(
     kube_context: ContextOption = None,
 ) -> None:
     """Show versions, schedules and the latest runs."""
-    run = _load("run")
+    run = load("run")
     typer.echo(run.listing(_connect(host, namespace, token_file, header_file, ca_cert, kube_context)))
 
 
 # --- shared --------------------------------------------------------------------------------------
 
 
-def _load(name: str) -> Any:
-    """The module `pipeline.<name>` of the current folder."""
-    if not Path("pipeline", f"{name}.py").is_file():
-        raise UserError(
-            f"{Path('pipeline', name + '.py')} is not in the current folder: change to the top of a huesong checkout"
-        )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(f"pipeline.{name}")
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("kfp", "kfp_server_api", "kfp_kubernetes"):
-            raise UserError("the pipeline needs kfp: pip install 'huesong[pipeline]'") from None
-        raise
-
-
-def _compile(out: Path, images: Path | None) -> None:
-    chosen = None
-    if images is not None:
-        try:
-            chosen = json.loads(images.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise UserError(f"--images {images} cannot be read: {error}") from error
-        if not isinstance(chosen, dict) or not all(isinstance(value, str) for value in chosen.values()):
-            raise UserError(f'--images {images} must hold {{"stage": "image@sha256:..."}}')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _load("pipeline").compile_pipeline(out, images=chosen)
-
-
-@contextmanager
-def _package(package: Path | None, images: Path | None) -> Iterator[Path]:
-    """The compiled package: the one given, or this checkout's pipeline compiled for the occasion."""
-    if package is not None:
-        yield package
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.yaml"
-        _compile(path, images)
-        yield path
-
-
 def _connect(
     host: str | None, namespace: str | None, token_file: Path | None, header_file: Path | None, ca_cert: Path | None,
     kube_context: str | None,
 ) -> Any:  # fmt: skip
-    module = _load("client")
+    module = load("client")
     return module.connect(module.Connection(host, namespace, token_file, header_file, ca_cert, kube_context))
 
 
