@@ -22,6 +22,7 @@ TINY = {
         "eval_batches": 1, "checkpoint_every": 3,
         "network": {"width": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 128},
         "critic": {"width": 16, "heads": 2, "layers": 1, "steps": 10, "batch_size": 8},
+        "reinforce": {"steps": 2, "requests": 1, "samples": 2, "seconds": 4.0, "checkpoint_every": 1},
     },
     "evaluate": {"bootstrap": 100, "grid_seeds": 1, "report_pieces": 2, "sampling": {"seconds": 5.0}},
 }  # fmt: skip

@@ -11,6 +11,8 @@ from huesong.errors import UserError
 from huesong.experiments.ablation import VARIANTS, baselines, compared, pooled, run, variant_config
 from huesong.experiments.ablation_page import chart, markdown, put_into, verdict
 
+from .conftest import World
+
 PARAMS = Params.model_validate({"evaluate": {"bootstrap": 200}})
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +93,19 @@ def test_an_unknown_variant_is_refused_before_any_training(tmp_path: Path) -> No
         run(PARAMS, data=tmp_path, preprocess=tmp_path, label=tmp_path, out=tmp_path / "out", variants=["gan"])
     assert not (tmp_path / "out").exists()
     assert "ce" in VARIANTS
+
+
+@pytest.mark.slow
+def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUESONG_TRACKING", "off")
+    places = {"data": world.data, "preprocess": world.preprocess, "label": world.label, "out": tmp_path / "ablation"}
+    made = run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"])
+    assert made.figures["ce"]["grid_n"] == made.figures["ce+va_critic+reward"]["grid_n"] == 25
+    assert made.comparisons.keys() == {"ce+va_critic+reward"}
+    assert "- nearest training piece" in made.figures
+    assert [path.name for path in made.files] == ["ablation.json", "ablation.md", "ablation.png"]
+    assert len(list((tmp_path / "ablation" / "checkpoints").glob("base-*"))) == 1
+    monkeypatch.setattr("huesong.stages.train.run", lambda *_, **__: pytest.fail("a finished run is repeated"))
+    assert run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"]).figures == made.figures

@@ -98,7 +98,9 @@ def test_changing_a_training_parameter_reruns_train_and_what_follows(clone: Path
     assert ran(run("dvc", "repro", cwd=clone)) == ["train", "evaluate", "register"]
     registration = json.loads((clone / "artifacts" / "register" / contracts.REGISTRATION).read_text())
     assert str(registration["version"]) == "2"
-    assert "metrics.json" in run("dvc", "metrics", "diff", cwd=clone)
+    changes = json.loads(run("dvc", "metrics", "diff", "--json", cwd=clone))
+    steps = changes["artifacts/train/metrics.json"]["steps"]
+    assert (steps["old"], steps["new"]) == (6, 7)
     run("dvc", "plots", "show", "-o", "plots", cwd=clone)
     assert (clone / "plots" / "index.html").stat().st_size > 1000
 
