@@ -5,6 +5,7 @@ Both run the components as a cluster does, one after another; only what Kubernet
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import warnings
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import image
 from kfp import local
 from kfp.local import docker_task_handler
 
+import huesong
 from huesong.errors import UserError
 from huesong.stages.handover import environment
 from pipeline.pipeline import make_pipeline
-from pipeline.resources import USER
+from pipeline.resources import TABLE, USER, check_images
 
 MEMORY = "4g"
 PROCESSES = 512
@@ -61,8 +64,10 @@ def run_local(root: Path, *, data_digest: str, remote: str, cache: bool = True, 
     Raises:
         UserError: a task failed; the log above says why.
     """
+    # No image holds the code here: its digest in the images' names lets the cache see a change.
+    images = {stage: f"huesong/{stage}:{source_digest()}" for stage in TABLE}
     runner = local.SubprocessRunner(use_venv=False)
-    return _run(root, runner, {}, cache, data_digest=data_digest, remote=remote, **options)
+    return _run(root, runner, images, cache, data_digest=data_digest, remote=remote, **options)
 
 
 def run_docker(
@@ -89,36 +94,39 @@ def run_docker(
     Raises:
         UserError: no Docker engine, an image that is not there, a remote that is no folder, or a failed task.
     """
-    import docker
     from docker.types import Mount
 
     if not Path(remote).is_dir():
         raise UserError(f"{remote} is no folder: containers without a network read data from a folder only")
+    check_images(images or {}, release=False)
+    ids = image_ids(images or {})
     root.mkdir(parents=True, exist_ok=True)
-    user = f"{os.getuid()}:{os.getgid()}"
     if os.getuid() == 0:
-        user = f"{USER}:{USER}"
-        root.chmod(0o777)
-    try:
-        docker.from_env().ping()
-    except (docker.errors.DockerException, OSError) as error:
-        raise UserError(f"no Docker engine answers ({error}): start one, or name it in DOCKER_HOST") from error
+        root.chmod(0o777)  # the containers' user is another
+    folder = str(Path(remote).resolve())
     runner = local.DockerRunner(
-        network_mode="none",
-        user=user,
-        read_only=True,
-        tmpfs={"/tmp": f"size={TMP},mode=1777"},
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
-        mem_limit=memory,
-        pids_limit=PROCESSES,
-        mounts=[Mount(str(Path(remote).resolve()), str(Path(remote).resolve()), type="bind", read_only=True)],
+        mounts=[Mount(folder, folder, type="bind", read_only=True)],
         environment={"HUESONG_SESSION": _session()},
+        **hardened(memory),
     )
     with watched_containers():
-        return _run(
-            root, runner, images or {}, cache, data_digest=data_digest, remote=str(Path(remote).resolve()), **options
-        )
+        return _run(root, runner, ids, cache, data_digest=data_digest, remote=str(Path(remote).resolve()), **options)
+
+
+def hardened(memory: str = MEMORY) -> dict[str, Any]:
+    """Options of a container that can reach nothing and change nothing but what is mounted."""
+    user = os.getuid() or USER, os.getgid() or USER
+    return {
+        "network_mode": "none",
+        "user": f"{user[0]}:{user[1]}",
+        "read_only": True,
+        "tmpfs": {"/tmp": f"size={TMP},mode=1777"},
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "pids_limit": PROCESSES,
+    }
 
 
 def _run(root: Path, runner: Any, images: Mapping[str, str], cache: bool, **arguments: Any) -> LocalRun:
@@ -137,6 +145,37 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], cache: bool, **argu
             raise UserError(str(error)) from error
     folder = next(path for path in root.iterdir() if path not in before and path.name.startswith("huesong-"))
     return LocalRun(folder, uri, time.monotonic() - started)
+
+
+def source_digest() -> str:
+    """SHA-256 of the package's Python files."""
+    total = hashlib.sha256()
+    for path in sorted(Path(huesong.__file__).parent.rglob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def image_ids(images: Mapping[str, str]) -> dict[str, str]:
+    """Every component's image by its id, so that the cache sees a new build under an old tag.
+
+    Raises:
+        UserError: no Docker engine, or an image is not there.
+    """
+    import docker
+
+    try:
+        client = docker.from_env()
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise UserError(f"no Docker engine answers ({error}): start one, or name it in DOCKER_HOST") from error
+    found = {}
+    for stage in TABLE:
+        name = images.get(stage, image(stage))
+        try:
+            found[stage] = client.images.get(name).id
+        except docker.errors.ImageNotFound as error:
+            raise UserError(f"there is no image {name}: build it with `make images`") from error
+    return found
 
 
 def _session() -> str:
@@ -160,17 +199,8 @@ def watched_containers() -> Iterator[None]:
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
-    """Run a container to its end, printing its log as it comes; its exit code.
-
-    Raises:
-        UserError: the image is not there.
-    """
-    import docker
-
-    try:
-        container = client.containers.create(image, command, volumes=volumes, **options)
-    except docker.errors.ImageNotFound as error:
-        raise UserError(f"there is no image {image}: build it with `make images`") from error
+    """Run a container to its end, printing its log as it comes; its exit code."""
+    container = client.containers.create(image, command, volumes=volumes, **options)
     try:
         container.start()
         for line in container.logs(stream=True, follow=True):

@@ -110,15 +110,32 @@ def active_run(run_id: str) -> Iterator[None]:
 
 
 def requirements() -> list[str]:
-    """What the model needs, each at the version that is installed here."""
-    found = [f"huesong=={__version__}", f"mlflow=={importlib.metadata.version('mlflow')}"]
+    """What the model needs, each at the version that is installed here.
+
+    A container without torch registers models that were trained with it: what is not installed has the version of the
+    constraints file that PIP_CONSTRAINT names, else the range that huesong declares.
+    """
+    import mlflow
+
+    found = [f"huesong=={__version__}", f"mlflow=={mlflow.__version__}"]
     for line in importlib.metadata.requires("huesong") or []:
         match = re.match(r"[A-Za-z0-9._-]+", line)
         if match is None or "extra ==" in line:
             continue
-        version = importlib.metadata.version(match[0]).split("+")[0]  # +cpu is no version of the package index
-        found.append(f"{match[0]}=={version}")
+        try:
+            version = importlib.metadata.version(match[0]).split("+")[0]  # +cpu is no version of the package index
+        except importlib.metadata.PackageNotFoundError:
+            found.append(constraints().get(match[0].lower().replace("_", "-"), line))
+        else:
+            found.append(f"{match[0]}=={version}")
     return found
+
+
+def constraints() -> dict[str, str]:
+    """Package -> line of the file that PIP_CONSTRAINT names; empty without one."""
+    path = Path(os.environ.get("PIP_CONSTRAINT", os.devnull))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line.partition("==")[0]: line for line in lines if "==" in line}
 
 
 def signature() -> Any:

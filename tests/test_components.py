@@ -1,0 +1,242 @@
+"""The Kubeflow components: their functions on real artifacts, and that they name what the rest of the project names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from components import build, image
+from kfp import dsl
+from pipeline.resources import TABLE
+
+from huesong import contracts
+from huesong.config import Params
+from huesong.datasets import remote as remotes
+from huesong.errors import UserError
+from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+from huesong.stages import handover
+
+from .conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
+SHA = "0" * 40
+
+
+def component(name: str) -> Any:
+    return getattr(importlib.import_module(f"components.{name}"), name)
+
+
+def body_lines(function: Callable[..., Any]) -> int:
+    """Lines of a function's body without its docstring and empty lines."""
+    source = textwrap.dedent(inspect.getsource(function))
+    (tree,) = ast.parse(source).body
+    assert isinstance(tree, ast.FunctionDef)
+    statements = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    lines = source.splitlines()[statements[0].lineno - 1 : statements[-1].end_lineno]
+    return sum(bool(line.strip()) for line in lines)
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_components_are_thin_and_install_nothing(name: str) -> None:
+    part = component(name)
+    assert part.name == name
+    assert body_lines(part.python_func) <= 20
+    container = part.component_spec.implementation.container
+    assert container.image == image(name)
+    assert "pip install" not in " ".join(container.command)
+
+
+@pytest.mark.parametrize("stage", contracts.STAGES)
+def test_inputs_are_those_of_dvc_and_of_the_stage(stage: str) -> None:
+    spec = component(stage).component_spec
+    artifacts = {name for name, given in spec.inputs.items() if given.type.startswith("system.")}
+    dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    folders = {dep.removeprefix("artifacts/") for dep in dvc["deps"] if dep == "data" or dep.startswith("artifacts/")}
+    assert artifacts == folders
+    run = inspect.signature(importlib.import_module(f"huesong.stages.{stage}").run).parameters
+    made_here = {"config", "out", "checkpoints", "gate", "tracking_uri", "run_id", "tags"}
+    assert artifacts == set(run) - made_here
+    assert dvc["params"] == [stage]
+    assert {"params", "tracking"} <= set(spec.inputs)
+    assert {"out", "metrics", "summary"} <= set(spec.outputs)
+
+
+def test_every_section_of_params_goes_to_the_stage_of_its_name() -> None:
+    outputs = component("settings").component_spec.outputs
+    assert list(outputs) == [*contracts.STAGES, "tracking"]
+    assert set(yaml.safe_load((ROOT / "params.yaml").read_text())) == set(contracts.STAGES)
+
+
+def test_bake_file_and_resources_know_the_same_components_and_images() -> None:
+    plan = build.plan({})
+    assert set(plan) == set(TABLE)
+    assert {name: row["tag"] for name, row in plan.items()} == {name: image(name) for name in TABLE}
+    assert plan["register"]["target"] == "light"
+    assert plan["train"]["target"] == "torch"
+    pushed = build.plan({"REGISTRY": "registry.example/team", "VERSION": "1.2"})
+    assert pushed["train"]["tag"] == "registry.example/team/train:1.2"
+
+
+def test_the_package_never_imports_kfp() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in ("kfp", "components", "pipeline")], path
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+class Task:
+    """The outputs of one component's function, run here as the executor would run it."""
+
+    def __init__(self, folder: Path, name: str, **inputs: Any) -> None:
+        part = component(name)
+        self.out: dict[str, Any] = {}
+        for key, given in part.component_spec.outputs.items():
+            if given.type.startswith("system."):
+                kind = next(
+                    kind
+                    for kind in (dsl.Dataset, dsl.Model, dsl.Metrics, dsl.ClassificationMetrics, dsl.HTML, dsl.Markdown,
+                                 dsl.Artifact)
+                    if given.type.startswith(f"{kind.schema_title}@")
+                )  # fmt: skip
+                self.out[key] = kind(name=key, uri=str(folder / name / key), metadata={})
+        (folder / name).mkdir()
+        self.returned = part.python_func(**inputs, **self.out)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.out[name]
+
+
+@pytest.fixture(scope="module")
+def tasks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
+    """Every component once, each on what those before it wrote."""
+    folder = tmp_path_factory.mktemp("components")
+    digest = remotes.publish(tiny_data, str(folder / "remote")).digest
+    done = {"settings": Task(folder, "settings", params=TINY, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")}
+    *sections, tracking = done["settings"].returned
+    section = dict(zip(contracts.STAGES, sections, strict=True))
+    done["fetch"] = Task(folder, "fetch", digest=digest, remote=str(folder / "remote"))
+    inputs = {"data": done["fetch"]["out"]}
+    for stage in contracts.STAGES:
+        wanted = {name: artifact for name, artifact in inputs.items() if name in component(stage).component_spec.inputs}
+        if stage == "register":
+            wanted |= {"gate": GATE, "git_sha": SHA}
+        done[stage] = Task(folder, stage, params=section[stage], tracking=tracking, **wanted)
+        inputs[stage] = done[stage]["out"]
+    model, _ = done["register"].returned
+    done["compose"] = Task(folder, "compose", model=model, tracking=tracking, data=inputs["data"])
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", contracts.STAGES)
+def test_artifacts_name_their_data_version_and_their_digest(tasks: dict[str, Task], stage: str) -> None:
+    from huesong.artifacts import folder_digest
+
+    described = tasks[stage]["out"].metadata
+    assert described["data_digest"] == tasks["fetch"]["out"].metadata["data_digest"]
+    assert described["digest"] == folder_digest(Path(tasks[stage]["out"].path))
+    assert described["files"] > 0
+    assert described["bytes"] > 0
+    assert set(handover.COUNTS[stage]) & set(described), "no count in the metadata"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", contracts.STAGES)
+def test_figures_and_summary_are_shown(tasks: dict[str, Task], stage: str) -> None:
+    metrics = tasks[stage]["metrics"]
+    assert metrics.metadata == json.loads(Path(metrics.path).read_text())
+    assert len(metrics.metadata) >= 3
+    assert Path(tasks[stage]["summary"].path).read_text().startswith("# ")
+
+
+@pytest.mark.slow
+def test_pages_are_whole_and_the_confusion_counts_every_piece(tasks: dict[str, Task]) -> None:
+    for stage in ("preprocess", "label", "evaluate"):
+        assert "</html>" in Path(tasks[stage]["page"].path).read_text()
+    matrix = json.loads(Path(tasks["evaluate"]["quadrants"].path).read_text())
+    assert len(matrix) == 4
+    assert sum(map(sum, matrix)) == tasks["evaluate"]["metrics"].metadata["n"]
+    assert "confusionMatrix" in tasks["evaluate"]["quadrants"].metadata
+
+
+@pytest.mark.slow
+def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[str, Task]) -> None:
+    from huesong.registry.models import Registry
+
+    model, standing = tasks["register"].returned
+    *_, tracking = tasks["settings"].returned
+    version = Registry(contracts.MODEL_NAME, uri=tracking["uri"]).by_version(model.rpartition("/")[2])
+    assert version.tags[GIT_SHA] == SHA
+    assert version.tags[DATA_DIGEST] == tasks["fetch"]["out"].metadata["data_digest"]
+    assert standing == contracts.CHAMPION
+    made = {path.suffix for path in Path(tasks["compose"]["out"].path).iterdir()}
+    assert made == {".mid", ".wav", ".png"}
+
+
+def test_settings_fill_in_defaults_so_that_the_cache_sees_values_only() -> None:
+    spelled_out = Params().model_dump(mode="json", by_alias=True)
+    assert handover.sections({}) == handover.sections(spelled_out)
+
+
+@pytest.mark.parametrize(
+    ("params", "word"),
+    [({"trian": {}}, "train"), ({"train": {"steps": 0}}, "steps"), ({"train": {"stepz": 1}}, "steps")],
+)
+def test_bad_settings_are_one_line(params: dict[str, Any], word: str) -> None:
+    with pytest.raises(UserError, match=word) as raised:
+        component("settings").python_func(params=params, tracking_uri="")
+    assert "\n" not in str(raised.value)
+
+
+def test_without_a_store_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    source = SimpleNamespace(path="", metadata={})
+    tracking = {"uri": "", "experiment": "huesong"}
+    with pytest.raises(UserError, match="tracking_uri"), handover.tracked("label", {}, tracking, source):
+        raise AssertionError
+
+
+def test_the_outcome_is_told(tmp_path: Path) -> None:
+    status = dsl.PipelineTaskFinalStatus("FAILED", "run-7", "exit-handler-1", 9, "out of memory")
+    summary = dsl.Markdown(name="summary", uri=str(tmp_path / "summary"))
+    component("outcome").python_func(data_digest="abc.dir", git_sha=SHA, summary=summary, status=status)
+    told = (tmp_path / "summary").read_text()
+    for word in ("FAILED", "run-7", "abc.dir", SHA, "out of memory"):
+        assert word in told
+
+
+def test_releases_pin_packages_that_an_image_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    from huesong.registry.pyfunc_logging import requirements
+
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
+    assert [line for line in requirements() if line.startswith("torch")] == ["torch>=2.6"]
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    assert "torch==2.13.0" in requirements()
