@@ -159,7 +159,7 @@ def container(name: str, image: str, words: list[str]) -> dict[str, Any]:
     return {
         "name": name,
         "image": image,
-        "command": ["huesong", *words],
+        "command": ["python", "-m", "huesong.cli", *words],  # the image has no console script
         "workingDir": "/tmp",
         "env": environment(),
         "resources": {"requests": needs, "limits": needs},

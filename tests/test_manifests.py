@@ -21,8 +21,8 @@ validator = pytest.importorskip("kubernetes_validate")
 from pipeline.manifests import write_train_job  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-VERSION = "1.30"
-"""Of Kubernetes: an old one that is still run."""
+VERSION = "1.31"
+"""Of Kubernetes: the oldest that Kubeflow Trainer runs on."""
 IMAGE = "example.org/huesong-train@sha256:" + "0" * 64
 OPTIONS: dict[str, Any] = {
     "image": IMAGE, "digest": "d" * 32 + ".dir", "remote": "s3://bucket/data", "nodes": 2, "gpus": 4, "storage": "50Gi",
@@ -83,7 +83,8 @@ def test_the_train_job_is_valid(documents: dict[str, dict[str, Any]]) -> None:
 
 def test_every_command_is_one_that_the_console_knows(documents: dict[str, dict[str, Any]]) -> None:
     pod = documents["Job"]["spec"]["template"]["spec"]
-    commands = [step["command"][1:] for step in pod["initContainers"] + pod["containers"]]
+    commands = [step["command"][3:] for step in pod["initContainers"] + pod["containers"]]
+    assert pod["containers"][0]["command"][:3] == ["python", "-m", "huesong.cli"]
     trainer = documents["TrainJob"]["spec"]["trainer"]["command"]
     assert trainer[:3] == ["torchrun", "-m", "huesong.cli"]
     assert [words[0] for words in commands] == ["data", "preprocess", "label"]
