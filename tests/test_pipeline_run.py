@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from huesong.datasets.remote import publish
 from huesong.errors import UserError
 
 kfp = pytest.importorskip("kfp")
@@ -437,9 +438,12 @@ def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
     )
 
 
-def test_console_submits_and_schedules(server: KfpServer, package: Path) -> None:
+def test_console_submits_and_schedules(server: KfpServer, package: Path, tmp_path: Path) -> None:
     host = ("--host", server.url)
-    given = [word for name, value in GIVEN.items() for word in ("-p", f"{name}={value}")]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("a")
+    publish(tmp_path / "data", str(tmp_path / "remote"))
+    given = ["-p", "data_digest=current", "-p", f"remote={tmp_path / 'remote'}"]
     assert huesong("upload", *host, "--package", str(package), "--version", "v1").returncode == 0
     done = huesong("schedule", "weekly", *host, "--cron", MONDAYS, "--version", "v1", *given)
     assert (done.returncode, done.stdout) == (0, "schedule weekly: created\n"), done.stderr
@@ -465,6 +469,24 @@ def test_console_errors_are_one_line(arguments: tuple[str, ...], message: str) -
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("submit",), ("schedule", "--cron", MONDAYS, "--version", "v1")], ids=lambda c: c[0]
+)
+@pytest.mark.parametrize(
+    ("digest", "message"),
+    [("0" * 32, "is not in"), ("current", "no published data version"), ("v1", "is no data digest")],
+)
+def test_console_refuses_data_that_are_not_there(
+    server: KfpServer, package: Path, tmp_path: Path, command: tuple[str, ...], digest: str, message: str
+) -> None:
+    given = ["--host", server.url, "-p", f"data_digest={digest}", "-p", f"remote={tmp_path}"]
+    given += ["--package", str(package)] if command == ("submit",) else []
+    done = huesong(*command, *given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert sum(server.requests.values()) == 0
 
 
 def test_console_outside_a_checkout(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from huesong import cli_pipeline_here as here
 from huesong.cli_pipeline_here import CacheOption, GpusOption, ImagesOption, ReleaseOption, load, package_of
 from huesong.errors import UserError
+from huesong.progress import log
 
 app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
 app.command("compile")(here.compile_)
@@ -74,6 +75,7 @@ def submit(
     parameters = _parameters(parameter)
     with package_of(package, images, gpus, False) as path:
         run.checked_parameters(run.read_package(path), parameters)
+        _check_data(parameters)
         client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
         run_id = run.submit(
             client, path, experiment=experiment, parameters=parameters, name=name,
@@ -168,6 +170,7 @@ def schedule(
         load("cron").parse_cron(cron)
         load("cron").checked_zone(time_zone, server_time_zone)
         version = version or load("run").version_name(Path.cwd())
+        _check_data(parameters)
     client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
     if delete:
         done = schedules.delete(client, name)
@@ -205,6 +208,24 @@ def _connect(
 ) -> Any:  # fmt: skip
     module = load("client")
     return module.connect(module.Connection(host, namespace, token_file, header_file, ca_cert, kube_context))
+
+
+def _check_data(parameters: dict[str, str]) -> None:
+    """Refuse a data version that the remote does not have; the pods' credentials may be more than those here."""
+    from huesong.datasets.remote import checked_digest, require_version
+    from huesong.storage.objects import MissingObject
+
+    digest, remote = parameters.get("data_digest"), parameters.get("remote")
+    if digest is None or remote is None:
+        return
+    if digest != "current":
+        checked_digest(digest)
+    try:
+        require_version(digest, remote)
+    except MissingObject:
+        raise
+    except UserError as error:
+        log.warning("whether the data are there cannot be seen from here (%s)", error)
 
 
 def _parameters(words: list[str] | None) -> dict[str, str]:

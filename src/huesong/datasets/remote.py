@@ -135,7 +135,7 @@ def current(remote: str, *, endpoint_url: str | None = None) -> str:
         pointer = json.loads(_get_text(objects, POINTER))
         return checked_digest(str(pointer["digest"]))
     except MissingObject:
-        raise UserError(f"{remote} has no published data version: run `huesong data publish` first") from None
+        raise MissingObject(f"{remote} has no published data version: run `huesong data publish` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{remote}/{POINTER} is damaged ({error}): run `huesong data publish` again") from error
 
@@ -145,6 +145,18 @@ def resolve(digest: str, remote: str, *, endpoint_url: str | None = None) -> str
     if digest == CURRENT:
         return current(remote, endpoint_url=endpoint_url)
     return checked_digest(digest)
+
+
+def require_version(digest: str, remote: str, *, endpoint_url: str | None = None) -> None:
+    """Make sure that the version's list is in the remote.
+
+    Raises:
+        MissingObject: it is not.
+        UserError: the remote cannot be read from here.
+    """
+    digest = resolve(digest, remote, endpoint_url=endpoint_url)
+    with tempfile.TemporaryDirectory() as folder:
+        read_manifest(open_objects(remote, endpoint_url), digest, Path(folder))
 
 
 def checked_digest(digest: str) -> str:
@@ -166,7 +178,7 @@ def read_manifest(objects: Objects, digest: str, scratch: Path) -> list[tuple[st
     try:
         _get_checked(objects, digest, path, f"the list of version {digest}")
     except MissingObject:
-        raise UserError(
+        raise MissingObject(
             f"version {digest} is not in {objects.uri}: `dvc push` or `huesong data publish` it first"
         ) from None
     text = path.read_bytes()
