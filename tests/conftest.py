@@ -24,7 +24,10 @@ TINY = {
         "critic": {"width": 16, "heads": 2, "layers": 1, "steps": 10, "batch_size": 8},
         "reinforce": {"steps": 2, "requests": 1, "samples": 2, "seconds": 4.0, "checkpoint_every": 1},
     },
-    "evaluate": {"bootstrap": 100, "grid_seeds": 1, "report_pieces": 2, "sampling": {"seconds": 5.0}},
+    "evaluate": {
+        "bootstrap": 100, "grid_seeds": 1, "report_pieces": 2, "sampling": {"seconds": 5.0}, "unconditional": 6,
+        "second_judge": {"members": 1, "steps": 5, "width": 16, "layers": 1},
+    },
 }  # fmt: skip
 
 

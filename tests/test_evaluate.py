@@ -47,12 +47,60 @@ def test_metrics_are_complete_and_consistent(evaluated: Path) -> None:
     assert metrics["invalid_tokens"] == 0
     assert metrics["length_within_10_percent"] == 1.0
     assert metrics["distance_paper"] > 0
-    assert metrics["judge_n"] > 0
+    assert metrics["judge_n"] == metrics["second_judge_n"] > 0
+    error = (grid["requested_arousal"] - grid["second_arousal"]).abs().mean()
+    assert metrics["second_grid_arousal_mae"] == pytest.approx(error, abs=1e-4)
+    assert heard["copied_notes"].mean() == pytest.approx(metrics["copied_notes"], abs=1e-4)
+    assert metrics["copied_notes_max"] < metrics["note_count"] < metrics["note_count_data"] * 100
+
+
+def test_the_ladder_answers_the_same_requests(world: World, evaluated: Path) -> None:
+    metrics = json.loads((evaluated / contracts.METRICS).read_text())
+    heard = pd.read_csv(evaluated / contracts.REQUESTS)
+    ladder = pd.read_csv(evaluated / contracts.LADDER)
+    pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
+    labels = pd.read_parquet(world.label / contracts.PIECE_LABELS)
+    train = (pieces["split"] == "train").to_numpy()
+    for name in ("random", "retrieval", "rules"):
+        own = ladder[ladder["baseline"] == name].reset_index(drop=True)
+        assert own["request"].tolist() == heard["request"].tolist()
+        assert metrics[f"grid_{name}_n"] == metrics[f"second_grid_{name}_n"] == 25
+        error = (own["requested_valence"] - own["obtained_valence"])[own["set"] == "grid"].abs().mean()
+        assert metrics[f"grid_{name}_valence_mae"] == pytest.approx(error, abs=1e-4)
+        if name != "rules":
+            assert train[own["piece"].astype(int)].all()
+    nearest = ladder[ladder["baseline"] == "retrieval"].iloc[-1]
+    apart = ((labels[["valence", "arousal"]] - [0.8, 0.8]) ** 2).sum(axis=1)[train]
+    assert int(nearest["piece"]) == apart.idxmin()
+    assert (ladder["baseline"] == "unconditional").sum() == metrics["unconditional_pieces"] == 6
+    assert metrics["rules_copied_notes"] > 0
+
+
+def test_without_the_ladder(world: World, tmp_path: Path) -> None:
+    config = world.params.evaluate.model_copy(update={"baselines": False, "max_pictures": 1, "report_pieces": 0})
+    report = evaluate.run(
+        config, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    assert "rules_pieces" not in report.metrics
+    assert "retrieval_n" not in report.metrics
+    assert not (tmp_path / "out" / contracts.LADDER).exists()
+    assert report.metrics["grid_n"] == 25
+
+
+def test_calibration_has_the_levels_of_the_grid(evaluated: Path) -> None:
+    table = pd.read_csv(evaluated / contracts.CALIBRATION)
+    part = table[(table["set"] == "grid") & (table["judge"] == "second") & (table["axis"] == "arousal")]
+    assert part["requested"].tolist() == list(evaluate.GRID_AXIS)
+    assert (part["n"] == 5).all()
+    assert (part["low"] <= part["mean"]).all()
 
 
 def test_report_is_self_contained_with_players_and_rolls(evaluated: Path) -> None:
     html = (evaluated / contracts.REPORT).read_text()
     assert html.count("<audio") == 2
+    for row in ("random training piece", "rule-based composer", "the model, nothing asked", "second judge"):
+        assert row in html
     assert "data:audio/wav;base64," in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
 

@@ -69,15 +69,21 @@ def test_evaluation_plots_have_the_names_the_report_looks_for(tmp_path: Path) ->
     heard = pd.DataFrame(
         {
             "set": np.array(["pictures", "grid"])[np.arange(n) % 2],
-            **{f"{a}_{b}": rng.uniform(-1, 1, n) for a in ("requested", "obtained") for b in ("valence", "arousal")},
+            **{
+                f"{a}_{b}": rng.uniform(-1, 1, n)
+                for a in ("requested", "obtained", "second")
+                for b in ("valence", "arousal")
+            },
             "polyphony_rate": rng.uniform(0, 1, n),
             "groove": 0.9,
         }
     )
-    plots.evaluation_plots(heard, heard.iloc[:5], ["polyphony_rate", "groove"], tmp_path)
+    judges = {"": "obtained", "second_": "second"}
+    plots.evaluation_plots(heard, heard.iloc[:5], ["polyphony_rate", "groove"], judges, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "music_distributions.png", "va_grid_calibration.png", "va_grid_confusion.png", "va_pictures_calibration.png",
-        "va_pictures_confusion.png",
+        "music_distributions.png", "second_va_grid_calibration.png", "second_va_grid_confusion.png",
+        "second_va_pictures_calibration.png", "second_va_pictures_confusion.png", "va_grid_calibration.png",
+        "va_grid_confusion.png", "va_pictures_calibration.png", "va_pictures_confusion.png",
     ]  # fmt: skip
 
 

@@ -129,3 +129,31 @@ def test_agreement_refuses_gaps_and_other_shapes() -> None:
         space.agreement(np.array([[np.nan, 0]]), np.zeros((1, 2)))
     with pytest.raises(ValueError, match="two arrays"):
         space.agreement(np.zeros((2, 2)), np.zeros((3, 2)))
+
+
+def test_levels_of_a_grid_are_its_values() -> None:
+    asked = np.repeat([0.8, -0.4], 10)
+    got = np.concatenate([np.linspace(0.2, 0.4, 10), np.full(10, -0.1)])
+    low, high = space.levels(asked, got, bootstrap=200)
+    assert (low.requested, low.n, low.mean, low.interval) == (
+        -0.4,
+        10,
+        pytest.approx(-0.1),
+        pytest.approx((-0.1, -0.1)),
+    )
+    assert (high.requested, high.mean) == (0.8, pytest.approx(0.3))
+    assert high.interval is not None
+    assert 0.2 < high.interval[0] < 0.3 < high.interval[1] < 0.4
+    assert space.levels(np.array([0.5]), np.array([0.1]))[0].interval is None
+    assert space.levels(np.zeros(0), np.zeros(0)) == []
+
+
+def test_many_requests_make_tenths() -> None:
+    asked = np.linspace(-1, 1, 100)
+    found = space.levels(asked, asked / 2, bootstrap=100)
+    assert [level.n for level in found] == [10] * 10
+    for level in found:
+        assert level.mean == pytest.approx(level.requested / 2)
+    # A value that most requests share takes several quantiles: fewer levels, none lost.
+    clumped = np.concatenate([np.zeros(60), np.linspace(0.1, 1, 40)])
+    assert sum(level.n for level in space.levels(clumped, clumped, bootstrap=100)) == 100

@@ -193,9 +193,12 @@ class SamplingConfig(Section):
 
 
 class SecondJudgeConfig(Section):
-    """The second judge: a small Transformer over notes (emotion.second_judge)."""
+    """The second judge: small Transformers over notes, averaged (emotion.second_judge)."""
 
-    steps: int = Field(160, ge=1)
+    members: int = Field(4, ge=1, le=5)
+    """Networks, each with another fifth of the groups left out."""
+    steps: int = Field(200, ge=1)
+    """Of each network."""
     width: int = Field(64, ge=16, multiple_of=4)
     layers: int = Field(2, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)

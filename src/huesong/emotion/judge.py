@@ -65,20 +65,9 @@ class Judge:
     def held_out(
         self, pieces: pd.DataFrame, features: pd.DataFrame, bootstrap: int = 1000, seed: int = 0
     ) -> dict[str, float]:
-        """Agreement with people on rated pieces of split `test` (`space.agreement`; one item a piece).
-
-        A piece cut into segments is judged by the mean over them. Figures of one source carry its name as a prefix and
-        no confusion counts. Sources with nominal labels only (quadrants, tags) enter by their prefix alone.
-        """
+        """Agreement with people on rated pieces of split `test` (`held_out_scores`)."""
         rows = (pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0)
-        heard = by_piece(pieces[rows], self.predict(features[rows]))
-        measured = heard[heard["label_kind"].isin(MEASURED)]
-        scores = agree(measured, bootstrap, seed)
-        for source, part in heard.groupby("source"):
-            if len(part) >= LEAST_BY_SOURCE:
-                found = agree(part, bootstrap, seed)
-                scores |= {f"{source}_{key}": value for key, value in found.items() if "confusion" not in key}
-        return scores
+        return held_out_scores(pieces[rows], self.predict(features[rows]), bootstrap, seed)
 
     def save(self, path: Path) -> None:
         """Write a skops file."""
@@ -88,6 +77,21 @@ class Judge:
     def load(cls, path: Path) -> Judge:
         """Read a file of `save`; UserError if it is missing, damaged or of another kind."""
         return cls(BoostedVA.load(path, cls.KIND, "huesong evaluate"))
+
+
+def held_out_scores(pieces: pd.DataFrame, heard: np.ndarray, bootstrap: int, seed: int) -> dict[str, float]:
+    """`space.agreement` of labelled segments with `heard` [N, 2], one item a piece: the mean over its segments.
+
+    Figures of one source carry its name as a prefix and no confusion counts. Sources with nominal labels only
+    (quadrants, tags) enter by their prefix alone.
+    """
+    found = by_piece(pieces, heard)
+    scores = agree(found[found["label_kind"].isin(MEASURED)], bootstrap, seed)
+    for source, part in found.groupby("source"):
+        if len(part) >= LEAST_BY_SOURCE:
+            own = agree(part, bootstrap, seed)
+            scores |= {f"{source}_{key}": value for key, value in own.items() if "confusion" not in key}
+    return scores
 
 
 def by_piece(pieces: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from huesong.emotion.space import AXES, QUADRANT_NAMES, confusion, quadrant
+from huesong.emotion.space import AXES, QUADRANT_NAMES, confusion, levels, quadrant
 
 COLOURS = ("#3d5a99", "#d1622b", "#2c8a6b", "#8a4fa3")
 GREY, INK = "#8b93a3", "#1d2330"
@@ -80,19 +80,21 @@ def pair_plot(pairs: pd.DataFrame, pictures: pd.DataFrame, pieces: pd.DataFrame,
 
 
 def calibration(asked: np.ndarray, obtained: np.ndarray, path: Path, x: str = "requested", y: str = "heard") -> None:
-    """Two panels (V, A): `asked` [N, 2] against `obtained` [N, 2], with the diagonal and the means of tenths."""
+    """Two panels (V, A): `asked` [N, 2] against `obtained` [N, 2], the diagonal, and `space.levels` with intervals."""
     figure = Figure(figsize=(9.2, 4.8), layout="constrained")
     for axis, name in enumerate(AXES):
         axes = figure.add_subplot(1, 2, axis + 1)
         a, b = asked[:, axis], obtained[:, axis]
         axes.plot([-1, 1], [-1, 1], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         axes.scatter(a, b, s=_size(len(a)), alpha=_opacity(len(a)), color=COLOURS[axis], linewidths=0)
-        edges = np.unique(np.quantile(a, np.linspace(0, 1, 11))) if len(a) else np.zeros(0)
-        if len(edges) > 2:
-            bins = np.clip(np.searchsorted(edges, a, side="right") - 1, 0, len(edges) - 2)
-            used = np.unique(bins)
-            axes.plot([a[bins == k].mean() for k in used], [b[bins == k].mean() for k in used], "o-", color=INK,
-                      markersize=4, linewidth=1.3, label="mean of each tenth")  # fmt: skip
+        found = levels(a, b)
+        if len(found) > 1:
+            mean = np.array([level.mean for level in found])
+            ends = np.array([level.interval or (level.mean, level.mean) for level in found])
+            # A bootstrap percentile interval may miss the mean by a hair; an error bar must not be negative.
+            bars = np.maximum([mean - ends[:, 0], ends[:, 1] - mean], 0.0)
+            axes.errorbar([level.requested for level in found], mean, bars, fmt="o-", color=INK, markersize=4,
+                          linewidth=1.3, elinewidth=1.0, capsize=3, label="mean of each level, 95 %")  # fmt: skip
             axes.legend(frameon=False, loc="upper left", fontsize=8)
         axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel=f"{x} {name}", ylabel=f"{y} {name}", aspect="equal",
                  title=f"{name} (n = {len(a):,})")  # fmt: skip
@@ -146,16 +148,22 @@ def distributions(generated: pd.DataFrame, reference: pd.DataFrame, names: list[
     figure.savefig(path, dpi=DPI)
 
 
-def evaluation_plots(heard: pd.DataFrame, reference: pd.DataFrame, names: list[str], folder: Path) -> None:
-    """All plots of the evaluate stage: calibration and confusion a request set, and the music's distributions."""
+def evaluation_plots(
+    heard: pd.DataFrame, reference: pd.DataFrame, names: list[str], judges: Mapping[str, str], folder: Path
+) -> None:
+    """All plots of the evaluate stage: calibration and confusion a request set and judge, and the music's distributions.
+
+    `judges`: a prefix of file names and figures ("" for the first), and the prefix of the columns with the verdict.
+    """
     for name in ("pictures", "grid"):
         part = heard[heard["set"] == name]
         if part.empty:
             continue
         asked = part[["requested_valence", "requested_arousal"]].to_numpy(dtype=np.float64)
-        obtained = part[["obtained_valence", "obtained_arousal"]].to_numpy(dtype=np.float64)
-        calibration(asked, obtained, folder / f"va_{name}_calibration.png")
-        confusion_matrix(asked, obtained, folder / f"va_{name}_confusion.png")
+        for judge, column in judges.items():
+            obtained = part[[f"{column}_valence", f"{column}_arousal"]].to_numpy(dtype=np.float64)
+            calibration(asked, obtained, folder / f"{judge}va_{name}_calibration.png")
+            confusion_matrix(asked, obtained, folder / f"{judge}va_{name}_confusion.png")
     distributions(heard, reference, names, folder / "music_distributions.png")
 
 

@@ -7,12 +7,16 @@ rating scale (Russell 1980). An array of points has shape [N, 2], valence first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 AXES = ("valence", "arousal")
 QUADRANT_NAMES = {1: "V+ A+", 2: "V− A+", 3: "V− A−", 4: "V+ A−"}
 """Quadrants counted anticlockwise from pleasant and excited; their usual words: happy, tense, sad, calm."""
+
+MOST_LEVELS = 12
+"""More different requests than these are grouped in a calibration."""
 
 _BLOCK = 2_000_000
 """Numbers held at once while resampling: memory stays flat whatever n is."""
@@ -160,6 +164,38 @@ def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000
 
 def _mean(hits: np.ndarray) -> np.ndarray:
     return hits.mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What was obtained where about the same was requested: mean with its bootstrap 95 % interval (None for one item)."""
+
+    requested: float
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+
+
+def levels(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000, seed: int = 0) -> list[Level]:
+    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high.
+
+    Up to MOST_LEVELS different requests are levels themselves (a grid); more are cut into tenths of equal size, each
+    placed at its mean request.
+    """
+    x, y = np.asarray(requested, dtype=np.float64), np.asarray(obtained, dtype=np.float64)
+    places, which = np.unique(x, return_inverse=True)
+    if len(places) > MOST_LEVELS:
+        edges = np.unique(np.quantile(x, np.linspace(0, 1, 11)))
+        which = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    return [
+        Level(
+            float(x[which == k].mean()),
+            int((which == k).sum()),
+            float(y[which == k].mean()),
+            bootstrap_interval(_mean, y[which == k], bootstrap=bootstrap, seed=seed),
+        )
+        for k in np.unique(which)
+    ]
 
 
 def confusion(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Stage 4, evaluate: compose for held-out pictures and a grid of emotions; an independent judge says what is heard.
+"""Stage 4, evaluate: compose for held-out pictures and a grid of emotions; two independent judges say what is heard.
 
-Every piece is written as MIDI, read back and judged as a listener would get it: nothing is measured on tokens.
+Every piece is written as MIDI, read back and judged as a listener would get it: nothing is measured on what was sampled.
+The protocol is docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ import pandas as pd
 from huesong import artifacts, contracts
 from huesong.config import EvaluateConfig, SamplingConfig
 from huesong.emotion import plots
+from huesong.emotion.baselines import REQUESTED, ladder
+from huesong.emotion.ear import LabellerEar
 from huesong.emotion.judge import Judge
-from huesong.emotion.space import agreement
+from huesong.emotion.labellers import MEASURED
+from huesong.emotion.listening import JUDGES, Listeners
+from huesong.emotion.second_judge import SecondJudge
 from huesong.model.folder import Model, load_model
 from huesong.model.sampling import Request, Sample, sample
-from huesong.music import features, reading, statistics, tokens
+from huesong.music import reading, statistics, tokens
+from huesong.music.library import Library
 from huesong.progress import log, track
+from huesong.stages.evaluate_figures import calibration_table, measure, novelty
 from huesong.stages.evaluate_report import write_report
 
-RATED = ("mean_rating", "mean_slider", "construction")
 GRID_AXIS = (-0.8, -0.4, 0.0, 0.4, 0.8)
 """Both axes of the grid of requested emotions: 5 x 5 targets."""
 
@@ -47,33 +53,46 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
         UserError: an artifact is missing or damaged, or there is nothing to evaluate on.
     """
     pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
-    piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
-    piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
     piece_labels = pd.read_parquet(artifacts.require(label / contracts.PIECE_LABELS, "huesong label"))
     model = load_model(artifacts.require(train / contracts.MODEL, "huesong train"))
 
-    log.info("evaluate: training the judge on its own groups")
-    judge = Judge.fit(pieces, piece_features, seed=config.seed)
-    judge_scores = judge.held_out(pieces, piece_features, bootstrap=config.bootstrap, seed=config.seed)
+    listeners, judge_scores = train_judges(config, preprocess, pieces)
+    reference = listeners.piece_statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
 
     with artifacts.replacing_folder(out) as work:
         asked = pd.concat([picture_requests(config, preprocess, label), grid_requests(config)], ignore_index=True)
         composed = compose_all(model, asked, preprocess, config, work / contracts.COMPOSED)
-        heard = listen(composed, judge, work)
-        heard = pd.concat([heard, retrieval(heard, pieces, piece_labels, piece_features, judge)], axis=1)
+        heard = listen(composed, listeners, work)
+        answers = ladder(heard, model, listeners, pieces, piece_labels, config) if config.baselines else {}
 
-        reference = piece_statistics[pieces["label_kind"].isin(RATED).to_numpy()]
-        metrics = measure(heard, reference, judge_scores, config)
-        bins = [name for names in statistics.VECTOR_COLUMNS.values() for name in names]
-        heard.drop(columns=bins).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
-        judge.save(work / contracts.JUDGE)
+        metrics = judge_scores | measure(heard, answers, reference, config)
+        copies, heard["copied_notes"] = novelty(heard, answers, listeners.library, pieces["split"], config)
+        metrics |= copies
+        write_tables(work, heard, answers, config)
+        listeners.judge.save(work / contracts.JUDGE)
         artifacts.write_json(work / contracts.METRICS, metrics)
         (work / contracts.PLOTS).mkdir()
-        plots.evaluation_plots(heard, reference, list(statistics.SCALAR_STATISTICS), work / contracts.PLOTS)
-        write_report(work, heard, metrics, judge_scores, data=data, shown=config.report_pieces)
-    flat = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-    files = [out / contracts.METRICS, out / contracts.REQUESTS, out / contracts.REPORT]
-    return EvaluateReport(flat, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
+        names = list(statistics.SCALAR_STATISTICS)
+        plots.evaluation_plots(heard, reference, names, JUDGES, work / contracts.PLOTS)
+        write_report(work, heard, metrics, data=data, shown=config.report_pieces)
+    tables = (contracts.METRICS, contracts.REQUESTS, contracts.LADDER, contracts.CALIBRATION, contracts.REPORT)
+    files = [out / name for name in tables if (out / name).exists()]
+    return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
+
+
+def train_judges(config: EvaluateConfig, preprocess: Path, pieces: pd.DataFrame) -> tuple[Listeners, dict[str, float]]:
+    """Both judges, and their own scores on rated music of split `test` (`judge_*`, `second_judge_*`)."""
+    piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
+    piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
+    library = Library(preprocess, pieces)
+    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
+    log.info("evaluate: training the judges on their own groups")
+    judge = Judge.fit(pieces, piece_features, seed=config.seed)
+    second = SecondJudge.fit(pieces, library.notes, config.second_judge, seed=config.seed)
+    scores = {f"judge_{key}": value for key, value in judge.held_out(pieces, piece_features, **bootstrap).items()}
+    own = second.held_out(pieces, library.notes, **bootstrap)
+    scores |= {f"second_judge_{key}": value for key, value in own.items()}
+    return Listeners(judge, second, library, piece_features, piece_statistics), scores
 
 
 def picture_requests(config: EvaluateConfig, preprocess: Path, label: Path) -> pd.DataFrame:
@@ -126,12 +145,13 @@ def compose_all(
     tokenizer = tokens.load(model.folder / contracts.TOKENIZER)
     folder.mkdir()
     starts = range(0, len(asked), config.batch_size)
+    # The best of several is chosen as `huesong compose` chooses it; the labeller shares no music with the judges.
+    ear = LabellerEar.of_model(model.folder) if config.sampling.candidates > 1 else None
     samples: list[Sample] = []
     for start in track(starts, "evaluate: composing batches"):
         batch = asked.iloc[start : start + config.batch_size]
-        samples += sample(
-            model, [request(row, pictures, config.sampling) for _, row in batch.iterrows()], config.sampling
-        )
+        requests = [request(row, pictures, config.sampling) for _, row in batch.iterrows()]
+        samples += sample(model, requests, config.sampling, ear=ear)
     composed = asked.copy()
     composed["file"] = [f"{contracts.COMPOSED}/{name}.mid" for name in file_names(asked["request"])]
     for name, piece in zip(composed["file"], samples, strict=True):
@@ -142,7 +162,6 @@ def compose_all(
         ("critic", [s.critic for s in samples]),
     ):
         composed[[f"{column}_valence", f"{column}_arousal"]] = np.asarray(values, dtype=np.float64)
-    composed["ids"] = [",".join(map(str, s.ids)) for s in samples]
     composed["invalid_tokens"] = [model.grammar.count_violations(s.ids) for s in samples]
     return composed
 
@@ -164,62 +183,20 @@ def file_names(requests: pd.Series) -> list[str]:
     return [f"{i:04d}-{''.join(c if c.isalnum() or c in '-+._' else '_' for c in r)}" for i, r in enumerate(requests)]
 
 
-def listen(composed: pd.DataFrame, judge: Judge, work: Path) -> pd.DataFrame:
-    """Read every written file back: its statistics, length, and the valence and arousal the judge hears."""
-    scores = [reading.read_score(work / name) for name in composed["file"]]
-    hand = pd.DataFrame([features.features(score) for score in scores])
-    stats = pd.DataFrame([statistics.statistics(score) for score in scores])
-    heard = composed.copy()
-    heard[["obtained_valence", "obtained_arousal"]] = judge.predict(hand)
-    heard["seconds"] = [score.copy().to("second").end() for score in scores]
-    identical = heard["ids"].duplicated(keep=False)
-    heard["identical"] = identical.astype(int)
-    return pd.concat([heard.drop(columns="ids"), stats], axis=1)
+def listen(composed: pd.DataFrame, listeners: Listeners, work: Path) -> pd.DataFrame:
+    """Read every written file back and hear it: `Listeners.listen` beside what was asked."""
+    heard = listeners.listen([reading.read_score(work / name) for name in composed["file"]])
+    heard["identical"] = heard["piece"].duplicated(keep=False).astype(int)
+    return pd.concat([composed, heard], axis=1)
 
 
-def retrieval(
-    heard: pd.DataFrame, pieces: pd.DataFrame, labels: pd.DataFrame, piece_features: pd.DataFrame, judge: Judge
-) -> pd.DataFrame:
-    """The baseline: for every request the nearest training piece in VA space, heard by the same judge."""
-    usable = np.flatnonzero((pieces["split"] == "train").to_numpy())
-    library = labels[["valence", "arousal"]].to_numpy()[usable]
-    asked = heard[["requested_valence", "requested_arousal"]].to_numpy()
-    nearest = np.array([np.argmin(((library - point) ** 2).sum(axis=1)) for point in asked])
-    found = judge.predict(piece_features.iloc[usable[nearest]].reset_index(drop=True))
-    return pd.DataFrame(found, columns=["retrieved_valence", "retrieved_arousal"])
-
-
-def measure(
-    heard: pd.DataFrame, reference: pd.DataFrame, judge_scores: dict[str, float], config: EvaluateConfig
-) -> dict[str, float]:
-    """All figures of the stage, flat. Keys of picture requests have no prefix, those of the grid `grid_`."""
-    metrics: dict[str, float] = {f"judge_{key}": value for key, value in judge_scores.items()}
-    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
-    for name, prefix in (("pictures", ""), ("grid", "grid_")):
-        part = heard[heard["set"] == name]
-        if part.empty:
-            continue
-        asked = part[["requested_valence", "requested_arousal"]].to_numpy()
-        for obtained, kind in (("obtained", ""), ("retrieved", "retrieval_")):
-            got = part[[f"{obtained}_valence", f"{obtained}_arousal"]].to_numpy()
-            metrics |= {f"{prefix}{kind}{key}": value for key, value in agreement(asked, got, **bootstrap).items()}
-    shown = heard[heard["set"] == "pictures"]
-    obtained = shown[["obtained_valence", "obtained_arousal"]].to_numpy()
-    seen = shown[["picture_valence", "picture_arousal"]].to_numpy()
-    metrics |= {f"picture_{key}": value for key, value in agreement(seen, obtained, **bootstrap).items()}
-    predicted = shown.drop_duplicates("image_id")
-    metrics |= {
-        f"image_head_{key}": value
-        for key, value in agreement(
-            predicted[["picture_valence", "picture_arousal"]].to_numpy(),
-            predicted[["predicted_valence", "predicted_arousal"]].to_numpy(),
-            **bootstrap,
-        ).items()
-    }
-    metrics["pieces"] = len(heard)
-    metrics["identical_share"] = float(heard["identical"].mean())
-    metrics["invalid_tokens"] = int(heard["invalid_tokens"].sum())
-    close = (heard["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
-    metrics["length_within_10_percent"] = float(close.mean())
-    metrics |= statistics.compare(heard, reference, **bootstrap)
-    return metrics
+def write_tables(work: Path, heard: pd.DataFrame, answers: dict[str, pd.DataFrame], config: EvaluateConfig) -> None:
+    """REQUESTS, LADDER and CALIBRATION: what the figures were computed from."""
+    bins = [name for names in statistics.VECTOR_COLUMNS.values() for name in names]
+    heard.drop(columns=[*bins, "symbols"]).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
+    calibration_table(heard, config).to_csv(work / contracts.CALIBRATION, index=False, float_format="%.5f")
+    if answers:
+        verdicts = [f"{column}_{axis}" for column in JUDGES.values() for axis in ("valence", "arousal")]
+        kept = ["set", "request", *REQUESTED, *verdicts, "piece", *statistics.SCALAR_STATISTICS]
+        rows = [answer[kept].assign(baseline=name) for name, answer in answers.items()]
+        pd.concat(rows).to_csv(work / contracts.LADDER, index=False, float_format="%.5f")

@@ -11,70 +11,108 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from huesong import contracts, pages
+from huesong.emotion.baselines import LADDER
 from huesong.music import reading, rendering
 
 THUMBNAIL = (480, 320)
+AGREEMENT_HEAD = ["", "n", "V MAE", "V r", "V CCC", "V ±", "A MAE", "A r", "A CCC", "A ±", "quadrant"]
 
 
-def write_report(
-    work: Path, heard: pd.DataFrame, metrics: dict[str, float], judge: dict[str, float], *, data: Path, shown: int
-) -> None:
+def write_report(work: Path, heard: pd.DataFrame, metrics: dict[str, float], *, data: Path, shown: int) -> None:
     """Write `work`/report.html.
 
     Args:
         work: the stage's folder, with the composed music and plots already in it.
         heard: one row a piece (contracts.REQUESTS).
-        metrics, judge: the figures of the stage and the judge's own held-out scores.
+        metrics: the figures of the stage.
         data: raw data folder, for the pictures.
         shown: how many pieces get a card with picture, player and piano roll.
     """
     sections = [
-        pages.Section("Emotion: asked for and heard", [agreement_table(heard, metrics), *figures(work, "va_")]),
-        pages.Section("The judge itself", [judge_table(judge)]),
+        pages.Section("Emotion: asked for and heard", [agreement_table(metrics, ""), *figures(work, "va_")]),
+        pages.Section("The ladder", ladder_tables(metrics)),
+        pages.Section("The judges themselves", [judge_table(metrics)]),
+        pages.Section(
+            "A second opinion",
+            [
+                "The second judge is a small Transformer over the notes of the same files: no hand features.",
+                agreement_table(metrics, "second_"),
+                *figures(work, "second_va_"),
+            ],
+        ),
         pages.Section("The music against the data", [quality_table(metrics), *figures(work, "music_")]),
         pages.Section("Pieces", [pages.cards(piece_cards(work, spread(heard, shown), data))]),
     ]
     lead = (
-        f"{len(heard)} pieces, each written as MIDI, read back and judged by a model trained on song groups that "
+        f"{len(heard)} pieces, each written as MIDI, read back and judged by models trained on song groups that "
         "neither the generator nor its critic ever saw. Intervals are bootstrap 95 %."
     )
     (work / contracts.REPORT).write_text(pages.page("huesong: evaluation", sections, lead), encoding="utf-8")
 
 
-def agreement_table(heard: pd.DataFrame, metrics: dict[str, float]) -> Markup:
-    """Rows: request sets and baselines; columns: MAE, r, CCC, quadrant accuracy with intervals."""
-    rows = []
-    for prefix, what in (
-        ("", "test pictures: requested against heard"),
-        ("retrieval_", "  baseline: nearest training piece"),
-        ("picture_", "test pictures: the picture's label against heard"),
-        ("grid_", "grid of emotions: requested against heard"),
-        ("grid_retrieval_", "  baseline: nearest training piece"),
-        ("image_head_", "picture head: label against prediction"),
-    ):
-        if f"{prefix}n" not in metrics:
-            continue
-        keys = (
-            "valence_mae",
-            "valence_r",
-            "valence_ccc",
-            "arousal_mae",
-            "arousal_r",
-            "arousal_ccc",
-            "quadrant_accuracy",
+def agreement_row(metrics: dict[str, float], prefix: str, what: str) -> list[object]:
+    """A row of AGREEMENT_HEAD; `what` stands in the first column."""
+    keys = [f"{axis}_{figure}" for axis in ("valence", "arousal") for figure in ("mae", "r", "ccc", "half_accuracy")]
+    return [
+        what,
+        metrics.get(f"{prefix}n"),
+        *(pages.with_interval(metrics, prefix + key) for key in (*keys, "quadrant_accuracy")),
+    ]
+
+
+def agreement_table(metrics: dict[str, float], judge: str) -> Markup:
+    """What the model reaches under a judge (prefix of its figures), and how well it reads pictures."""
+    rows = [
+        agreement_row(metrics, judge + prefix, what)
+        for prefix, what in (
+            ("", "test pictures: requested against heard"),
+            ("grid_", "grid of emotions: requested against heard"),
+            ("picture_", "test pictures: the picture's label against heard"),
+            ("image_head_", "picture head: label against prediction"),
         )
-        rows.append([what, metrics[f"{prefix}n"], *(pages.with_interval(metrics, prefix + key) for key in keys)])
-    head = ["", "n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
-    return pages.table(head, rows, caption="Valence V and arousal A in [-1, 1].")
-
-
-def judge_table(judge: dict[str, float]) -> Markup:
-    """The judge's scores on human ratings of groups it never saw."""
-    keys = ("valence_mae", "valence_r", "valence_ccc", "arousal_mae", "arousal_r", "arousal_ccc", "quadrant_accuracy")
-    row = [judge.get("n"), *(pages.with_interval(judge, key) for key in keys)]
-    head = ["n", "V MAE", "V r", "V CCC", "A MAE", "A r", "A CCC", "quadrant"]
+        if f"{judge}{prefix}n" in metrics
+    ]
     return pages.table(
-        head, [row], caption="The judge on rated pieces of the test split: no verdict is better than this."
+        AGREEMENT_HEAD,
+        rows,
+        caption="Valence V and arousal A in [-1, 1]; ± is the share of pieces with the sign that was asked for.",
+    )
+
+
+def ladder_tables(metrics: dict[str, float]) -> list[str | Markup]:
+    """The model among the baselines: emotion by request set and judge, then the music."""
+    who = {"": "the model", **{f"{name}_": title for name, title in LADDER.items() if f"{name}_pieces" in metrics}}
+    tables: list[str | Markup] = []
+    for prefix, what in (("", "Test pictures"), ("grid_", "Grid of emotions")):
+        for judge, by in (("", "first judge"), ("second_", "second judge")):
+            rows = [agreement_row(metrics, f"{judge}{prefix}{name}", title) for name, title in who.items()]
+            if any(row[1] for row in rows):
+                tables.append(pages.table(AGREEMENT_HEAD, rows, caption=f"{what}, {by}: the same requests to all."))
+    music = [
+        ("distance_paper", "distance, paper's form"),
+        ("distance_correct", "distance, correct form"),
+        ("identical_share", "identical"),
+        ("copied_notes", "longest copied passage, notes"),
+        ("copied_notes_p95", "its 95th percentile"),
+    ]
+    rows = [
+        [title, metrics.get(f"{name}pieces"), *(pages.with_interval(metrics, name + key) for key, _ in music)]
+        for name, title in who.items()
+    ]
+    tables.append(
+        pages.table(["", "n", *(title for _, title in music)], rows, caption="The music: distance to data, novelty.")
+    )
+    return tables
+
+
+def judge_table(metrics: dict[str, float]) -> Markup:
+    """The judges' scores on human ratings of groups they never saw."""
+    rows = [
+        agreement_row(metrics, "judge_", "first judge (hand features, boosting)"),
+        agreement_row(metrics, "second_judge_", "second judge (notes, Transformer)"),
+    ]
+    return pages.table(
+        AGREEMENT_HEAD, rows, caption="On rated pieces of the test split: no verdict is better than this."
     )
 
 
