@@ -489,6 +489,31 @@ def test_console_refuses_data_that_are_not_there(
     assert sum(server.requests.values()) == 0
 
 
+def test_console_compiles_the_pipeline_of_this_checkout(server: KfpServer) -> None:
+    """The real pipeline with its Kubernetes settings passes the strict server, as a run and as a version."""
+    host = ("--host", server.url)
+    digest = next(word for word in (ROOT / "data.dvc").read_text().split() if word.endswith(".dir"))
+    given = [
+        "-p",
+        f"data_digest={digest}",
+        "-p",
+        f"remote={ROOT / 'dvc-remote'}",
+        "-p",
+        f"params=@{ROOT / 'params.yaml'}",
+    ]
+    done = huesong("submit", *host, *given, "--no-wait")
+    assert done.returncode == 0, done.stderr
+    [started] = server.runs.values()
+    assert set(started["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
+    for new in ("uploaded", "is there already"):
+        done = huesong("upload", *host, "--version", "v1")
+        assert new in done.stdout, done.stderr
+    done = huesong("schedule", *host, "--cron", MONDAYS, "--version", "v1", *given, "-p", "stepz=1")
+    assert done.returncode == 2
+    assert "no parameter 'stepz'" in done.stderr
+    assert server.jobs == {}
+
+
 def test_console_outside_a_checkout(tmp_path: Path) -> None:
     done = huesong("compile", cwd=tmp_path)
     assert done.returncode == 2
