@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from huesong.config import NetworkConfig
+from huesong.emotion.space import ccc
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.objectives import (
@@ -14,6 +16,7 @@ from huesong.model.objectives import (
     contrastive_loss,
     cross_entropy,
     soft_tokens,
+    va_concordance_loss,
     va_critic_loss,
 )
 from tests.tiny_training import CRITIC, NETWORK, SIZE
@@ -148,3 +151,21 @@ def test_contrast_is_least_where_likeness_follows_emotion() -> None:
     assert contrastive_loss(place, place, va) < contrastive_loss(place, place.roll(1, 0), va)
     # Two pieces of one emotion are no negatives: the target is shared between them.
     assert contrastive_loss(place, place, va) == pytest.approx(2 * 0.6931, abs=0.02)
+
+
+def test_concordance_loss_is_one_minus_the_mean_ccc_of_the_kept_rows() -> None:
+    torch.manual_seed(0)
+    critic = Critic(CRITIC, SIZE).double().freeze()
+    soft = torch.randn(6, 9, SIZE, dtype=torch.float64).softmax(-1).requires_grad_()
+    mask = torch.ones(6, 9, dtype=torch.bool)
+    asked = torch.rand(6, 2, dtype=torch.float64) * 2 - 1
+    keep = torch.tensor([True, True, False, True, True, True])
+    heard = critic.forward_soft(soft, mask).detach().numpy()[keep.numpy()]
+    expected = 1 - np.mean([ccc(asked[keep].numpy()[:, axis], heard[:, axis]) for axis in range(2)])
+    loss = va_concordance_loss(critic, soft, mask, asked, keep)
+    assert float(loss.detach()) / 5 == pytest.approx(float(expected))
+    loss.backward()
+    assert soft.grad is not None
+    assert (soft.grad[keep].abs().sum(dim=(1, 2)) > 0).all()
+    assert (soft.grad[~keep] == 0).all()
+    assert float(va_concordance_loss(critic, soft, mask, asked, keep & False).detach()) == 0

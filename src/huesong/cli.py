@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from huesong import __version__, cli_pipeline, contracts, progress
+from huesong import __version__, cli_experiment, cli_pipeline, contracts, progress
 from huesong.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(cli_pipeline.app, name="pipeline")
+app.add_typer(cli_experiment.app, name="experiment")
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-experiment_app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
+app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
 
 ARTIFACTS = Path("artifacts")
 
 
-@experiment_app.command()
+@app.callback()
+def _root() -> None:
+    """Keep `ablation` a command of its own while it is the only one."""
+
+
+@app.command()
 def ablation(
     params: Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")] = Path("params.yaml"),
     data: Annotated[Path, typer.Option("--data", help="Raw data.")] = Path("data"),

@@ -87,6 +87,21 @@ def va_critic_loss(
     return (error_B2.mean(dim=-1) * keep_B).sum()
 
 
+def va_concordance_loss(critic: Critic, soft_BTV: Tensor, mask_BT: Tensor, va_B2: Tensor, keep_B: Tensor) -> Tensor:
+    """1 - CCC (Lin 1989) over the batch between what the frozen critic hears and the request, mean of both axes.
+
+    Times the number of rows with a request, as the caller divides by the rows. 0 for fewer than two such rows.
+    """
+    heard_B2 = critic.forward_soft(soft_BTV, mask_BT)[keep_B]
+    if len(heard_B2) < 2:
+        return heard_B2.sum() * 0
+    asked_B2 = va_B2[keep_B].to(heard_B2.dtype)
+    apart_2 = heard_B2.mean(dim=0) - asked_B2.mean(dim=0)
+    covariance_2 = ((heard_B2 - heard_B2.mean(dim=0)) * (asked_B2 - asked_B2.mean(dim=0))).mean(dim=0)
+    spread_2 = heard_B2.var(dim=0, correction=0) + asked_B2.var(dim=0, correction=0) + apart_2.square()
+    return (1 - 2 * covariance_2 / spread_2.clamp_min(1e-6)).mean() * len(heard_B2)
+
+
 def contrastive_loss(
     picture_BD: Tensor, music_BD: Tensor, va_B2: Tensor, temperature: float = 0.1, spread: float = 0.25
 ) -> Tensor:
@@ -111,9 +126,18 @@ def contrastive_loss(
 class Objective(nn.Module):
     """The chosen objective with the parameters of its own (a regressor or two projections), trained with the model."""
 
-    def __init__(self, kind: Objectives, width: int, *, temperature: float = 1.0, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        kind: Objectives,
+        width: int,
+        *,
+        va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1",
+        temperature: float = 1.0,
+        smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.kind, self.temperature, self.smoothing = kind, temperature, smoothing
+        self.kind, self.va_loss, self.smoothing = kind, va_loss, smoothing
+        self.temperature = temperature  # annealed by the training loop
         if kind == "ce+va_head":
             self.regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2), nn.Tanh())
         elif kind == "ce+contrastive":
@@ -133,9 +157,9 @@ class Objective(nn.Module):
             return Losses(ce_sum, va_sum, picture_sum)
         if self.kind == "ce+va_critic":
             assert critic is not None, "ce+va_critic reads a critic"
-            va_sum = va_critic_loss(
-                critic, soft_tokens(logits_BTV, self.temperature), mask_BT, batch.va_B2, batch.keep_B
-            )
+            loss = va_concordance_loss if self.va_loss == "ccc" else va_critic_loss
+            soft_BTV = soft_tokens(logits_BTV, self.temperature)
+            va_sum = loss(critic, soft_BTV, mask_BT, batch.va_B2, batch.keep_B)
         elif self.kind == "ce+va_head":
             heard_B2 = full_precision(self.regressor(pooled(states_BTD, mask_BT)))
             error_B2 = F.smooth_l1_loss(heard_B2, batch.va_B2.to(heard_B2.dtype), beta=0.25, reduction="none")

@@ -130,7 +130,7 @@ def train_network(
     """
     network.to(device)
     objective = Objective(
-        config.objective, config.network.width, temperature=config.va_temperature, smoothing=config.label_smoothing
+        config.objective, config.network.width, va_loss=config.va_loss, smoothing=config.label_smoothing
     ).to(device)
     started = time.monotonic()
     phases = make_phases(examples, config)
@@ -165,8 +165,9 @@ def _run_phase(
     processes: Processes,
 ) -> Progress:
     """One phase to its end; `trained` then has the weights with the lowest validation loss."""
-    network = trained["network"]
+    network, objective = trained["network"], trained["objective"]
     assert isinstance(network, HuesongNetwork)
+    assert isinstance(objective, Objective)
     optimizer = make_optimizer(trained, config)
     best: dict[str, Tensor] = {}
     if (found := checkpoints.latest()) is not None:
@@ -188,6 +189,8 @@ def _run_phase(
         if progress.worse >= config.patience:
             break
         begun = time.monotonic()
+        done = step / max(1, phase.steps - 1)
+        objective.temperature = config.va_temperature ** (1 - done) * config.va_temperature_end**done
         seed_step(*phase.key, step, processes.rank)
         rows = draw(len(phase.train[0]), config.batch_size * config.accumulate, *phase.key, step=step)
         batch = make_batch(

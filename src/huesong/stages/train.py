@@ -166,7 +166,7 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
 
 
 PAIRS_ONLY = (
-    "seed", "steps", "learning_rate", "objective", "va_weight", "va_temperature", "image_va_weight", "reinforce",
+    "seed", "steps", "learning_rate", "objective", "va_weight", "va_loss", "va_temperature", "va_temperature_end", "image_va_weight", "reinforce",
 )  # fmt: skip
 """Settings that do not change the critic or the pre-training."""
 
@@ -232,7 +232,6 @@ def reward(
     rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, ear=ear)
     done = training.progress.total
     training.progress.history += [{**row, "step": done + row["step"], "phase": REINFORCE} for row in rows]
-    training.progress.total += len(rows)
     edge = max(1, len(rows) // 5)
     return {
         "reinforce_steps": float(len(rows)),
