@@ -155,8 +155,12 @@ class TrainConfig(Section):
     objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_critic"
     va_weight: float = Field(0.5, ge=0)
     """Weight of the VA loss (or of the contrastive loss)."""
+    va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1"
+    """How the critic's hearing is held against the request: smooth L1, or 1 - CCC over the batch."""
     va_temperature: float = Field(1.0, gt=0)
-    """Temperature of the straight-through Gumbel softmax that the critic reads."""
+    """Temperature of the straight-through Gumbel softmax that the critic reads, at the first step."""
+    va_temperature_end: float = Field(0.5, gt=0)
+    """Temperature at the last step; geometric in between."""
     image_va_weight: float = Field(0.5, ge=0)
     """Weight of the image VA head's loss (only where the encoder is trained with the model)."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
