@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export GX_ANALYTICS_ENABLED := False
 export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 
-.PHONY: run test setup lint bench clean
+.PHONY: run test setup lint bench images clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,10 @@ test: lint
 
 bench: setup
 	python benchmarks/bench.py
+
+# The images of the Kubeflow components, with the Docker engine that is running (docs/containers.md).
+images: setup
+	python components/build.py
 
 clean:
 	rm -rf artifacts out mlflow.db mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

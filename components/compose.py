@@ -7,16 +7,16 @@ from components import image
 
 @dsl.component(base_image=image("compose"), install_kfp_package=False)
 def compose(
-    model: str,
+    params: dict,
     tracking: dict,
     data: dsl.Input[dsl.Dataset],
     out: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
 ):
-    """Compose with a registered model.
+    """Compose with the champion.
 
     Args:
-        model: URI of a version in the registry.
+        params: the `register` section of params.yaml, which names the model.
         tracking: the MLflow store and experiment.
         data: raw data; its first picture is composed for.
         out: folder with the MIDI file, the audio and the piano roll.
@@ -24,9 +24,11 @@ def compose(
     """
     from pathlib import Path
 
+    from huesong import contracts
     from huesong.compose import compose as compose_for
     from huesong.stages import handover
 
+    model = f"models:/{params['model_name']}@{contracts.CHAMPION}"
     picture, folder = handover.first_picture(Path(data.path)), Path(out.path)
     folder.mkdir(parents=True, exist_ok=True)
     made = compose_for(picture, folder / picture.stem, lambda: handover.registered(model, tracking))

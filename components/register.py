@@ -1,7 +1,5 @@
 """Component of stage 5: the model becomes a version in the MLflow registry, and the champion if it passes the gate."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components import image
@@ -18,7 +16,7 @@ def register(
     out: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Registered", model=str, standing=str):
+) -> str:
     """Register the model; promote it if it is good.
 
     Args:
@@ -33,7 +31,7 @@ def register(
         summary: the model card.
 
     Returns:
-        The version's URI, and `champion` or `challenger`.
+        The new version's standing: `champion` or `challenger`.
     """
     from pathlib import Path
 
@@ -45,5 +43,4 @@ def register(
     with handover.tracked("register", params, tracking, train, git_sha) as (config, run):
         report = stage.run(config, **inputs, out=Path(out.path), tracking_uri=run.uri, tags=run.tags)
         handover.hand_over(run, report, out, metrics, summary)
-    champion = contracts.CHAMPION in report.aliases
-    return report.version.uri, contracts.CHAMPION if champion else contracts.CHALLENGER
+    return contracts.CHAMPION if contracts.CHAMPION in report.aliases else contracts.CHALLENGER

@@ -110,7 +110,7 @@ def run_docker(
         **hardened(memory),
     )
     with watched_containers():
-        return _run(root, runner, ids, cache, data_digest=data_digest, remote=str(Path(remote).resolve()), **options)
+        return _run(root, runner, ids, cache, data_digest=data_digest, remote=folder, **options)
 
 
 def hardened(memory: str = MEMORY) -> dict[str, Any]:

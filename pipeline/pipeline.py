@@ -81,8 +81,8 @@ def make_pipeline(
             )  # fmt: skip
             # Cached, the registry might have forgotten what this run says; asking costs seconds.
             registered.set_caching_options(False)
-            with dsl.If(registered.outputs["standing"] == contracts.CHAMPION, name="new champion"):
-                on(compose(model=registered.outputs["model"], tracking=tracking, data=data), "compose")
+            with dsl.If(registered.outputs["Output"] == contracts.CHAMPION, name="new champion"):
+                on(compose(params=checked["register"], tracking=tracking, data=data), "compose")
 
     return huesong
 

@@ -139,8 +139,7 @@ def tasks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             wanted |= {"gate": GATE, "git_sha": SHA}
         done[stage] = Task(folder, stage, params=section[stage], tracking=tracking, **wanted)
         inputs[stage] = done[stage]["out"]
-    model, _ = done["register"].returned
-    done["compose"] = Task(folder, "compose", model=model, tracking=tracking, data=inputs["data"])
+    done["compose"] = Task(folder, "compose", params=section["register"], tracking=tracking, data=inputs["data"])
     return done
 
 
@@ -180,12 +179,12 @@ def test_pages_are_whole_and_the_confusion_counts_every_piece(tasks: dict[str, T
 def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[str, Task]) -> None:
     from huesong.registry.models import Registry
 
-    model, standing = tasks["register"].returned
     *_, tracking = tasks["settings"].returned
-    version = Registry(contracts.MODEL_NAME, uri=tracking["uri"]).by_version(model.rpartition("/")[2])
+    version = Registry(contracts.MODEL_NAME, uri=tracking["uri"]).by_alias(contracts.CHALLENGER)
+    assert version is not None
     assert version.tags[GIT_SHA] == SHA
     assert version.tags[DATA_DIGEST] == tasks["fetch"]["out"].metadata["data_digest"]
-    assert standing == contracts.CHAMPION
+    assert tasks["register"].returned == contracts.CHAMPION
     made = {path.suffix for path in Path(tasks["compose"]["out"].path).iterdir()}
     assert made == {".mid", ".wav", ".png"}
 

@@ -1,0 +1,175 @@
+"""The images are built, and the whole pipeline runs in them: no network, no rights, nothing writable.
+
+Selected by HUESONG_CONTAINERS=1, with which a missing Docker engine is a failure: nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from components import build, image
+from pipeline.local import LocalRun, hardened, run_container, run_docker
+from pipeline.resources import TABLE
+
+from huesong import contracts
+from huesong.datasets import remote as remotes
+from huesong.errors import UserError
+
+from .conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("HUESONG_CONTAINERS"), reason="builds images: set HUESONG_CONTAINERS=1 to run this"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """The Docker engine. Without one these tests fail."""
+    import docker
+
+    try:
+        found = docker.from_env()
+        found.ping()
+    except docker.errors.DockerException as error:
+        pytest.fail(f"HUESONG_CONTAINERS is set, but no Docker engine answers: {error}")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def images(client: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All images, built from this checkout."""
+    out = tmp_path_factory.mktemp("images") / "images.json"
+    command = [sys.executable, str(ROOT / "components" / "build.py"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found: dict[str, str] = json.loads(out.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(images: dict[str, str], tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
+    folder = tmp_path_factory.mktemp("docker")
+    folder.chmod(0o755)
+    version = {"data_digest": remotes.publish(tiny_data, str(folder / "remote")).digest}
+    version["remote"] = str(folder / "remote")
+    return run_docker(folder / "root", **version, images=images, params=TINY, gate=GATE, git_sha="2" * 40)
+
+
+def inside(client: Any, name: str, command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and output of a shell command in a hardened container of a component."""
+    capfd.readouterr()
+    code = run_container(client, image(name), ["sh", "-c", command], {}, **hardened("1g"))
+    return code, capfd.readouterr().out
+
+
+def test_every_component_has_an_image_with_labels_and_no_entry_point(client: Any, images: dict[str, str]) -> None:
+    assert set(images) == set(TABLE)
+    sha = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name in images.values():
+        config = client.images.get(name).attrs["Config"]
+        assert config["User"] == "65532:65532"
+        assert not config.get("Entrypoint")
+        assert config["Labels"]["org.opencontainers.image.revision"] == os.environ.get("GIT_SHA", sha)
+        assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+
+
+def test_images_stay_within_their_sizes(images: dict[str, str]) -> None:
+    for component, row in build.plan(dict(os.environ)).items():
+        assert 0 < build.size_mb(images[component]) <= build.LIMITS_MB[row["target"]]
+
+
+@pytest.mark.parametrize("name", ["register", "train"])
+def test_containers_have_no_rights(
+    client: Any, images: dict[str, str], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out = inside(client, name, "id -u; grep CapEff /proc/self/status; ls /sys/class/net; echo $HOME", capfd)
+    assert code == 0
+    assert out.split() == [str(os.getuid() or 65532), "CapEff:", "0" * 16, "lo", "/tmp"]
+    code, out = inside(client, name, "touch /opt/venv/x || touch /x || echo nothing written", capfd)
+    assert "nothing written" in out
+    assert "Read-only" in out
+    code, _ = inside(client, name, "gcc --version || cc --version || make --version", capfd)
+    assert code == 127
+
+
+def test_only_the_torch_image_has_torch(client: Any, images: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    code, out = inside(client, "register", "python3 -c 'import huesong.stages.register; import torch'", capfd)
+    assert code == 1
+    assert "No module named 'torch'" in out
+    code, out = inside(client, "train", "python3 -c 'import torch; print(torch.version.cuda)'", capfd)
+    assert (code, out.strip()) == (0, "None")
+
+
+def test_short_failures_are_seen(client: Any, images: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        assert inside(client, "settings", "echo last words; exit 3", capfd) == (3, "last words\n")
+    assert not [c for c in client.containers.list(all=True) if c.image.tags and image("settings") in c.image.tags]
+
+
+def test_the_whole_pipeline_runs_in_the_images(run: LocalRun) -> None:
+    from huesong.registry.models import Registry
+
+    for stage in contracts.STAGES:
+        assert any(run.artifact(stage, "out").iterdir())
+    figures = json.loads(run.artifact("evaluate", "metrics").read_text())
+    assert figures["invalid_tokens"] == 0
+    assert figures["n"] > 0
+    champion = Registry(contracts.MODEL_NAME, uri=run.tracking_uri).by_alias(contracts.CHAMPION)
+    assert champion is not None
+    assert champion.tags["huesong.git_sha"] == "2" * 40
+    assert list(run.artifact("compose", "out").glob("*.wav"))
+    assert "SUCCEEDED" in run.artifact("outcome", "summary").read_text()
+
+
+def test_the_registered_model_names_the_torch_that_its_image_lacks(run: LocalRun) -> None:
+    (lines,) = {path.read_text() for path in (run.folder.parent / "mlartifacts").rglob("requirements.txt")}
+    pinned = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")]
+    assert pinned[0] in lines.splitlines()
+
+
+def test_the_container_trains_the_very_model_that_is_trained_here(run: LocalRun, tmp_path: Path) -> None:
+    from huesong.config import Params
+    from huesong.stages import train
+
+    inputs = {"preprocess": run.artifact("preprocess", "out"), "label": run.artifact("label", "out")}
+    params = Params.model_validate(TINY).train
+    train.run(params, **inputs, out=tmp_path / "train", checkpoints=tmp_path / "checkpoints")
+    weights = Path(contracts.MODEL) / contracts.MODEL_WEIGHTS
+    assert (tmp_path / "train" / weights).read_bytes() == (run.artifact("train", "out") / weights).read_bytes()
+
+
+def test_a_failing_component_fails_the_run(
+    images: dict[str, str], run: LocalRun, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("failing")
+    folder.chmod(0o755)
+    remote = run.folder.parent.parent / "remote"
+    with pytest.raises(UserError, match="fetch"):
+        run_docker(folder / "root", data_digest="0" * 32 + ".dir", remote=str(remote), images=images, params=TINY)
+    (summary,) = (folder / "root").glob("huesong-*/**/outcome/summary")
+    assert "FAILED" in summary.read_text()
+    assert "0" * 32 in capfd.readouterr().out
+
+
+def test_what_cannot_run_is_told(client: Any, images: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder"):
+        run_docker(tmp_path / "root", data_digest="0" * 32, remote="s3://bucket/data")
+    with pytest.raises(UserError, match="make images"):
+        run_docker(tmp_path / "root", data_digest="0" * 32, remote=str(tmp_path), images={"train": "huesong/train:0"})

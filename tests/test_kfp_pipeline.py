@@ -1,0 +1,249 @@
+"""The compiled pipeline, read back; and the whole of it in child processes on the tiny set."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from components import image
+from pipeline.local import LocalRun, run_local
+from pipeline.pipeline import compile_pipeline
+from pipeline.resources import GPU, SECRET, TABLE
+
+from huesong import contracts
+from huesong.config import Params
+from huesong.datasets import remote as remotes
+from huesong.errors import UserError
+from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+
+from .conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
+DIGESTS = {stage: f"registry.example/huesong/{stage}@sha256:{number:064x}" for number, stage in enumerate(TABLE)}
+
+
+def compiled(path: Path, *words: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The two documents of a compiled package: the pipeline and its Kubernetes settings."""
+    spec, platform = yaml.safe_load_all(compile_pipeline(path, *words, **options).read_text())
+    return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return compiled(tmp_path_factory.mktemp("package") / "pipeline.yaml")
+
+
+def executors(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Component -> its container."""
+    found = spec["deploymentSpec"]["executors"]
+    return {name.removeprefix("exec-"): executor["container"] for name, executor in found.items()}
+
+
+def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every task of every graph that runs a container."""
+    graphs = [spec["root"], *(part for part in spec["components"].values() if "dag" in part)]
+    return {
+        name: task
+        for graph in graphs
+        for name, task in graph["dag"]["tasks"].items()
+        if name in TABLE
+    }  # fmt: skip
+
+
+# --- the package ---------------------------------------------------------------------------------
+
+
+def test_every_component_is_in_the_package_once(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    spec, platform = package
+    assert set(executors(spec)) == set(tasks(spec)) == set(TABLE)
+    assert {name.removeprefix("exec-") for name in platform} == set(TABLE)
+
+
+def test_parameters_default_to_the_files_of_the_checkout(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    given = package[0]["root"]["inputDefinitions"]["parameters"]
+    assert set(given) == {"data_digest", "remote", "params", "gate", "git_sha", "tracking_uri"}
+    assert Params.model_validate(given["params"]["defaultValue"]) == Params.model_validate(
+        yaml.safe_load((ROOT / "params.yaml").read_text())
+    )
+    assert given["gate"]["defaultValue"] == yaml.safe_load((ROOT / "mlflow" / "gate.yaml").read_text())
+
+
+def test_images_have_versions_and_a_release_has_digests(
+    package: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    assert {stage: container["image"] for stage, container in executors(package[0]).items()} == {
+        stage: image(stage) for stage in TABLE
+    }
+    spec, _ = compiled(tmp_path / "release.yaml", DIGESTS, release=True)
+    assert {stage: container["image"] for stage, container in executors(spec).items()} == DIGESTS
+    assert ":latest" not in (tmp_path / "release.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("images", "release", "word"),
+    [
+        ({"train": "huesong/train:latest"}, False, "huesong/train:latest"),
+        ({"train": "registry.example:5000/huesong/train"}, False, "names no version"),
+        ({"traim": "huesong/train:1"}, False, "traim"),
+        ({**DIGESTS, "label": "huesong/label:1"}, True, "digest"),
+        ({name: ref for name, ref in DIGESTS.items() if name != "fetch"}, True, "fetch"),
+    ],
+)
+def test_images_that_may_change_are_refused(tmp_path: Path, images: dict[str, str], release: bool, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        compile_pipeline(tmp_path / "pipeline.yaml", images, release=release)
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_bad_settings_and_names_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="steps"):
+        compile_pipeline(tmp_path / "pipeline.yaml", params={"train": {"stepz": 1}})
+    with pytest.raises(UserError, match="yaml"):
+        compile_pipeline(tmp_path / "pipeline.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_resources_are_those_of_the_table(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    spec, platform = package
+    for stage, row in TABLE.items():
+        given = executors(spec)[stage]["resources"]
+        assert given["resourceCpuLimit"] == given["resourceCpuRequest"] == row.cpu
+        assert given["resourceMemoryLimit"] == given["resourceMemoryRequest"] == row.memory
+        assert "accelerator" not in given
+        pod = platform[f"exec-{stage}"]
+        assert int(pod["activeDeadlineSeconds"]) == int(row.hours * 3600)
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert [mount["sizeLimit"] for mount in pod.get("emptyDirMounts", [])] == [row.shm] * bool(row.shm)
+
+
+def test_only_training_gets_accelerators(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path / "gpu.yaml", gpus=2)
+    found = {
+        stage: c["resources"]["accelerator"] for stage, c in executors(spec).items() if "accelerator" in c["resources"]
+    }
+    assert list(found) == ["train"]
+    assert found["train"]["resourceType"] == GPU
+    assert found["train"]["resourceCount"] == "2"
+    assert [t["key"] for t in platform["exec-train"]["tolerations"]] == [GPU]
+
+
+def test_tasks_are_retried_with_growing_waits_and_cached(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    for stage, task in tasks(package[0]).items():
+        assert task["retryPolicy"]["maxRetryCount"] == TABLE[stage].retries
+        assert task["retryPolicy"]["backoffFactor"] > 1
+        always = stage in ("register", "outcome")  # the registry, and the end of this very run
+        assert task["cachingOptions"].get("enableCache", False) is not always
+
+
+def test_secrets_are_named_never_held(
+    package: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, row in TABLE.items():
+        given = package[1][f"exec-{stage}"].get("secretAsEnv", [])
+        assert [secret["secretName"] for secret in given] == [SECRET] * bool(row.secret)
+        assert all("env" not in container for container in executors(package[0]).values())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-not-in-here")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token-not-in-here")
+    assert "not-in-here" not in compile_pipeline(tmp_path / "pipeline.yaml").read_text()
+
+
+def test_stages_see_the_settings_of_their_own_only(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    for stage in contracts.STAGES:
+        source = tasks(package[0])[stage]["inputs"]["parameters"]["params"]["taskOutputParameter"]
+        assert source == {"outputParameterKey": stage, "producerTask": "settings"}
+
+
+def test_the_champion_alone_is_composed_with_and_the_end_is_always_told(
+    package: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    conditions = [
+        task["triggerPolicy"]["condition"]
+        for part in package[0]["components"].values()
+        for task in part.get("dag", {}).get("tasks", {}).values()
+        if "condition" in task.get("triggerPolicy", {})
+    ]
+    assert len(conditions) == 1
+    assert contracts.CHAMPION in conditions[0]
+    assert tasks(package[0])["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def version(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    remote = tmp_path_factory.mktemp("kfp") / "remote"
+    return {"data_digest": remotes.publish(tiny_data, str(remote)).digest, "remote": str(remote)}
+
+
+@pytest.fixture(scope="module")
+def first(version: dict[str, str]) -> LocalRun:
+    root = Path(version["remote"]).parent / "root"
+    return run_local(root, **version, params=TINY, gate=GATE, git_sha="1" * 40)
+
+
+@pytest.mark.slow
+def test_a_run_ends_in_a_champion_that_composes(first: LocalRun, version: dict[str, str]) -> None:
+    from huesong.registry.models import Registry
+
+    for stage in contracts.STAGES:
+        assert any(first.artifact(stage, "out").iterdir())
+        assert json.loads(first.artifact(stage, "metrics").read_text())
+    registration = json.loads((first.artifact("register", "out") / contracts.REGISTRATION).read_text())
+    champion = Registry(contracts.MODEL_NAME, uri=first.tracking_uri).by_alias(contracts.CHAMPION)
+    assert champion is not None
+    assert champion.uri == registration["uri"]
+    assert champion.tags[DATA_DIGEST] == version["data_digest"]
+    assert champion.tags[GIT_SHA] == "1" * 40
+    assert list(first.artifact("compose", "out").glob("*.mid"))
+    assert "SUCCEEDED" in first.artifact("outcome", "summary").read_text()
+
+
+@pytest.mark.slow
+def test_all_stages_hang_under_one_parent(first: LocalRun) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(first.tracking_uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.info.run_name for run in children) == sorted(contracts.STAGES)
+    assert len({run.data.tags["mlflow.parentRunId"] for run in children}) == 1
+    assert all(run.info.status == "FINISHED" for run in runs)
+
+
+@pytest.mark.slow
+def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, version: dict[str, str]) -> None:
+    again = run_local(first.folder.parent, **version, params=TINY, gate=GATE, git_sha="1" * 40)
+    assert {path.name for path in again.folder.iterdir()} == {"register", "outcome"}
+    registration = json.loads((again.artifact("register", "out") / contracts.REGISTRATION).read_text())
+    assert str(registration["version"]) == "1"
+
+
+@pytest.mark.slow
+def test_another_gate_asks_the_registry_alone(
+    first: LocalRun, version: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    params = copy.deepcopy(TINY)
+    params["register"] = {"model_name": "other"}
+    strict = {"absolute": {"invalid_tokens": {"min": 1}}}
+    done = run_local(first.folder.parent, **version, params=params, gate=strict)
+    assert {path.name for path in done.folder.iterdir()} == {"settings", "register", "outcome"}, "compose must not run"
+    registration = json.loads((done.artifact("register", "out") / contracts.REGISTRATION).read_text())
+    assert contracts.CHAMPION not in registration["aliases"]
+
+
+@pytest.mark.slow
+def test_a_failing_component_fails_the_run_and_is_reported(
+    version: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {**version, "data_digest": "0" * 32 + ".dir"}
+    with pytest.raises(UserError, match="fetch"):
+        run_local(tmp_path / "root", **wrong, params=TINY, gate=GATE)
+    (summary,) = (tmp_path / "root").glob("huesong-*/**/outcome/summary")
+    assert "FAILED" in summary.read_text()
+    assert "0" * 32 in capfd.readouterr().out, "the log names the version that is not there"
