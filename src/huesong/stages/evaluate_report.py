@@ -146,7 +146,7 @@ def quality_table(metrics: dict[str, float]) -> Markup:
 def figures(work: Path, prefix: str) -> list[Markup]:
     """The plots whose names start with `prefix`."""
     return [
-        pages.image(path, alt=path.stem.replace("_", " "))
+        pages.image(path, alt=path.stem.replace("_", " "), caption=path.stem.replace("_", " "))
         for path in sorted((work / contracts.PLOTS).glob(f"{prefix}*.png"))
     ]
 
