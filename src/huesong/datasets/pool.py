@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from huesong.errors import UserError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -49,10 +51,20 @@ class SafePool:
         """Yield every item with its result or `Crashed`, in order. Exceptions of `function` are raised here.
 
         `function`, items and results must be picklable; the function one of a module's own.
+
+        Raises:
+            UserError: worker processes cannot start at all.
         """
         waiting: deque[tuple[Item, Future[Any]]] = deque()
         left = iter(items)
         pool = self._executor(self.workers)
+        try:
+            pool.submit(cores).result()
+        except BrokenProcessPool:
+            raise UserError(
+                "worker processes cannot start: a script that calls huesong needs `if __name__ == \"__main__\":` around "
+                "what it does (or memory is short)"
+            ) from None
         try:
             while True:
                 for item in itertools.islice(left, 4 * self.workers - len(waiting)):
