@@ -169,3 +169,17 @@ def test_concordance_loss_is_one_minus_the_mean_ccc_of_the_kept_rows() -> None:
     assert (soft.grad[keep].abs().sum(dim=(1, 2)) > 0).all()
     assert (soft.grad[~keep] == 0).all()
     assert float(va_concordance_loss(critic, soft, mask, asked, keep & False).detach()) == 0
+
+
+def test_weighted_tokens_count_more_where_the_emotion_matters() -> None:
+    network, critic, batch = tiny()
+    weight = torch.ones(SIZE, dtype=torch.float64)
+    token = int(batch.targets_BT[batch.targets_BT != IGNORE][0])
+    weight[token] = 5.0
+    plain = Objective("ce", NETWORK.width).double()(network, batch, critic).ce_sum
+    objective = Objective("ce", NETWORK.width, weight_V=weight).double()
+    logits = network(batch.ids_BT, network.encode_picture(batch.pictures).tokens_BSD, batch.va_B2, batch.keep_B)
+    of_token = cross_entropy(logits, batch.targets_BT.masked_fill(batch.targets_BT != token, IGNORE))
+    assert objective(network, batch, critic).ce_sum.item() == pytest.approx(plain.item() + 4 * of_token.item())
+    assert objective(network, batch, critic, with_emotion=False).ce_sum.item() == pytest.approx(plain.item())
+    assert "weight_V" not in objective.state_dict()

@@ -52,7 +52,8 @@ def settings(**changes: object) -> TrainConfig:
 
 def special() -> Special:
     bar = np.array([parts[0] == "Bar_None" for parts in TOKENS])
-    return Special(SIZE, 0, 1, 2, "tiny", bar)
+    tempo = np.array([any(part.startswith("Tempo_") for part in parts) for parts in TOKENS])
+    return Special(SIZE, 0, 1, 2, "tiny", bar, tempo)
 
 
 def piece_tokens(valence: float, arousal: float, rng: np.random.Generator, bars: int = 3) -> list[int]:

@@ -152,6 +152,8 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.05, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    tempo_weight: float = Field(8.0, gt=0)
+    """Weight of tempo tokens in the cross-entropy of the pairs phase: one token in hundreds, and most of the arousal."""
     objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_critic"
     va_weight: float = Field(0.5, ge=0)
     """Weight of the VA loss (or of the contrastive loss)."""

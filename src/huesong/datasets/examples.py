@@ -70,6 +70,7 @@ class Special:
     eos: int
     digest: str
     bar_V: np.ndarray  # bool: the id's expansion begins with Bar_None
+    tempo_V: np.ndarray  # bool: the id's expansion sets a tempo
 
 
 @dataclass
@@ -264,7 +265,8 @@ def load_special(vocabulary: Path) -> Special:
     """Special ids and bar starts from the VOCABULARY file."""
     content: dict[str, Any] = read_json(vocabulary, "huesong preprocess")
     bar_V = np.array([bool(parts) and parts[0] == "Bar_None" for parts in content["tokens"]])
-    return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V)
+    tempo_V = np.array([any(part.startswith("Tempo_") for part in parts) for parts in content["tokens"]])
+    return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V, tempo_V)
 
 
 def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ class SafePool:
             pool.submit(cores).result()
         except BrokenProcessPool:
             raise UserError(
-                "worker processes cannot start: a script that calls huesong needs `if __name__ == \"__main__\":` around "
+                'worker processes cannot start: a script that calls huesong needs `if __name__ == "__main__":` around '
                 "what it does (or memory is short)"
             ) from None
         try:

@@ -51,12 +51,17 @@ class Losses:
     picture_sum: Tensor  # over pictures, weighted
 
 
-def cross_entropy(logits_BTV: Tensor, targets_BT: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Summed (not mean) cross-entropy in nats over the targets that are not padding."""
-    logits = full_precision(logits_BTV).flatten(0, 1)
-    return F.cross_entropy(
-        logits, targets_BT.flatten(), ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
-    )
+def cross_entropy(
+    logits_BTV: Tensor, targets_BT: Tensor, smoothing: float = 0.0, weight_V: Tensor | None = None
+) -> Tensor:
+    """Summed (not mean) cross-entropy in nats over the targets that are not padding, each times its weight."""
+    losses = F.cross_entropy(
+        full_precision(logits_BTV).flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, label_smoothing=smoothing,
+        reduction="none",
+    )  # fmt: skip
+    if weight_V is not None:
+        losses = losses * weight_V[targets_BT.flatten().clamp_min(0)]
+    return losses.sum()
 
 
 def soft_tokens(logits_BTV: Tensor, temperature: float, *, sampled: bool = True, hard: bool = True) -> Tensor:
@@ -126,6 +131,8 @@ def contrastive_loss(
 class Objective(nn.Module):
     """The chosen objective with the parameters of its own (a regressor or two projections), trained with the model."""
 
+    weight_V: Tensor | None
+
     def __init__(
         self,
         kind: Objectives,
@@ -134,8 +141,11 @@ class Objective(nn.Module):
         va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1",
         temperature: float = 1.0,
         smoothing: float = 0.0,
+        weight_V: Tensor | None = None,
     ) -> None:
         super().__init__()
+        # How much each token counts where the emotion matters; None: all alike.
+        self.register_buffer("weight_V", weight_V, persistent=False)
         self.kind, self.va_loss, self.smoothing = kind, va_loss, smoothing
         self.temperature = temperature  # annealed by the training loop
         if kind == "ce+va_head":
@@ -150,7 +160,8 @@ class Objective(nn.Module):
         picture_BSD, picture_sum = self._pictures(network, batch)
         states_BTD = network.states(batch.ids_BT, picture_BSD, batch.va_B2, batch.keep_B)
         logits_BTV = network.logits(states_BTD)
-        ce_sum = cross_entropy(logits_BTV, batch.targets_BT, self.smoothing)
+        weight_V = self.weight_V if with_emotion else None
+        ce_sum = cross_entropy(logits_BTV, batch.targets_BT, self.smoothing, weight_V)
         va_sum = ce_sum.new_zeros(())
         mask_BT = batch.targets_BT != IGNORE
         if not with_emotion or self.kind == "ce":

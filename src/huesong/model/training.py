@@ -129,8 +129,14 @@ def train_network(
         UserError: no training pairs, or a loss that is no longer finite.
     """
     network.to(device)
+    tempo_V = torch.from_numpy(examples.special.tempo_V)
+    weight_V = torch.where(tempo_V, config.tempo_weight, 1.0)
     objective = Objective(
-        config.objective, config.network.width, va_loss=config.va_loss, smoothing=config.label_smoothing
+        config.objective,
+        config.network.width,
+        va_loss=config.va_loss,
+        smoothing=config.label_smoothing,
+        weight_V=weight_V,
     ).to(device)
     started = time.monotonic()
     phases = make_phases(examples, config)

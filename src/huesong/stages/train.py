@@ -166,7 +166,8 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
 
 
 PAIRS_ONLY = (
-    "seed", "steps", "learning_rate", "objective", "va_weight", "va_loss", "va_temperature", "va_temperature_end", "image_va_weight", "reinforce",
+    "seed", "steps", "learning_rate", "objective", "va_weight", "va_loss", "va_temperature", "va_temperature_end",
+    "tempo_weight", "image_va_weight", "reinforce",
 )  # fmt: skip
 """Settings that do not change the critic or the pre-training."""
 
