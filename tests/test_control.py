@@ -1,0 +1,70 @@
+"""Does the music follow the request? A small model, really trained, asked for calm and for excited music."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from huesong import contracts
+from huesong.config import Params, SamplingConfig
+from huesong.datasets.sample import make_sample
+from huesong.model.folder import load_model
+from huesong.model.sampling import Request, sample
+from huesong.music import tokens
+from huesong.music.reading import parse_score
+from huesong.stages import label, preprocess, train
+
+from .conftest import TINY
+
+pytestmark = pytest.mark.slow
+
+SEEDS = 10
+SECONDS = 8.0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("control")
+    params = Params.model_validate(
+        {
+            "preprocess": {**TINY["preprocess"], "picture_size": 32},
+            "label": TINY["label"],
+            "train": {
+                "device": "cpu", "threads": 1, "objective": "ce", "steps": 280, "batch_size": 8, "learning_rate": 3e-3,
+                "condition_dropout": 0.25, "label_smoothing": 0.0, "eval_every": 500, "checkpoint_every": 500,
+                "network": {
+                    "width": 64, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 512, "dropout": 0.0,
+                },
+                "critic": {"width": 16, "heads": 2, "layers": 1, "steps": 5, "batch_size": 8},
+            },
+        }
+    )  # fmt: skip
+    make_sample(folder / "data", seed=1, pictures=24, pieces=240)
+    preprocess.run(params.preprocess, data=folder / "data", out=folder / "preprocess")
+    label.run(params.label, preprocess=folder / "preprocess", out=folder / "label")
+    places = {"preprocess": folder / "preprocess", "label": folder / "label"}
+    train.run(params.train, **places, out=folder / "train", checkpoints=folder / "checkpoints")
+    return folder / "train" / contracts.MODEL
+
+
+def asked(folder: Path, arousal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Notes a second and tempo (quarters a minute) of SEEDS pieces."""
+    model, tokenizer = load_model(folder), tokens.load(folder / contracts.TOKENIZER)
+    requests = [Request(None, 0.0, arousal, seed, SECONDS) for seed in range(SEEDS)]
+    density, tempo = [], []
+    for piece in sample(model, requests, SamplingConfig(guidance=2.0, temperature=0.9)):
+        score = parse_score(bytes(tokens.decode(tokenizer, piece.ids).dumps_midi()))
+        density.append(sum(len(track.notes) for track in score.tracks) / SECONDS)
+        tempo.append(score.tempos[0].qpm)
+    return np.array(density), np.array(tempo)
+
+
+def test_more_arousal_asked_is_more_notes_a_second_and_faster(trained: Path) -> None:
+    (calm_density, calm_tempo), (wild_density, wild_tempo) = asked(trained, -0.8), asked(trained, 0.8)
+    assert wild_density.mean() > 1.3 * calm_density.mean()
+    assert wild_tempo.mean() > 1.2 * calm_tempo.mean()
+    # Not by a lucky piece: of all pairs of a calm and an excited piece nearly all are in the right order.
+    assert (wild_density[:, None] > calm_density).mean() > 0.8
+    assert (wild_tempo[:, None] > calm_tempo).mean() > 0.8
