@@ -29,6 +29,7 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
+	hadolint components/Dockerfile
 
 test: lint
 	pytest -q --cov --cov-report=term --cov-report=xml
