@@ -14,8 +14,9 @@ def train(
     out: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
+    remote: str = "",
 ):
-    """Train the model.
+    """Train the model; a preempted pod goes on from the checkpoints that the last one left in object storage.
 
     Args:
         params: the `train` section of params.yaml.
@@ -25,6 +26,7 @@ def train(
         out: artifacts/train: the model folder, learning curves and figures.
         metrics: all figures.
         summary: table of figures.
+        remote: s3://bucket/prefix where checkpoints are mirrored; anything else: they stay with the pod.
     """
     from pathlib import Path
 
@@ -33,6 +35,10 @@ def train(
 
     folder = Path(out.path)
     inputs = {"preprocess": Path(preprocess.path), "label": Path(label.path)}
-    with handover.tracked("train", params, tracking, preprocess) as (config, run):
-        report = stage.run(config, **inputs, out=folder, checkpoints=folder.with_name("checkpoints"))
+    checkpoints = folder.with_name("checkpoints")
+    with (
+        handover.tracked("train", params, tracking, preprocess) as (config, run),
+        handover.kept(checkpoints, remote, preprocess),
+    ):
+        report = stage.run(config, **inputs, out=folder, checkpoints=checkpoints)
         handover.hand_over(run, report, out, metrics, summary)

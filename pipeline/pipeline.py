@@ -12,6 +12,7 @@ from components.label import label
 from components.outcome import outcome
 from components.preprocess import preprocess
 from components.register import register
+from components.resolve import resolve
 from components.settings import settings
 from components.train import train
 from kfp import compiler, dsl
@@ -58,12 +59,15 @@ def make_pipeline(
         with dsl.ExitHandler(reporting, name="from data to model"):
             checked = on(settings(params=params, tracking_uri=tracking_uri), "settings").outputs
             tracking = checked["tracking"]
-            data = on(fetch(digest=data_digest, remote=remote), "fetch").outputs["out"]
+            version = on(resolve(digest=data_digest, remote=remote), "resolve")
+            version.set_caching_options(False)  # `current` is another version tomorrow
+            data = on(fetch(digest=version.output, remote=remote), "fetch").outputs["out"]
             features = on(preprocess(params=checked["preprocess"], tracking=tracking, data=data), "preprocess")
             features = features.outputs["out"]
             labels = on(label(params=checked["label"], tracking=tracking, preprocess=features), "label").outputs["out"]
             trained = on(
-                train(params=checked["train"], tracking=tracking, preprocess=features, label=labels), "train"
+                train(params=checked["train"], tracking=tracking, preprocess=features, label=labels, remote=remote),
+                "train",
             ).outputs["out"]
             judged = on(
                 evaluate(

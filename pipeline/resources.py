@@ -47,6 +47,7 @@ class Resources:
 
 TABLE: dict[str, Resources] = {
     "settings": Resources(cpu="250m", memory="512Mi", hours=0.1),
+    "resolve": Resources(cpu="250m", memory="512Mi", hours=0.1, retries=4, secret=STORAGE),
     "fetch": Resources(cpu="1", memory="1Gi", hours=4, retries=4, secret=STORAGE),
     "preprocess": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi", secret=TRACKING),
     "label": Resources(cpu="2", memory="4Gi", hours=4, secret=TRACKING),

@@ -266,7 +266,7 @@ def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_p
     assert {note for note in opening(longer.midi) if note[0] < last} < known
     assert longer.seconds == pytest.approx(12, rel=0.05)
     assert longer.requested[0] == 0.0
-    with pytest.raises(UserError, match="primer (is too long|has [0-9]+ tokens)"):
+    with pytest.raises(UserError, match=r"primer (is too long|has [0-9]+ tokens)"):
         compose(picture, tmp_path / "c", composer, config=SamplingConfig(seconds=4), primer=longer.midi)
     assert not list(tmp_path.glob("c*"))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.grammar import Asked
-from huesong.model.sampling import Request, draw, hear, last_bars, mean_of, sample, value_at
+from huesong.model.sampling import Request, draw, hear, last_bars, mean_of, roll_out, sample, steer, value_at
 from huesong.music import tokens
 from huesong.music.reading import parse_score
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
@@ -107,8 +107,8 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
 
 def test_best_of_n_is_the_nearest_to_the_request() -> None:
     request = asked(5, valence=0.9, arousal=-0.9)
-    best = sample(model(), [request], SamplingConfig(candidates=6))[0]
-    few = sample(model(), [request], SamplingConfig(candidates=2))[0]
+    best = sample(model(), [request], SamplingConfig(candidates=6, steering=1))[0]
+    few = sample(model(), [request], SamplingConfig(candidates=2, steering=1))[0]
     single = sample(model(), [request], PLAIN)[0]
 
     def error(piece: object) -> float:
@@ -159,7 +159,7 @@ def test_a_length_in_bars() -> None:
 
 def test_progress_is_told() -> None:
     told: list[float] = []
-    sample(model(), [asked(0), asked(1)], SamplingConfig(candidates=2), told.append)
+    sample(model(), [asked(0), asked(1)], SamplingConfig(candidates=2, steering=1), told.append)
     assert told[-1] == 1.0
     assert told == sorted(told)
     assert len(told) > 10
@@ -232,7 +232,7 @@ def test_the_ear_has_half_the_say_among_candidates() -> None:
         return wish
 
     request = asked(5, valence=0.9)
-    made = sample(model(), [request], SamplingConfig(candidates=4), ear=ear)[0]
+    made = sample(model(), [request], SamplingConfig(candidates=4, steering=1), ear=ear)[0]
     assert len(heard) == 4
     assert made.ids == heard[2]
 
@@ -260,3 +260,43 @@ def test_caps_of_a_request() -> None:
     for start, _ in free:
         assert sum(begin <= start < end - 1e-6 for begin, end in free) <= 2
         assert sum(start - 1 < begin <= start for begin, _ in free) <= 5  # a position must bring a note
+
+
+def high_notes(pieces: Sequence[list[int]]) -> np.ndarray:
+    """Hears high valence in high notes."""
+    table = grammar().table
+    pitch = [[v for token in ids for kind, v in table.base[token] if kind == "Pitch"] or [72] for ids in pieces]
+    return np.array([[np.clip((np.mean(own) - 72) / 24, -1, 1), 0.0] for own in pitch])
+
+
+def test_steering_follows_the_ear_further_than_the_best_of_as_many() -> None:
+    requests = [Request(None, 1.0, 0.0, seed, 12.0) for seed in range(6)]
+    reached = {}
+    for parts in (1, 4):
+        made = sample(model(), requests, SamplingConfig(candidates=6, steering=parts), ear=high_notes)
+        reached[parts] = high_notes([piece.ids for piece in made])[:, 0].mean()
+        for piece in made:
+            assert grammar().count_violations(piece.ids) == 0
+            assert length(piece.ids) == pytest.approx(12, rel=0.05)
+    assert reached[4] > reached[1] + 0.02
+
+
+def test_steered_pieces_do_not_depend_on_their_company() -> None:
+    config = SamplingConfig(candidates=3, steering=3)
+    requests = [asked(seed, 6.0 + seed) for seed in range(3)]
+    together = sample(model(), requests, config, ear=high_notes)
+    assert sample(model(), [requests[1]], config, ear=high_notes)[0] == together[1]
+    long = [asked(seed, 30.0) for seed in range(2)]
+    both = sample(model(64), long, config, ear=high_notes)  # the context overflows between the parts
+    assert sample(model(64), long[1:], config, ear=high_notes)[0] == both[1]
+
+
+def test_the_nearer_candidates_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = roll_out(model(), [asked(0, 5.0)], SamplingConfig(candidates=4, steering=1))
+    monkeypatch.setattr("huesong.model.sampling.distances", lambda *_: np.array([5.0, 0.1, 5.0, 0.1]))
+    chosen = steer(model(), group, None, 1)
+    assert [job.ids for job in chosen] == [group[1].ids, group[1].ids, group[3].ids, group[3].ids]
+    assert chosen[0].ids is not chosen[1].ids
+    assert chosen[0].state is not chosen[1].state
+    draws = [float(torch.rand(1, generator=job.generator)) for job in chosen]
+    assert len(set(draws)) == 4

@@ -4,15 +4,19 @@ Every piece is drawn by its own random generator from logits rounded to 0.001, s
 same piece whatever else is in the batch (matrix products of other sizes differ in their last bits). The token grammar
 masks each step; classifier-free guidance runs every piece twice, with and without its request (Ho & Salimans 2022).
 
+Of several candidates for a request those that are heard nearer to it are continued, several times over (sequential
+Monte Carlo steering, Lew et al. 2023), and the nearest is kept at the end.
+
 Shapes: R requests, B pieces being sampled, N rows of the network (B, or 2 B with guidance), T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,6 +34,9 @@ ROUNDING = 1000.0
 """Logits are rounded to 1 / ROUNDING."""
 KEPT_SHARE = 0.5
 """When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
+
+STEERING_TEMPERATURE = 0.1
+"""A candidate that is heard this much further from its request is continued 1/e times as often."""
 
 OnStep = Callable[[float], None]
 """Told after each step which share of the asked length has been composed, 0 to 1."""
@@ -91,6 +98,14 @@ class Condition:
         """The mean request."""
         return mean_of(self.valence), mean_of(self.arousal)
 
+    def until(self, share: float) -> tuple[float, float]:
+        """The mean request of the first `share` of the piece."""
+        points = np.linspace(0, max(share, 1e-3), 33)
+        return (
+            float(np.mean([value_at(self.valence, point) for point in points])),
+            float(np.mean([value_at(self.arousal, point) for point in points])),
+        )
+
     def at(self, share: float) -> tuple[float, float]:
         """The request when this share of the piece, 0 to 1, is over."""
         return value_at(self.valence, share), value_at(self.arousal, share)
@@ -104,6 +119,8 @@ class Job:
     state: State
     generator: torch.Generator
     next_id: int
+    seed: int = 0
+    """The request's."""
     ids: list[int] = field(default_factory=list)
     """As written down."""
     read: list[int] = field(default_factory=list)
@@ -141,23 +158,31 @@ def sample(
     Raises:
         UserError: a request with neither a picture nor both valence and arousal, or a primer that does not fit.
     """
-    jobs = roll_out(model, requests, config, on_step)
+    jobs = roll_out(model, requests, config, on_step, ear)
     samples = []
     for start in range(0, len(jobs), config.candidates):
-        condition = jobs[start].condition
-        own = [job.ids for job in jobs[start : start + config.candidates]]
-        critic = [hear(model, ids) for ids in own]
-        best = 0
-        if len(own) > 1:
-            heard_C2 = np.asarray(critic) if ear is None else (np.asarray(critic) + ear(own)) / 2
-            best = int(np.argmin(np.hypot(*(heard_C2 - condition.requested).T)))
-        samples.append(Sample(own[best], condition.requested, condition.predicted, critic[best]))
+        own = jobs[start : start + config.candidates]
+        kept = own[int(np.argmin(distances(model, own, ear)))] if len(own) > 1 else own[0]
+        condition = kept.condition
+        samples.append(Sample(kept.ids, condition.requested, condition.predicted, hear(model, kept.ids)))
     return samples
+
+
+def distances(model: Model, jobs: Sequence[Job], ear: Ear | None) -> np.ndarray:
+    """How far what is heard in each piece, finished or not, is from what was asked of it so far [n]."""
+    heard_N2 = np.array([hear(model, job.ids) for job in jobs])
+    if ear is not None:
+        heard_N2 = (heard_N2 + ear([job.ids for job in jobs])) / 2
+    return np.hypot(*(heard_N2 - np.array([job.condition.until(job.share) for job in jobs])).T)
 
 
 @torch.inference_mode()
 def roll_out(
-    model: Model, requests: Sequence[Request], config: SamplingConfig, on_step: OnStep | None = None
+    model: Model,
+    requests: Sequence[Request],
+    config: SamplingConfig,
+    on_step: OnStep | None = None,
+    ear: Ear | None = None,
 ) -> list[Job]:
     """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
     with _one_thread(model.device):
@@ -167,10 +192,12 @@ def roll_out(
             for request, condition in zip(requests, conditions, strict=True)
             for k in range(config.candidates)
         ]
-        for start in range(0, len(jobs), MOST_PIECES):
-            report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, MOST_PIECES / len(jobs)))
-            _run(model, jobs[start : start + MOST_PIECES], config, report)
-    return jobs
+        most = max(1, MOST_PIECES // config.candidates) * config.candidates
+        finished: list[Job] = []
+        for start in range(0, len(jobs), most):
+            report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, most / len(jobs)))
+            finished += _run(model, jobs[start : start + most], config, report, ear)
+    return finished
 
 
 def value_at(course: Course, share: float) -> float:
@@ -228,10 +255,9 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     """
     grammar = model.grammar
     asked = Asked(bars=request.bars) if request.bars is not None else Asked(seconds=request.seconds)
-    digest = hashlib.sha256(f"{request.seed}:{candidate}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    generator = generator_of(request.seed, candidate)
     limits = Limits(polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second)
-    job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos)
+    job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
     if len(request.primer) >= model.network.config.context:
         raise UserError(
             f"the primer has {len(request.primer)} tokens, the model attends to {model.network.config.context}: "
@@ -246,12 +272,54 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     return job
 
 
-def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep | None) -> None:
-    """Sample all jobs to their ends."""
+def generator_of(*key: int | str) -> torch.Generator:
+    """The random generator of a key."""
+    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep | None, ear: Ear | None) -> list[Job]:
+    """Sample all jobs to their ends; with several candidates a request, part by part."""
+    parts = config.steering if config.candidates > 1 else 1
+    for part in range(1, parts + 1):
+        _advance(model, jobs, config, part / parts, on_step)
+        if part < parts:
+            groups = [jobs[start : start + config.candidates] for start in range(0, len(jobs), config.candidates)]
+            jobs = [job for group in groups for job in steer(model, group, ear, part)]
+    return jobs
+
+
+def steer(model: Model, group: Sequence[Job], ear: Ear | None, part: int) -> list[Job]:
+    """As many candidates as before, drawn from them by how near each is heard to its request so far.
+
+    Systematic resampling: a candidate of weight w is continued floor(n w) or ceil(n w) times. Each continuation draws
+    with a generator of its own.
+    """
+    weight_C = np.exp(-distances(model, group, ear) / STEERING_TEMPERATURE) + 1e-12
+    edge_C = np.cumsum(weight_C / weight_C.sum())
+    luck = float(torch.rand(1, generator=generator_of(group[0].seed, "steer", part), dtype=torch.float64))
+    chosen = np.minimum(np.searchsorted(edge_C, (luck + np.arange(len(group))) / len(group)), len(group) - 1)
+    return [
+        replace(
+            group[row], state=copy.deepcopy(group[row].state), generator=generator_of(group[0].seed, place, part),
+            ids=list(group[row].ids), read=list(group[row].read), bars=list(group[row].bars),
+        )
+        for place, row in enumerate(chosen)
+    ]  # fmt: skip
+
+
+def _advance(model: Model, jobs: list[Job], config: SamplingConfig, until: float, on_step: OnStep | None) -> None:
+    """Sample jobs until each is done, or begins the first bar after this share of its length."""
     network, grammar, device = model.network, model.grammar, model.device
     guided = config.guidance != 1
     copies = 2 if guided else 1
-    active = list(jobs)
+
+    def waits(job: Job) -> bool:
+        return job.state.done or (until < 1 and job.share >= until and bool(grammar.table.bar[job.next_id]))
+
+    active = [job for job in jobs if not waits(job)]
+    if not active:
+        return
     cache = network.new_cache(*_asked(active, copies, device))
     _prime(model, active, cache, copies)
     while active:
@@ -269,7 +337,7 @@ def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep 
             _append(grammar, job, token)
         if on_step is not None:
             on_step(float(np.mean([job.share for job in jobs])))
-        going = [row for row, job in enumerate(active) if not job.state.done]
+        going = [row for row, job in enumerate(active) if not waits(job)]
         if len(going) < len(active):
             rows = [row + copy * len(active) for copy in range(copies) for row in going]
             active = [active[row] for row in going]
@@ -289,12 +357,15 @@ def _asked(jobs: list[Job], copies: int, device: torch.device) -> tuple[Tensor, 
 
 
 def _prime(model: Model, jobs: list[Job], cache: KVCache, copies: int) -> None:
-    """Let the rows of pieces that begin with a primer read all of it but its last token."""
+    """Let the rows of pieces that have begun read what is there but for the newest token."""
     for row in range(copies * len(jobs)):
         job = jobs[row % len(jobs)]
         if job.read:
-            known = torch.tensor([model.vocabulary.bos, *job.read[:-1]], device=model.device)
-            model.network.reprime(cache, row, known)
+            known = [model.vocabulary.bos, *job.read[:-1]]
+            if len(known) >= cache.capacity:
+                known = last_bars(model.grammar, job.read[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
+            known = known[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
+            model.network.reprime(cache, row, torch.tensor(known, device=model.device))
 
 
 def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: SamplingConfig) -> Tensor:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,6 +116,18 @@ def tracked(
         run.tags |= {key: value for key, value in tags.items() if value}
         run.set_tags(run.tags)
         yield settings, run
+
+
+def kept(checkpoints: Path, remote: str, source: Artifact) -> AbstractContextManager[None]:
+    """Mirror the checkpoints under the data version in object storage, where there is one.
+
+    One process does it: of those that train together only the first writes.
+    """
+    if not remote.startswith("s3://") or os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    from huesong.storage.mirror import mirrored
+
+    return mirrored(checkpoints, f"{remote.rstrip('/')}/checkpoints/{source.metadata.get(LINEAGE, 'unknown')}")
 
 
 @contextmanager

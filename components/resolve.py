@@ -1,0 +1,21 @@
+"""Component: the digest that `current` means today; never cached, so that a scheduled run sees new data."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("resolve"), install_kfp_package=False)
+def resolve(digest: str, remote: str) -> str:
+    """Resolve the data version.
+
+    Args:
+        digest: md5 of a data version, or `current`: the one that was published last.
+        remote: s3://bucket/prefix, or a folder.
+
+    Returns:
+        The digest.
+    """
+    from huesong.datasets import remote as remotes
+
+    return remotes.resolve(digest, remote)
