@@ -189,7 +189,7 @@ class SamplingConfig(Section):
     seconds: float = Field(15.0, ge=4, le=600)
     temperature: float = Field(0.9, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
-    guidance: float = Field(1.5, ge=0)
+    guidance: float = Field(3.0, ge=0)
     """Classifier-free guidance: logits = u + guidance * (c - u); 1 = off."""
     candidates: int = Field(1, ge=1)
     """Best of n: the piece in which critic and music labeller hear what is nearest to the request."""
