@@ -17,6 +17,10 @@ TITLES = {
     "arousal_r": "arousal, correlation",
     "arousal_ccc": "arousal, concordance",
     "quadrant_accuracy": "quadrant heard as asked (chance: about .25)",
+    "grid_valence_ccc": "valence, concordance, on a grid of 25 emotions without pictures",
+    "grid_arousal_ccc": "arousal, concordance, on that grid",
+    "second_grid_valence_ccc": "valence on that grid, second judge",
+    "second_grid_arousal_ccc": "arousal on that grid, second judge",
     "distance_paper": "distance to the data over polyphony rate, pitch entropy, groove (paper's form)",
     "length_within_10_percent": "pieces within 10 % of the asked length",
     "identical_share": "pieces that equal another piece",
@@ -27,6 +31,8 @@ JUDGE = {
     "judge_arousal_r": "arousal, correlation",
     "judge_valence_ccc": "valence, concordance",
     "judge_arousal_ccc": "arousal, concordance",
+    "second_judge_valence_ccc": "second judge: valence, concordance",
+    "second_judge_arousal_ccc": "second judge: arousal, concordance",
 }
 PROVENANCE = {
     "huesong.version": "huesong",
