@@ -122,6 +122,9 @@ def test_the_same_data_gives_the_same_file(tmp_path: Path) -> None:
         PieceLabeller.fit(pieces, features, seed=3).save(tmp_path / name)
         heard.append(PieceLabeller.load(tmp_path / name).predict(features))
     np.testing.assert_array_equal(*heard)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    PieceLabeller.load(tmp_path / "a").save(tmp_path / "c")  # other places in memory
+    np.testing.assert_array_equal(heard[0], PieceLabeller.load(tmp_path / "c").predict(features))
 
 
 @pytest.mark.parametrize(("pieces_n", "groups"), [(6, 6), (40, 1)])

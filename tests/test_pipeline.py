@@ -91,6 +91,14 @@ def test_all_runs_hang_under_one_parent(clone: Path) -> None:
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
+def test_the_kubeflow_pipeline_ends_in_the_same_model(clone: Path) -> None:
+    run("huesong", "data", "publish", "--remote", "store", cwd=clone)
+    run("huesong", "pipeline", "local", "--root", "out/pipeline", "--remote", "store", cwd=clone)
+    (theirs,) = (clone / "out" / "pipeline").rglob(f"register/*/{contracts.REGISTRATION}")
+    ours = clone / "artifacts" / "register" / contracts.REGISTRATION
+    assert json.loads(theirs.read_text())["digest"] == json.loads(ours.read_text())["digest"]
+
+
 def test_changing_a_training_parameter_reruns_train_and_what_follows(clone: Path) -> None:
     params = yaml.safe_load((clone / "params.yaml").read_text())
     params["train"]["steps"] = 7

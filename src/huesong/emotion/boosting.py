@@ -5,6 +5,8 @@ Shapes: N segments, F features; va [N, 2] is valence, arousal.
 
 from __future__ import annotations
 
+import io
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -31,6 +33,32 @@ MIN_ITEMS, MIN_GROUPS = 12, 2
 """Fewer labelled items or groups than these teach nothing that could be checked."""
 TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 """The one class in a saved file that skops does not know as harmless: the nodes of a tree."""
+
+
+MEMORY_ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)')
+
+
+def steady(content: bytes) -> bytes:
+    """A skops file with the same bytes for the same content, so that a model's digest says whether it is the same.
+
+    skops names objects and arrays by their place in memory, and a zip file holds the time: here objects are numbered in
+    the order in which they appear, and the time is fixed.
+    """
+    numbers: dict[str, int] = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        schema = MEMORY_ADDRESS.sub(
+            lambda found: f"{found[1]}{numbers.setdefault(found[2], len(numbers))}",
+            archive.read("schema.json").decode(),
+        )
+        members = {
+            f"{numbers[name.removesuffix('.npy')]}.npy": name for name in archive.namelist() if name != "schema.json"
+        }
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as steadied:
+            for name in sorted(members):
+                steadied.writestr(zipfile.ZipInfo(name), archive.read(members[name]), zipfile.ZIP_DEFLATED)
+            steadied.writestr(zipfile.ZipInfo("schema.json"), schema, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 @dataclass
@@ -136,7 +164,7 @@ class BoostedVA:
             "spread_scale": self.spread_scale,
         }
         with replacing_file(path) as part:
-            skops.io.dump(content, part, compression=zipfile.ZIP_DEFLATED)
+            part.write_bytes(steady(skops.io.dumps(content)))
 
     @classmethod
     def load(cls, path: Path, kind: str, made_by: str) -> BoostedVA:

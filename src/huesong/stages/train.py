@@ -255,7 +255,8 @@ def write_artifacts(
     """Model folder, learning curves and figures."""
     summary = {
         "config": config.model_dump(mode="json"),
-        "metrics": metrics,
+        # Without the time it took: the same training is the same model, digest and all.
+        "metrics": {name: value for name, value in metrics.items() if name != "seconds"},
         "data": data_sources(preprocess),
         "huesong": __version__,
     }
