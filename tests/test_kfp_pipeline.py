@@ -136,7 +136,7 @@ def test_tasks_are_retried_with_growing_waits_and_cached(package: tuple[dict[str
     for stage, task in tasks(package[0]).items():
         assert task["retryPolicy"]["maxRetryCount"] == TABLE[stage].retries
         assert task["retryPolicy"]["backoffFactor"] > 1
-        always = stage in ("register", "outcome")  # the registry, and the end of this very run
+        always = stage in ("resolve", "register", "outcome")  # what is current, the registry, the end of this very run
         assert task["cachingOptions"].get("enableCache", False) is not always
 
 
@@ -219,7 +219,7 @@ def test_all_stages_hang_under_one_parent(first: LocalRun) -> None:
 @pytest.mark.slow
 def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, version: dict[str, str]) -> None:
     again = run_local(first.folder.parent, **version, params=TINY, gate=GATE, git_sha="1" * 40)
-    assert {path.name for path in again.folder.iterdir()} == {"register", "outcome"}
+    assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
     registration = json.loads((again.artifact("register", "out") / contracts.REGISTRATION).read_text())
     assert str(registration["version"]) == "1"
 
@@ -232,7 +232,9 @@ def test_another_gate_asks_the_registry_alone(
     params["register"] = {"model_name": "other"}
     strict = {"absolute": {"invalid_tokens": {"min": 1}}}
     done = run_local(first.folder.parent, **version, params=params, gate=strict)
-    assert {path.name for path in done.folder.iterdir()} == {"settings", "register", "outcome"}, "compose must not run"
+    assert {path.name for path in done.folder.iterdir()} == {"settings", "resolve", "register", "outcome"}, (
+        "compose must not run"
+    )
     registration = json.loads((done.artifact("register", "out") / contracts.REGISTRATION).read_text())
     assert contracts.CHAMPION not in registration["aliases"]
 
