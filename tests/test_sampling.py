@@ -18,7 +18,7 @@ from huesong.music.reading import parse_score
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
-PLAIN = SamplingConfig()
+PLAIN = SamplingConfig(guidance=1.5)
 
 
 def asked(seed: int, seconds: float = 6.0, **changes: object) -> Request:
@@ -107,8 +107,8 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
 
 def test_best_of_n_is_the_nearest_to_the_request() -> None:
     request = asked(5, valence=0.9, arousal=-0.9)
-    best = sample(model(), [request], SamplingConfig(candidates=6, steering=1))[0]
-    few = sample(model(), [request], SamplingConfig(candidates=2, steering=1))[0]
+    best = sample(model(), [request], SamplingConfig(guidance=1.5, candidates=6, steering=1))[0]
+    few = sample(model(), [request], SamplingConfig(guidance=1.5, candidates=2, steering=1))[0]
     single = sample(model(), [request], PLAIN)[0]
 
     def error(piece: object) -> float:
@@ -159,7 +159,7 @@ def test_a_length_in_bars() -> None:
 
 def test_progress_is_told() -> None:
     told: list[float] = []
-    sample(model(), [asked(0), asked(1)], SamplingConfig(candidates=2, steering=1), told.append)
+    sample(model(), [asked(0), asked(1)], SamplingConfig(guidance=1.5, candidates=2, steering=1), told.append)
     assert told[-1] == 1.0
     assert told == sorted(told)
     assert len(told) > 10
@@ -273,7 +273,7 @@ def test_steering_follows_the_ear_further_than_the_best_of_as_many() -> None:
     requests = [Request(None, 1.0, 0.0, seed, 12.0) for seed in range(6)]
     reached = {}
     for parts in (1, 4):
-        made = sample(model(), requests, SamplingConfig(candidates=6, steering=parts), ear=high_notes)
+        made = sample(model(), requests, SamplingConfig(guidance=1.0, candidates=6, steering=parts), ear=high_notes)
         reached[parts] = high_notes([piece.ids for piece in made])[:, 0].mean()
         for piece in made:
             assert grammar().count_violations(piece.ids) == 0
