@@ -5,8 +5,9 @@ cannot know: the bar, the position, the seconds gone by, the pitches already str
 summaries of their base tokens (vocabulary.TokenTable), so one mask is a handful of comparisons of arrays of length V.
 
 A piece has two parts. In the first the model is free: nothing may begin at the onset of the last chord or later, and
-what would sound beyond it is written down shorter, as a player lifts the hands for the last chord (were long notes
-forbidden instead, the model would fill the time with hasty short ones). The second is that chord, from base tokens: the
+what would sound beyond it is written down shorter, as a player lifts the hands for the last chord; and a token that would
+move on to that onset or beyond is read as moving to it. Were either forbidden instead, the model would fill the time that
+is left with hasty notes. The second is that chord, from base tokens: the
 tonic triad, ending at the asked length; then EOS.
 
 Why a mask is never empty: after a Position any Pitch is allowed; after a note the next Position (or, at the end of the
@@ -111,6 +112,7 @@ class Grammar:
         self.tick_s = 60.0 / (self.table.tempos * self.beat)
         ids = self.table.ids
         self.velocities = np.array(sorted(ids["Velocity"]))
+        self.bar_id = ids["Bar"][0]
         self.durations = sorted(ids["Duration"])
         # Named masks of the ending, where only single base tokens are allowed.
         self.only_bos = self._only([vocabulary.bos])
@@ -144,10 +146,12 @@ class Grammar:
             allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
         last_chord = self._last_chord_token(state, room)
         kept = self._within_limits(state, allowed)
-        if last_chord is None:
-            return kept if kept.any() else allowed
-        kept[last_chord] = True
-        return kept
+        if last_chord is not None:
+            kept[last_chord] = True
+            kept |= table.fits_PV[state.phase] & (table.bar | (table.opens >= room))
+        elif room == self.bar_ticks and kept[self.bar_id]:
+            kept |= table.fits_PV[state.phase] & table.bar
+        return kept if kept.any() else allowed
 
     def advance(self, state: State, token: int) -> list[int]:
         """Read an allowed token: `state` is changed in place; returns the ids to write down for it.
@@ -158,7 +162,9 @@ class Grammar:
         if token == self.vocabulary.eos:
             state.phase = Phase.DONE
             return []
-        base = self.table.base[token]
+        base = self._moved(state, self.table.base[token])
+        if base != self.table.base[token]:
+            token = self.table.ids[base[0][0]][base[0][1]]
         written = [(kind, self._read(state, kind, value)) for kind, value in base]
         return [token] if written == base else [self.table.ids[kind][value] for kind, value in written]
 
@@ -187,6 +193,16 @@ class Grammar:
                     pitch = value
                 phase = phase_after(phase, kind, value)
         return wrong + (phase not in (Phase.NOTE, Phase.START, Phase.TEMPO, Phase.BAR))
+
+    def _moved(self, state: State, base: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """What a token's base tokens are read as: the step to the last chord alone, if they begin with it or go beyond."""
+        kind, value = base[0]
+        room = state.last_onset - state.bar_tick
+        if state.phase >= Phase.LAST_BAR or (
+            not (kind == "Bar" and room <= self.bar_ticks) and not (kind == "Position" and value >= room)
+        ):
+            return base
+        return [("Bar", 0)] if room == self.bar_ticks else [("Position", room)]
 
     # --- the free part ---------------------------------------------------------------------------
 

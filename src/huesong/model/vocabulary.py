@@ -133,7 +133,8 @@ class TokenTable:
     bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
     of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
     a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
-    that demands a note. first_onset: tick of the first note (-1: the open position).
+    that demands a note. opens: the Position a token begins with (-1: another kind). first_onset: tick of the first note
+    (-1: the open position).
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -158,6 +159,7 @@ class TokenTable:
         self.lead_notes = np.zeros(size, dtype=np.int64)
         self.first_position = np.full(size, FAR)
         self.reach = np.full(size, -1)
+        self.opens = np.full(size, -1)
         self.tempo = np.full(size, -1)
         self.onsets = np.zeros(size, dtype=np.int64)
         self.first_onset = np.full(size, -1)
@@ -203,6 +205,8 @@ class TokenTable:
             return  # tokens that reach across a bar line are never sampled
         for phase in FOLLOWS:
             self.fits_PV[phase, index] = self._legal(phase, meaning)
+        if meaning[0][0] == "Position":
+            self.opens[index] = meaning[0][1]
         start, place = 0, -1  # start of the bar, tick of the position
         for kind, value in meaning:
             if kind == "Bar":
