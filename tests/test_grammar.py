@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from huesong.errors import UserError
@@ -243,6 +243,7 @@ def test_a_piece_ends_in_its_own_key(key: int) -> None:
     seconds=st.floats(4, 120), now=st.integers(0, 40).map(lambda bars: bars * 32), share=st.floats(0, 0.7),
     tempo=st.floats(40, 220),
 )  # fmt: skip
+@example(seconds=4.0, now=32, share=0.5859375, tempo=216.0)  # two beats are shorter than 0.6 s
 def test_the_plan_of_the_ending(seconds: float, now: int, share: float, tempo: float) -> None:
     tick_s = 60 / (tempo * 8)
     now_s = share * seconds if now else 0.0

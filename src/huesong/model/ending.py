@@ -54,10 +54,10 @@ def plan(
     if asked.seconds is None:
         return np.full(count, 10**9), np.full(count, 10**9)
     end_L = np.maximum(now + np.rint((asked.seconds - now_s) / tick_s_L).astype(np.int64), 2)
-    shortest_L = np.clip(np.ceil(CHORD_SECONDS[0] / tick_s_L).astype(np.int64), beat, 2 * beat)
+    shortest_L = np.clip(np.ceil(CHORD_SECONDS[0] / tick_s_L).astype(np.int64), beat, 4 * beat)
     longest = min(CHORD_SECONDS[1], CHORD_SHARE * asked.seconds)
     longest_L = np.clip(np.floor(longest / tick_s_L).astype(np.int64), shortest_L + beat, 4 * beat)
-    shortest_L = np.minimum(shortest_L, np.maximum(1, end_L // 4))
+    shortest_L = np.minimum(shortest_L, np.maximum(1, end_L // 3))
     longest_L = np.minimum(longest_L, np.maximum(1, end_L // 2))
     first_L = -(-(end_L - longest_L) // beat) * beat
     onset_LC = first_L[:, None] + np.arange(4) * beat
