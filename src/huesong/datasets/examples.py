@@ -35,7 +35,6 @@ class Pieces:
     va_N2: np.ndarray  # float32; NaN = unlabelled
     rated_N: np.ndarray  # float32: how far *people's* label is trusted; 0 = predicted or none
     weight_N: np.ndarray  # float32: how far the label is trusted, predicted ones included; 0 = not at all
-    opens_N: np.ndarray  # bool: the segment begins its piece (BOS stands before it)
     closes_N: np.ndarray  # bool: the segment ends its piece (EOS stands after it)
 
 
@@ -94,8 +93,9 @@ class Examples:
     def window(self, piece: int, context: int, rng: np.random.Generator) -> np.ndarray:
         """At most context + 1 ids of a piece: `ids[:-1]` are read, `ids[1:]` predicted.
 
-        The whole piece if it fits; else from a bar start drawn at random, the first one included. BOS stands only
-        where the piece begins, EOS only where it ends.
+        The whole segment if it fits; else from a bar start drawn at random, the first one included. BOS stands where
+        the segment begins, whether or not its piece does: every composed piece begins with BOS, and only a third of
+        the segments of the real sets begin a piece. EOS stands only where the piece ends.
         """
         start, count = int(self.pieces.start_N[piece]), int(self.pieces.count_N[piece])
         first = 0
@@ -103,7 +103,7 @@ class Examples:
             bars = self.bar_starts(piece)
             fitting = bars[count - bars >= context // 2]
             first = int(rng.choice(fitting if len(fitting) else bars[:1]))
-        before = [self.special.bos] if first == 0 and self.pieces.opens_N[piece] else []
+        before = [self.special.bos] if first == 0 else []
         end = min(count, first + context + 1 - len(before))
         body = self.pieces.tokens[start + first : start + end].astype(np.int64)
         room = context + 1 - len(before) - len(body)
@@ -245,11 +245,10 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
         table(label, contracts.IMAGE_LABELS, "huesong label"), image_ids, label / contracts.IMAGE_LABELS
     )
     offset = piece_table["segment_start_s"].to_numpy(float)
-    by_piece = piece_table.groupby("piece")["segment_start_s"]
+    last = piece_table.groupby("piece")["segment_start_s"].transform("max").to_numpy(float)
     pieces = Pieces(
         tokens, start_N, count_N, piece_ids, piece_split, piece_va, piece_rated, piece_weight,
-        opens_N=offset <= by_piece.transform("min").to_numpy(float),
-        closes_N=offset >= by_piece.transform("max").to_numpy(float),
+        closes_N=offset >= last,
     )  # fmt: skip
     pair_table = table(label, contracts.PAIRS, "huesong label")
     pairs = Pairs(
