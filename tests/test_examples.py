@@ -49,11 +49,12 @@ def test_long_pieces_are_read_from_many_places() -> None:
     assert 0 < ends < 100
 
 
-def test_a_segment_within_its_piece_has_no_bos_and_no_eos() -> None:
+def test_a_segment_within_its_piece_has_bos_and_no_eos() -> None:
     examples = tiny_examples()
-    examples.pieces.opens_N[0] = examples.pieces.closes_N[0] = False
+    examples.pieces.closes_N[0] = False
     window = examples.window(0, 100, np.random.default_rng(0))
-    assert len(window) == examples.pieces.count_N[0]
+    assert window[0] == examples.special.bos
+    assert len(window) == 1 + examples.pieces.count_N[0]
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 17), seed=st.integers(0, 99))
@@ -122,7 +123,6 @@ def test_artifacts_come_back_as_arrays(tmp_path: Path) -> None:
     for name in ("start_N", "count_N", "split_N", "va_N2", "rated_N"):
         assert np.array_equal(getattr(examples.pieces, name), getattr(EXAMPLES.pieces, name)), name
     assert np.array_equal(examples.pairs.piece_P, EXAMPLES.pairs.piece_P)
-    assert examples.pieces.opens_N.all()
     assert np.array_equal(examples.pictures.rows, EXAMPLES.pictures.rows)
 
 
@@ -137,14 +137,13 @@ def test_labels_are_joined_by_id_and_predictions_are_not_ratings(tmp_path: Path)
     assert np.array_equal(pieces.va_N2, EXAMPLES.pieces.va_N2)
 
 
-def test_bos_and_eos_belong_to_the_first_and_last_segment_of_a_piece(tmp_path: Path) -> None:
+def test_eos_belongs_to_the_last_segment_of_a_piece(tmp_path: Path) -> None:
     preprocess, label = write_artifacts(tmp_path)
     table = pd.read_parquet(preprocess / contracts.PIECES_TABLE)
     table.loc[:2, "piece"] = "long"
     table.loc[:2, "segment_start_s"] = [0.0, 32.0, 64.0]
     table.to_parquet(preprocess / contracts.PIECES_TABLE)
     pieces = load_examples(preprocess, label).pieces
-    assert pieces.opens_N[:4].tolist() == [True, False, False, True]
     assert pieces.closes_N[:4].tolist() == [False, False, True, True]
 
 
