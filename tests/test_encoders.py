@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from huesong.errors import UserError
-from huesong.pictures.encoders import Encoder, convert_mobilenet, load_encoder, squash
+from huesong.pictures.backbones import convert_mobilenet
+from huesong.pictures.encoders import Encoder, load_encoder, squash
 
 
 def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:

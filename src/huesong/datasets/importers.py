@@ -232,7 +232,7 @@ def _convert_backbone(source: Path, stage: Path) -> Path | None:
     archive, key_map = weights / "mobilenet_v2_1.0_224_imagenet_ptq.npz", weights / "mobilenet_v2_key_map.csv"
     if not (archive.is_file() and key_map.is_file()):
         return None
-    from huesong.pictures.encoders import convert_mobilenet
+    from huesong.pictures.backbones import convert_mobilenet
 
     out = stage / "encoders" / BACKBONE
     out.parent.mkdir(parents=True, exist_ok=True)
