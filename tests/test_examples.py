@@ -3,15 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
+from huesong.artifacts import folder_digest
 from huesong.datasets.examples import IGNORE, draw, load_examples, make_batch, shifted
+from huesong.datasets.training_table import sources, write_training_table
 from huesong.errors import UserError
-from tests.tiny_training import SIZE, tiny_examples, write_artifacts
+from tests.tiny_training import SIZE, tables, tiny_examples, write_artifacts
 
 EXAMPLES = tiny_examples("pixels")
 LONG = tiny_examples("pixels", bars=12)
@@ -126,46 +127,71 @@ def test_artifacts_come_back_as_arrays(tmp_path: Path) -> None:
     assert np.array_equal(examples.pictures.rows, EXAMPLES.pictures.rows)
 
 
-def test_labels_are_joined_by_id_and_predictions_are_not_ratings(tmp_path: Path) -> None:
+def test_predictions_are_not_ratings(tmp_path: Path) -> None:
     preprocess, label = write_artifacts(tmp_path)
-    table = pd.read_parquet(label / contracts.PIECE_LABELS)
-    table.loc[0, "origin"] = "predicted"
-    table.loc[1, "origin"] = "quadrant"
-    table.iloc[::-1].to_parquet(label / contracts.PIECE_LABELS)
+    world = tables(EXAMPLES)
+    world["piece_labels"].loc[0, ["origin", "weight"]] = "predicted", 0.4
+    world["piece_labels"].loc[1, "origin"] = "quadrant"
+    world["piece_labels"].loc[2, "valence"] = np.nan
+    write_training_table(label, **world)
     pieces = load_examples(preprocess, label).pieces
-    assert pieces.rated_N[:3].tolist() == pytest.approx([0.0, 0.3, 1.0])
-    assert np.array_equal(pieces.va_N2, EXAMPLES.pieces.va_N2)
+    assert pieces.rated_N[:4].tolist() == pytest.approx([0.0, 0.3, 0.0, 1.0])
+    assert pieces.weight_N[:4].tolist() == pytest.approx([0.4, 1.0, 0.0, 1.0])
+
+
+def test_pairs_are_rows_of_the_tables(tmp_path: Path) -> None:
+    preprocess, label = write_artifacts(tmp_path)
+    world = tables(EXAMPLES)
+    world["pairs"] = world["pairs"].iloc[[5, 2]].assign(piece_id=["piece7#0", "piece0#0"])
+    write_training_table(label, **world)
+    pairs = load_examples(preprocess, label).pairs
+    assert pairs.picture_P.tolist() == [5, 2]
+    assert pairs.piece_P.tolist() == [7, 0]
 
 
 def test_eos_belongs_to_the_last_segment_of_a_piece(tmp_path: Path) -> None:
     preprocess, label = write_artifacts(tmp_path)
-    table = pd.read_parquet(preprocess / contracts.PIECES_TABLE)
-    table.loc[:2, "piece"] = "long"
-    table.loc[:2, "segment_start_s"] = [0.0, 32.0, 64.0]
-    table.to_parquet(preprocess / contracts.PIECES_TABLE)
+    world = tables(EXAMPLES)
+    world["pieces"].loc[:2, "piece"] = "long"
+    world["pieces"].loc[:2, "segment_start_s"] = [0.0, 32.0, 64.0]
+    write_training_table(label, **world)
     pieces = load_examples(preprocess, label).pieces
     assert pieces.closes_N[:4].tolist() == [False, False, True, True]
 
 
+def test_the_sources_of_what_is_learned() -> None:
+    world = tables(EXAMPLES)
+    world["images"]["licence"] = None
+    taught = int((world["pieces"]["split"] != "test").sum())
+    rows = sources(world["images"], world["pieces"])
+    assert [(row["kind"], row["licence"]) for row in rows] == [("pictures", ""), ("music segments", "CC0-1.0")]
+    assert rows[1] == {
+        "source": "sample", "licence": "CC0-1.0", "labels": "construction", "kind": "music segments", "items": taught,
+    }  # fmt: skip
+
+
 def test_artifacts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     preprocess, label = write_artifacts(tmp_path)
-    (label / contracts.PAIRS).rename(label / "gone")
+    packed = label / contracts.TRAINING_TABLE
+    content = packed.read_bytes()
+    packed.unlink()
     with pytest.raises(UserError, match="run `huesong label` first"):
         load_examples(preprocess, label)
-    (label / "gone").rename(label / contracts.PAIRS)
-    pairs = pd.read_parquet(label / contracts.PAIRS)
-    pairs.assign(piece_id="stranger").to_parquet(label / contracts.PAIRS)
-    with pytest.raises(UserError, match="'stranger', which preprocess did not keep"):
-        load_examples(preprocess, label)
-    pairs.to_parquet(label / contracts.PAIRS)
-    labels = pd.read_parquet(label / contracts.IMAGE_LABELS)
-    labels.iloc[1:].to_parquet(label / contracts.IMAGE_LABELS)
-    with pytest.raises(UserError, match="made from other data"):
-        load_examples(preprocess, label)
-    labels.to_parquet(label / contracts.IMAGE_LABELS)
+    for damaged in (b"", content[: len(content) // 2], b"PK and no more"):
+        packed.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"training\.npz is damaged"):
+            load_examples(preprocess, label)
+    packed.write_bytes(content)
     np.save(preprocess / contracts.TOKENS, np.full_like(EXAMPLES.pieces.tokens, SIZE))
     with pytest.raises(UserError, match="beyond the vocabulary"):
         load_examples(preprocess, label)
     np.save(preprocess / contracts.TOKENS, EXAMPLES.pieces.tokens[:-5])
-    with pytest.raises(UserError, match="do not belong together"):
+    with pytest.raises(UserError, match="made from other data"):
         load_examples(preprocess, label)
+
+
+def test_the_same_tables_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_training_table(tmp_path / name, **tables(EXAMPLES))
+    assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")

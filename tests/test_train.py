@@ -94,7 +94,7 @@ def test_a_killed_run_is_resumed_and_a_changed_one_is_not(root: Path, monkeypatc
     base = train.base_settings(settings())
     assert base == train.base_settings(settings(learning_rate=0.1, objective="ce", seed=4))
     assert base != train.base_settings(settings(pretrain_steps=9))
-    with (root / "label" / contracts.PAIRS).open("ab") as stream:
+    with (root / "label" / contracts.TRAINING_TABLE).open("ab") as stream:
         stream.write(b" ")
     assert before != train.input_digests(*folders)
 
@@ -122,7 +122,7 @@ def test_a_failed_run_leaves_the_last_good_one(root: Path) -> None:
 
 
 def test_missing_artifacts_name_the_command(root: Path) -> None:
-    (root / "label" / contracts.PAIRS).unlink()
+    (root / "label" / contracts.TRAINING_TABLE).unlink()
     with pytest.raises(UserError, match="run `huesong label` first"):
         run(root)
     (root / "preprocess" / contracts.TOKENS).unlink()

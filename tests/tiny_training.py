@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,9 +95,37 @@ def picture(valence: float, arousal: float, rng: np.random.Generator, kind: str)
     return np.clip(base + rng.normal(0, 5, (32, 32, 3)), 0, 255).astype(np.uint8)
 
 
+def tables(examples: Examples) -> dict[str, Any]:
+    """The same world as the tables of preprocess and label: keyword arguments of write_training_table."""
+    import pandas as pd
+
+    pieces, pictures, pairs = examples.pieces, examples.pictures, examples.pairs
+    raw = {"path": "", "n_raters": 1, "label_kind": "construction", "source": "sample", "licence": "CC0-1.0"}
+
+    def rows(ids: list[str], split: np.ndarray, va: np.ndarray) -> dict[str, Any]:
+        return {"id": ids, "split": split, "valence": va[:, 0], "arousal": va[:, 1]}
+
+    of_pieces = rows(pieces.ids, pieces.split_N, pieces.va_N2)
+    of_pictures = rows(pictures.ids, pictures.split_I, pictures.va_I2)
+    told = {"valence_sd": 0.1, "arousal_sd": 0.1, "origin": "construction", "weight": 1.0}
+    return {
+        "pieces": pd.DataFrame({
+            **of_pieces, **raw, "piece": [name.split("#")[0] for name in pieces.ids], "segment_start_s": 0.0,
+            "token_start": pieces.start_N, "token_count": pieces.count_N,
+        }),
+        "images": pd.DataFrame({**of_pictures, **raw}),
+        "piece_labels": pd.DataFrame({**of_pieces, **told}),
+        "image_labels": pd.DataFrame({**of_pictures, **told}),
+        "pairs": pd.DataFrame({
+            "image_id": pictures.ids, "piece_id": pieces.ids, "split": pairs.split_P, "valence": pairs.va_P2[:, 0],
+            "arousal": pairs.va_P2[:, 1],
+        }),
+    }  # fmt: skip
+
+
 def write_artifacts(root: Path, kind: str = "pixels") -> tuple[Path, Path]:
     """The same world as preprocess and label leave it on disk; returns both folders."""
-    import pandas as pd
+    from huesong.datasets.training_table import write_training_table
 
     examples = tiny_examples(kind)
     preprocess, label = root / "preprocess", root / "label"
@@ -118,61 +147,6 @@ def write_artifacts(root: Path, kind: str = "pixels") -> tuple[Path, Path]:
     (preprocess / contracts.ENCODER / "encoder.json").write_text('{"name": "builtin"}')
     np.save(preprocess / contracts.TOKENS, examples.pieces.tokens)
     np.save(preprocess / contracts.PICTURE_FEATURES, examples.pictures.rows)
-    pieces, pictures = examples.pieces, examples.pictures
-    raw = {"path": "", "n_raters": 1, "label_kind": "construction", "source": "sample", "licence": "CC0-1.0"}
-    pd.DataFrame(
-        {
-            "id": pieces.ids,
-            "group": pieces.ids,
-            "split": pieces.split_N,
-            "valence": pieces.va_N2[:, 0],
-            "arousal": pieces.va_N2[:, 1],
-            "piece": [name.split("#")[0] for name in pieces.ids],
-            "segment_start_s": 0.0,
-            "seconds": 6.0,
-            "n_notes": 12,
-            "n_bars": 3,
-            "token_start": pieces.start_N,
-            "token_count": pieces.count_N,
-            **raw,
-        }
-    ).to_parquet(preprocess / contracts.PIECES_TABLE)
-    pd.DataFrame(
-        {
-            "id": pictures.ids,
-            "group": pictures.ids,
-            "split": pictures.split_I,
-            "valence": pictures.va_I2[:, 0],
-            "arousal": pictures.va_I2[:, 1],
-            **raw,
-        }
-    ).to_parquet(preprocess / contracts.IMAGES_TABLE)
-    for name, table in ((contracts.PIECE_LABELS, pieces), (contracts.IMAGE_LABELS, pictures)):
-        va = table.va_N2 if isinstance(table, Pieces) else table.va_I2
-        split = table.split_N if isinstance(table, Pieces) else table.split_I
-        pd.DataFrame(
-            {
-                "id": table.ids,
-                "split": split,
-                "valence": va[:, 0],
-                "arousal": va[:, 1],
-                "valence_sd": 0.1,
-                "arousal_sd": 0.1,
-                "origin": "construction",
-                "weight": 1.0,
-            }
-        ).to_parquet(label / name)
-    pairs = examples.pairs
-    pd.DataFrame(
-        {
-            "image_id": pictures.ids,
-            "piece_id": pieces.ids,
-            "split": pairs.split_P,
-            "rank": 0,
-            "distance": 0.0,
-            "valence": pairs.va_P2[:, 0],
-            "arousal": pairs.va_P2[:, 1],
-        }
-    ).to_parquet(label / contracts.PAIRS)
     (label / contracts.PIECE_LABELLER).write_bytes(b"labeller")
+    write_training_table(label, **tables(examples))
     return preprocess, label

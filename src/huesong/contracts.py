@@ -78,6 +78,10 @@ LABEL_COLUMNS: Final = ("id", "split", "valence", "arousal", "valence_sd", "arou
 PAIRS: Final = "pairs.parquet"
 PAIR_COLUMNS: Final = ("image_id", "piece_id", "split", "rank", "distance", "valence", "arousal")
 """`valence`, `arousal`: the picture's label after the map into the music's VA distribution."""
+TRAINING_TABLE: Final = "training.npz"
+"""All that training reads of the tables (of preprocess and above), as plain arrays: see datasets.training_table."""
+SOURCES: Final = "sources.json"
+"""What a model learns from: source, licence, kind of label and number of items, for the model card."""
 IMAGE_LABELLER: Final = "image_labeller.npz"
 PIECE_LABELLER: Final = "piece_labeller.skops"
 REPORT: Final = "report.html"

@@ -1,13 +1,15 @@
 """Training examples: windows of tokens, the paired picture, and the valence and arousal asked for.
 
-`load_examples` joins the packed artifacts of preprocess and label once, into plain arrays; everything after that is
-numpy. Which examples a step sees is a function of (seed, phase, step) alone, so that a resumed run needs no iterator.
+`load_examples` reads the packed arrays of preprocess and label; all is numpy, so that training runs on a machine that
+has little more than PyTorch. Which examples a step sees is a function of (seed, phase, step) alone, so that a resumed
+run needs no iterator.
 
 Shapes: N pieces (music segments), I pictures, P pairs, B batch, T tokens.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,52 +214,38 @@ def shifted(pixels_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def load_examples(preprocess: Path, label: Path) -> Examples:
-    """Join the artifacts of preprocess and label.
+    """The packed arrays of preprocess and label.
 
     Raises:
-        UserError: a missing artifact, or two that do not belong together.
+        UserError: a missing or damaged artifact, or two that do not belong together.
     """
-    import pandas as pd  # here: training from packed arrays alone needs no pandas
-
-    def table(folder: Path, name: str, command: str) -> pd.DataFrame:
-        return pd.read_parquet(require(folder / name, command))
-
     special = load_special(preprocess / contracts.VOCABULARY)
-    piece_table = table(preprocess, contracts.PIECES_TABLE, "huesong preprocess")
-    image_table = table(preprocess, contracts.IMAGES_TABLE, "huesong preprocess")
-    piece_ids, image_ids = piece_table["id"].astype(str).tolist(), image_table["id"].astype(str).tolist()
-    tokens = np.load(require(preprocess / contracts.TOKENS, "huesong preprocess"), mmap_mode="r", allow_pickle=False)
-    rows = np.load(
-        require(preprocess / contracts.PICTURE_FEATURES, "huesong preprocess"), mmap_mode="r", allow_pickle=False
+    tokens, rows = (
+        np.load(require(preprocess / name, "huesong preprocess"), mmap_mode="r", allow_pickle=False)
+        for name in (contracts.TOKENS, contracts.PICTURE_FEATURES)
     )
-    start_N = piece_table["token_start"].to_numpy(np.int64)
-    count_N = piece_table["token_count"].to_numpy(np.int64)
-    if len(rows) != len(image_ids) or (len(start_N) and int((start_N + count_N).max()) > len(tokens)):
-        raise UserError(f"the tables and arrays in {preprocess} do not belong together: run `huesong preprocess` again")
+    path = require(label / contracts.TRAINING_TABLE, "huesong label")
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            table = {name: packed[name] for name in packed.files}
+        pieces = Pieces(
+            tokens, table["token_start_N"], table["token_count_N"], table["piece_id"].tolist(), table["piece_split"],
+            table["piece_va"], table["piece_rated"], table["piece_weight"], table["closes_N"],
+        )  # fmt: skip
+        pictures = Pictures(
+            rows, table["picture_id"].tolist(), table["picture_split"], table["picture_va"], table["picture_rated"]
+        )
+        pairs = Pairs(table["pair_picture_P"], table["pair_piece_P"], table["pair_split_P"], table["pair_va_P2"])
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is damaged ({detail}): run `huesong label` again") from error
+    if len(rows) != len(pictures.ids) or len(tokens) != int((pieces.start_N + pieces.count_N).max(initial=0)):
+        raise UserError(f"{path} was made from other data than {preprocess}: run `huesong label` again")
     if len(tokens) and int(tokens.max()) >= special.size:
         raise UserError(
             f"{preprocess / contracts.TOKENS} holds ids beyond the vocabulary: run `huesong preprocess` again"
         )
-    piece_va, piece_rated, piece_weight, piece_split = _labels(
-        table(label, contracts.PIECE_LABELS, "huesong label"), piece_ids, label / contracts.PIECE_LABELS
-    )
-    image_va, image_rated, _, image_split = _labels(
-        table(label, contracts.IMAGE_LABELS, "huesong label"), image_ids, label / contracts.IMAGE_LABELS
-    )
-    offset = piece_table["segment_start_s"].to_numpy(float)
-    last = piece_table.groupby("piece")["segment_start_s"].transform("max").to_numpy(float)
-    pieces = Pieces(
-        tokens, start_N, count_N, piece_ids, piece_split, piece_va, piece_rated, piece_weight,
-        closes_N=offset >= last,
-    )  # fmt: skip
-    pair_table = table(label, contracts.PAIRS, "huesong label")
-    pairs = Pairs(
-        _rows_of(pair_table["image_id"], image_ids, label / contracts.PAIRS),
-        _rows_of(pair_table["piece_id"], piece_ids, label / contracts.PAIRS),
-        pair_table["split"].astype(str).to_numpy(object).astype(str),
-        pair_table[["valence", "arousal"]].to_numpy(np.float32),
-    )
-    return Examples(pieces, Pictures(rows, image_ids, image_split, image_va, image_rated), pairs, special)
+    return Examples(pieces, pictures, pairs, special)
 
 
 def load_special(vocabulary: Path) -> Special:
@@ -266,26 +254,3 @@ def load_special(vocabulary: Path) -> Special:
     bar_V = np.array([bool(parts) and parts[0] == "Bar_None" for parts in content["tokens"]])
     tempo_V = np.array([any(part.startswith("Tempo_") for part in parts) for parts in content["tokens"]])
     return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V, tempo_V)
-
-
-def _labels(labels: Any, ids: list[str], path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """VA float32 [N, 2], trust in people's label [N], in any label [N], and split [N], in the order of `ids`."""
-    indexed = labels.assign(id=labels["id"].astype(str)).set_index("id")
-    if not indexed.index.is_unique or set(indexed.index) != set(ids):
-        raise UserError(f"{path} was made from other data than the preprocess artifacts: run `huesong label` again")
-    indexed = indexed.loc[ids]
-    origin = indexed["origin"].fillna("").astype(str)
-    rated = np.array([contracts.LABEL_WEIGHTS.get(kind, 0.0) for kind in origin], dtype=np.float32)
-    va = indexed[["valence", "arousal"]].to_numpy(np.float32)
-    weight = indexed["weight"].to_numpy(np.float32, copy=True)
-    unknown = np.isnan(va).any(axis=1)
-    rated[unknown] = weight[unknown] = 0.0
-    return va, rated, weight, indexed["split"].astype(str).to_numpy(object).astype(str)
-
-
-def _rows_of(wanted: Any, ids: list[str], path: Path) -> np.ndarray:
-    place = {name: row for row, name in enumerate(ids)}
-    unknown = [name for name in wanted.astype(str) if name not in place]
-    if unknown:
-        raise UserError(f"{path} names {unknown[0]!r}, which preprocess did not keep: run `huesong label` again")
-    return np.array([place[name] for name in wanted.astype(str)], dtype=np.int64)

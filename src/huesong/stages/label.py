@@ -12,6 +12,7 @@ import pandas as pd
 
 from huesong import artifacts, contracts
 from huesong.config import LabelConfig
+from huesong.datasets.training_table import write_training_table
 from huesong.emotion.boosting import cross_predict
 from huesong.emotion.judge import LEAST_BY_SOURCE, agree, by_piece
 from huesong.emotion.labellers import (
@@ -80,6 +81,10 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
         image_labels.to_parquet(work / contracts.IMAGE_LABELS, index=False)
         piece_labels.to_parquet(work / contracts.PIECE_LABELS, index=False)
         pairs.to_parquet(work / contracts.PAIRS, index=False)
+        write_training_table(
+            work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
+            pairs=pairs,
+        )  # fmt: skip
         metrics = {
             **{f"images_{key}": value for key, value in image_scores.items()},
             **{f"pieces_{key}": value for key, value in piece_scores.items()},

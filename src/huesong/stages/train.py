@@ -16,7 +16,7 @@ import torch
 from torch.utils import deterministic
 
 from huesong import __version__, contracts
-from huesong.artifacts import replacing_file, replacing_folder, require, write_json
+from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
 from huesong.config import TrainConfig
 from huesong.datasets.examples import Examples, load_examples
 from huesong.errors import UserError
@@ -42,12 +42,9 @@ from huesong.progress import log
 KEPT_BASES = 3
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
 INPUTS = {
-    "preprocess": (
-        contracts.PIECES_TABLE, contracts.IMAGES_TABLE, contracts.TOKENS, contracts.VOCABULARY,
-        contracts.PICTURE_FEATURES,
-    ),
-    "label": (contracts.PIECE_LABELS, contracts.IMAGE_LABELS, contracts.PAIRS),
-}  # fmt: skip
+    "preprocess": (contracts.TOKENS, contracts.VOCABULARY, contracts.PICTURE_FEATURES),
+    "label": (contracts.TRAINING_TABLE,),
+}
 """What training reads: a checkpoint of other inputs is never resumed."""
 
 
@@ -81,7 +78,8 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
             require(folder / name, f"huesong {stage}")
     require(preprocess / contracts.TOKENIZER, "huesong preprocess")  # now, not after an hour of training
     require(preprocess / contracts.ENCODER, "huesong preprocess")
-    require(label / contracts.PIECE_LABELLER, "huesong label")
+    for name in (contracts.PIECE_LABELLER, contracts.SOURCES):
+        require(label / name, "huesong label")
     device = choose_device(config)
     with joined_processes(device) as processes, reproducible(config, device):
         examples = load_examples(preprocess, label)
@@ -220,10 +218,15 @@ def reward(
     """Fine-tune by reward where the settings ask for it; its last figures. The history gets its steps."""
     if not config.reinforce.steps or not processes.writes:  # the sampled batch is small: one process does it
         return {}
-    # here: training without rewards needs neither MidiTok nor scikit-learn
-    from huesong.emotion.ear import LabellerEar
-    from huesong.emotion.labellers import PieceLabeller
-    from huesong.music import tokens
+    try:  # here: training without rewards needs neither MidiTok nor scikit-learn
+        from huesong.emotion.ear import LabellerEar
+        from huesong.emotion.labellers import PieceLabeller
+        from huesong.music import tokens
+    except ImportError as error:
+        raise UserError(
+            f"rewards need the music labeller, and {error.name} is not installed: pip install huesong, or set "
+            "train.reinforce.steps to 0"
+        ) from error
 
     vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
     model = Model(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
@@ -257,7 +260,7 @@ def write_artifacts(
         "config": config.model_dump(mode="json"),
         # Without the time it took: the same training is the same model, digest and all.
         "metrics": {name: value for name, value in metrics.items() if name != "seconds"},
-        "data": data_sources(preprocess),
+        "data": read_json(label / contracts.SOURCES, "huesong label"),
         "huesong": __version__,
     }
     save_model(
@@ -267,21 +270,6 @@ def write_artifacts(
     write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.progress.history)
     write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
     write_json(work / contracts.METRICS, metrics)
-
-
-def data_sources(preprocess: Path) -> list[dict[str, Any]]:
-    """What the model learned from, for its card: one row a source and licence, with the number of items."""
-    import pandas as pd
-
-    rows = []
-    for kind, name in (("pictures", contracts.IMAGES_TABLE), ("music segments", contracts.PIECES_TABLE)):
-        table = pd.read_parquet(preprocess / name, columns=["source", "licence", "label_kind", "split"])
-        taught = table[table["split"].isin(("train", "val"))].fillna("")
-        for (source, licence, label_kind), part in taught.groupby(["source", "licence", "label_kind"]):
-            rows.append(
-                {"source": source, "licence": licence, "labels": label_kind or "none", "kind": kind, "items": len(part)}
-            )
-    return rows
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
