@@ -16,7 +16,9 @@ def train(
     summary: dsl.Output[dsl.Markdown],
     remote: str = "",
 ):
-    """Train the model; a preempted pod goes on from the checkpoints that the last one left in object storage.
+    """Train the model, on all GPUs that the pod has.
+
+    A preempted pod goes on from the checkpoints that the last one left in object storage.
 
     Args:
         params: the `train` section of params.yaml.
@@ -30,8 +32,7 @@ def train(
     """
     from pathlib import Path
 
-    from huesong.stages import handover
-    from huesong.stages import train as stage
+    from huesong.stages import handover, launch
 
     folder = Path(out.path)
     inputs = {"preprocess": Path(preprocess.path), "label": Path(label.path)}
@@ -40,5 +41,5 @@ def train(
         handover.tracked("train", params, tracking, preprocess) as (config, run),
         handover.kept(checkpoints, remote, preprocess),
     ):
-        report = stage.run(config, **inputs, out=folder, checkpoints=checkpoints)
+        report = launch.train(config, **inputs, out=folder, checkpoints=checkpoints)
         handover.hand_over(run, report, out, metrics, summary)

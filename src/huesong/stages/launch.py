@@ -1,0 +1,94 @@
+"""Training on all GPUs of a machine: one process each, started by torchrun around `huesong train`.
+
+Tracking and the mirror of the checkpoints stay with the process that calls `train`; the ones it starts only compute.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+
+from huesong import contracts
+from huesong.artifacts import read_json
+from huesong.config import TrainConfig
+from huesong.errors import UserError
+from huesong.progress import log
+from huesong.stages import train as stage
+
+SAID = "huesong: "
+"""How the console begins the line that says what went wrong."""
+GRACE_S = 60
+"""How long torchrun may take to end its processes before it is killed."""
+
+
+def train(
+    config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path, processes: int | None = None
+) -> stage.TrainReport:
+    """Run the train stage: here, or in several processes that share every batch. All arguments but the last are its own.
+
+    Args:
+        config: the `train` section of params.yaml.
+        preprocess: artifacts of the preprocess stage.
+        label: artifacts of the label stage.
+        out: folder for the artifacts of this stage; replaced as a whole.
+        checkpoints: where a killed run leaves what the next one resumes from, with whatever number of processes.
+        processes: how many; None: one for each visible GPU, one without any.
+
+    Raises:
+        UserError: as the stage; with several processes also one that died.
+    """
+    processes = processes or gpus(config)
+    if processes == 1:
+        return stage.run(config, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints)
+    log.info("training in %d processes", processes)
+    with tempfile.TemporaryDirectory() as folder:
+        params = Path(folder) / "params.yaml"
+        params.write_text(yaml.safe_dump({"train": config.model_dump(mode="json")}), encoding="utf-8")
+        folders = {
+            "params": params, "preprocess": preprocess, "label": label, "out": out, "checkpoints": checkpoints,
+        }  # fmt: skip
+        torchrun(processes, ["train", *(word for name, path in folders.items() for word in (f"--{name}", str(path)))])
+    metrics = read_json(out / contracts.METRICS, "huesong train")
+    return stage.TrainReport(
+        out, metrics, [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
+    )
+
+
+def gpus(config: TrainConfig) -> int:
+    """CUDA devices that PyTorch sees (CUDA_VISIBLE_DEVICES hides some); 1 where there are none or none are wanted."""
+    return 1 if config.device == "cpu" else max(1, torch.cuda.device_count())
+
+
+def torchrun(processes: int, words: list[str]) -> None:
+    """Run a command of the console in several processes of this machine; their log goes to standard error.
+
+    Raises:
+        UserError: one of them failed; the message is the one it gave, where it gave one.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command += ["--nproc-per-node", str(processes), "-m", "huesong.cli", *words]
+    environment = {**os.environ, "HUESONG_TRACKING": "off"}
+    reason = ""
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                sys.stderr.write(line)
+                if line.startswith(SAID):
+                    reason = reason or line.removeprefix(SAID).strip()
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # this process is being ended: so are they
+                process.terminate()
+                try:
+                    process.wait(GRACE_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    if code:
+        raise UserError(reason or f"training in {processes} processes ended with exit code {code}: see the log above")
