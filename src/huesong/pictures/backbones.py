@@ -80,7 +80,7 @@ def _hub_error(name: str, error: Exception) -> UserError:
     detail = " ".join(str(error).split())[:160]
     return UserError(
         f"encoder {name!r}: not a folder here, and the hub gave no such vision backbone ({detail}); check the name and "
-        f"the network, or give a local folder or `{BUILTIN}`"
+        f"the network, or give a local folder or `builtin`"
     )
 
 

@@ -1,7 +1,8 @@
 """Picture encoders: what the network gets to see of a picture.
 
-`builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen vision backbone
-of transformers, from a local folder or the hub; its feature map is pooled to grid x grid image tokens.
+`builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen CNN whose feature
+map is pooled to grid x grid image tokens: the project's own student (student.py), from the folder that its distillation
+wrote, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
 and a mild distortion has none.
@@ -30,6 +31,7 @@ from huesong.pictures.backbones import (
     preprocessor_config,
     save_pretrained,
 )
+from huesong.pictures.student import STUDENT_WEIGHTS, Student
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +115,9 @@ class Encoder:
         mean, sd = (np.array(value, dtype=np.float32) for value in (self.settings.mean, self.settings.sd))
         values = (pixels_NHW3.astype(np.float32) / 255.0 - mean) / sd
         with torch.inference_mode():
-            map_NChw = feature_map(self._backbone, torch.from_numpy(values.transpose(0, 3, 1, 2).copy()))
+            pixels_N3HW = torch.from_numpy(values.transpose(0, 3, 1, 2).copy())
+            own = isinstance(self._backbone, Student)
+            map_NChw = self._backbone(pixels_N3HW) if own else feature_map(self._backbone, pixels_N3HW)
             pooled_NCgg = adaptive_avg_pool2d(map_NChw, self.settings.grid)
             tokens_NSC = pooled_NCgg.flatten(2).transpose(1, 2)
         limit = float(np.finfo(np.float16).max)
@@ -122,7 +126,9 @@ class Encoder:
     def save(self, folder: Path) -> None:
         """Write encoder.json and, for a backbone, its config and weights, so that `load` needs nothing else."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self._backbone is not None:
+        if isinstance(self._backbone, Student):
+            self._backbone.save(folder)
+        elif self._backbone is not None:
             save_pretrained(self._backbone, folder)
         text = json.dumps(asdict(self.settings), indent=2, sort_keys=True)
         (folder / ENCODER_FILE).write_text(text + "\n", encoding="utf-8")
@@ -146,14 +152,23 @@ class Encoder:
             raise UserError(f"{path} is missing: run `huesong preprocess`, or copy the whole model folder") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}): run `huesong preprocess` again") from error
-        return cls(settings, None if settings.kind == "pixels" else local_backbone(folder))
+        if settings.kind == "pixels":
+            return cls(settings)
+        return cls(settings, Student.load(folder) if (folder / STUDENT_WEIGHTS).exists() else local_backbone(folder))
+
+    def with_grid(self, grid: int) -> Encoder:
+        """The same backbone, its feature map pooled to grid x grid tokens."""
+        settings = replace(self.settings, grid=grid)
+        probe = Encoder(settings, self._backbone).encode([Image.new("RGB", (self.side, self.side))])
+        return Encoder(replace(settings, shape=probe.shape[1:]), self._backbone)
 
 
 def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
     """The encoder called `name`.
 
     Args:
-        name: `builtin`, a local folder that transformers' save_pretrained made, or a name on the hub.
+        name: `builtin`, a local folder that `huesong data distill` or transformers' save_pretrained made, or a name on
+            the hub.
         size: side in pixels of what `builtin` sees; a backbone brings its own.
         grid: a backbone's feature map is average-pooled to grid x grid tokens.
 
@@ -163,6 +178,8 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
     if name == BUILTIN:
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
+    if (folder / STUDENT_WEIGHTS).exists():
+        return Encoder.load(folder).with_grid(grid)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
@@ -173,9 +190,7 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
     else:
         backbone, own = hub_backbone(name)
     side, mean, sd = input_of(backbone.config.to_dict(), own)
-    settings = Settings(name, "features", (), side, grid, mean, sd)
-    probe = Encoder(settings, backbone).encode([Image.new("RGB", (side, side))])
-    return Encoder(replace(settings, shape=probe.shape[1:]), backbone)
+    return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).with_grid(grid)
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""The project's own small picture encoder: a residual CNN, distilled from a large backbone (distill.py).
+
+It needs nothing but torch, and its weights are the project's own, so they can be shipped with a trained model.
+
+Shapes: N pictures, H = W side in pixels, h = w = H / 16 side of the feature map, C channels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from huesong.errors import UserError
+
+STUDENT_WEIGHTS = "student.safetensors"
+"""In an encoder folder: the weights, and the architecture in the file's metadata."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """widths: channels at a half, a fourth, an eighth and a sixteenth of the side. blocks: residual blocks at each.
+
+    channels: C of the feature map.
+    """
+
+    widths: tuple[int, ...] = (24, 48, 96, 144)
+    blocks: tuple[int, ...] = (0, 1, 1, 2)
+    channels: int = 128
+
+
+class Student(nn.Module):
+    """Normalised pixels [N, 3, H, W] -> feature map [N, C, h, w]."""
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture or Architecture()
+        layers: list[nn.Module] = []
+        before = 3
+        for width, blocks in zip(self.architecture.widths, self.architecture.blocks, strict=True):
+            layers += [_conv(before, width, stride=2), nn.ReLU()]
+            layers += [Residual(width) for _ in range(blocks)]
+            before = width
+        self.trunk = nn.Sequential(*layers)
+        self.features = nn.Conv2d(before, self.architecture.channels, 1)
+
+    def forward(self, pixels_N3HW: Tensor) -> Tensor:
+        """The feature map [N, C, h, w]."""
+        map_NChw: Tensor = self.features(self.trunk(pixels_N3HW))
+        return map_NChw
+
+    def save(self, folder: Path) -> None:
+        """Write the weights and the architecture as one file into `folder`."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        metadata = {"architecture": json.dumps(asdict(self.architecture), sort_keys=True)}
+        save_file(tensors, folder / STUDENT_WEIGHTS, metadata)
+
+    @classmethod
+    def load(cls, folder: Path) -> Student:
+        """Read what `save` wrote (float16 weights become float32), in evaluation mode.
+
+        Raises:
+            UserError: missing, damaged, or weights of another architecture.
+        """
+        path = folder / STUDENT_WEIGHTS
+        try:
+            with safe_open(path, "pt") as stream:
+                raw = json.loads((stream.metadata() or {})["architecture"])
+            student = cls(Architecture(tuple(raw["widths"]), tuple(raw["blocks"]), int(raw["channels"])))
+            student.load_state_dict(load_file(path))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise UserError(f"{path} is missing or damaged ({detail}): copy the whole encoder folder again") from error
+        return student.eval().requires_grad_(False)
+
+
+class Residual(nn.Module):
+    """Two convolutions and the way around them: [N, D, h, w] -> [N, D, h, w]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_conv(width, width), nn.ReLU(), _conv(width, width))
+
+    def forward(self, map_NDhw: Tensor) -> Tensor:
+        """The map, refined."""
+        return nn.functional.relu(map_NDhw + self.layers(map_NDhw))
+
+
+def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after))
