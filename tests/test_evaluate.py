@@ -8,7 +8,8 @@ import pytest
 
 from huesong import contracts
 from huesong.errors import UserError
-from huesong.stages import evaluate
+from huesong.model.folder import load_model
+from huesong.stages import evaluate, evaluate_composing
 
 from .conftest import World
 
@@ -129,6 +130,21 @@ def test_requests_for_pictures_leave_the_emotion_to_the_model(world: World) -> N
     import numpy as np
 
     pictures = np.load(world.preprocess / contracts.PICTURE_FEATURES)
-    request = evaluate.request(rows.iloc[0], pictures, config.sampling)
+    request = evaluate_composing.request(rows.iloc[0], pictures, config.sampling)
     assert request.valence is None
     assert dataclasses.asdict(request)["picture"].shape == pictures.shape[1:]
+
+
+def test_the_pieces_do_not_depend_on_the_processes(world: World, tmp_path: Path) -> None:
+    model = load_model(world.train / contracts.MODEL)
+    made = []
+    for name, changes in (("one", {"workers": 1, "batch_size": 8}), ("more", {"workers": 2, "batch_size": 2})):
+        config = world.params.evaluate.model_copy(update=changes)
+        asked = evaluate.grid_requests(config).iloc[:5]
+        (tmp_path / name).mkdir()
+        composed = evaluate_composing.compose_all(
+            model, asked, world.preprocess, config, tmp_path / name / contracts.COMPOSED
+        )
+        made.append([(tmp_path / name / file).read_bytes() for file in composed["file"]])
+    assert made[0] == made[1]
+    assert len(set(made[0])) == 5

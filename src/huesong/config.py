@@ -224,6 +224,9 @@ class EvaluateConfig(Section):
     grid_seeds: int = Field(2, ge=1)
     """Pieces composed for each of the 5 x 5 requested emotions of the grid."""
     batch_size: int = Field(16, ge=1)
+    """Requests that one process answers side by side."""
+    workers: int = Field(0, ge=0)
+    """Processes that compose; 0 = one a core. The pieces do not depend on it."""
     bootstrap: int = Field(1000, ge=100)
     report_pieces: int = Field(8, ge=0)
     """Pieces with player and piano roll in report.html."""

@@ -9,23 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from huesong import artifacts, contracts
-from huesong.config import EvaluateConfig, SamplingConfig
+from huesong.config import EvaluateConfig
 from huesong.emotion import plots
 from huesong.emotion.baselines import REQUESTED, ladder
-from huesong.emotion.ear import LabellerEar
 from huesong.emotion.judge import Judge
 from huesong.emotion.labellers import MEASURED
 from huesong.emotion.listening import JUDGES, Listeners
 from huesong.emotion.second_judge import SecondJudge
-from huesong.model.folder import Model, load_model
-from huesong.model.sampling import Request, Sample, sample
-from huesong.music import reading, statistics, tokens
+from huesong.model.folder import load_model
+from huesong.music import reading, statistics
 from huesong.music.library import Library
-from huesong.progress import log, track
+from huesong.progress import log
+from huesong.stages.evaluate_composing import compose_all
 from huesong.stages.evaluate_figures import calibration_table, measure, novelty
 from huesong.stages.evaluate_report import write_report
 
@@ -135,52 +133,6 @@ def grid_requests(config: EvaluateConfig) -> pd.DataFrame:
         for k in range(config.grid_seeds)
     ]
     return pd.DataFrame(rows)
-
-
-def compose_all(
-    model: Model, asked: pd.DataFrame, preprocess: Path, config: EvaluateConfig, folder: Path
-) -> pd.DataFrame:
-    """Sample every request in batches and write the pieces as MIDI files into `folder`."""
-    pictures = np.load(preprocess / contracts.PICTURE_FEATURES, mmap_mode="r", allow_pickle=False)
-    tokenizer = tokens.load(model.folder / contracts.TOKENIZER)
-    folder.mkdir()
-    starts = range(0, len(asked), config.batch_size)
-    # The best of several is chosen as `huesong compose` chooses it; the labeller shares no music with the judges.
-    ear = LabellerEar.of_model(model.folder) if config.sampling.candidates > 1 else None
-    samples: list[Sample] = []
-    for start in track(starts, "evaluate: composing batches"):
-        batch = asked.iloc[start : start + config.batch_size]
-        requests = [request(row, pictures, config.sampling) for _, row in batch.iterrows()]
-        samples += sample(model, requests, config.sampling, ear=ear)
-    composed = asked.copy()
-    composed["file"] = [f"{contracts.COMPOSED}/{name}.mid" for name in file_names(asked["request"])]
-    for name, piece in zip(composed["file"], samples, strict=True):
-        tokens.decode(tokenizer, piece.ids).dump_midi(folder.parent / name)
-    for column, values in (
-        ("requested", [s.requested for s in samples]),
-        ("predicted", [s.predicted for s in samples]),
-        ("critic", [s.critic for s in samples]),
-    ):
-        composed[[f"{column}_valence", f"{column}_arousal"]] = np.asarray(values, dtype=np.float64)
-    composed["invalid_tokens"] = [model.grammar.count_violations(s.ids) for s in samples]
-    return composed
-
-
-def request(row: pd.Series, pictures: np.ndarray, sampling: SamplingConfig) -> Request:
-    """A row of the request table as the sampler takes it."""
-    has_picture = row["row"] >= 0
-    return Request(
-        picture=pictures[int(row["row"])] if has_picture else None,
-        valence=None if has_picture else float(row["asked_valence"]),
-        arousal=None if has_picture else float(row["asked_arousal"]),
-        seed=int(row["seed"]),
-        seconds=sampling.seconds,
-    )
-
-
-def file_names(requests: pd.Series) -> list[str]:
-    """Request names as file names: numbered, so that two ids never meet in one name."""
-    return [f"{i:04d}-{''.join(c if c.isalnum() or c in '-+._' else '_' for c in r)}" for i, r in enumerate(requests)]
 
 
 def listen(composed: pd.DataFrame, listeners: Listeners, work: Path) -> pd.DataFrame:
