@@ -8,7 +8,15 @@ import pytest
 from huesong.artifacts import write_json
 from huesong.config import Params, load_params
 from huesong.errors import UserError
-from huesong.experiments.ablation import VARIANTS, baselines, compared, pooled, run, variant_config
+from huesong.experiments.ablation import (
+    VARIANTS,
+    baselines,
+    compared,
+    pooled,
+    run,
+    variant_config,
+    variant_judging,
+)
 from huesong.experiments.ablation_page import chart, markdown, put_into, verdict
 
 from .conftest import World
@@ -42,6 +50,18 @@ def test_variants_change_what_they_name_and_nothing_else() -> None:
     assert own.reinforce.steps > 0
     assert (paper.network.width, paper.network.positions) == (256, "absolute")
     assert paper.network.context == own.network.context
+
+
+def test_the_objective_is_judged_not_the_choice_among_candidates() -> None:
+    params = load_params(ROOT / "presets" / "cpu.yaml")
+    ours, paper = (
+        variant_judging(params.evaluate, variant_config(params.train, name, 0), ladder=False)
+        for name in ("ce", "paper preset")
+    )
+    assert params.evaluate.sampling.candidates > 1
+    assert (ours.sampling.candidates, ours.sampling.guidance) == (1, params.evaluate.sampling.guidance)
+    assert (paper.sampling.candidates, paper.sampling.guidance) == (1, 1)
+    assert not ours.baselines
 
 
 def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.artifacts import read_json, replacing_folder, require, write_json
-from huesong.config import PAPER, Params, TrainConfig
+from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
 from huesong.experiments.ablation_page import chart, markdown, put_into
@@ -80,8 +80,8 @@ def run(
         put_into(report, None)  # before hours of training: are the markers there?
     os.environ.setdefault("HUESONG_SESSION", f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M}")
     finished: dict[str, list[Path]] = {}
-    for name in variants:
-        for seed in range(seeds):
+    for seed in range(seeds):  # seed by seed: after a third of the time there is one run of everything
+        for name in variants:
             folder = out / f"{name.replace(' ', '-')}-{seed}"
             if not (folder / "evaluate" / contracts.METRICS).exists():
                 one_run(params, name, seed, folder, data=data, preprocess=preprocess, label=label, out=out)
@@ -121,10 +121,7 @@ def one_run(
                     config, preprocess=preprocess, label=label, out=folder / "train", checkpoints=out / "checkpoints"
                 )
             )
-    # The ladder of baselines is the same for all: the first seed of plain `ce` brings it.
-    judging = params.evaluate.model_copy(update={"baselines": name == "ce" and seed == 0, "report_pieces": 0})
-    if config.condition_dropout == 0:  # never trained without its condition: there is nothing to guide away from
-        judging = judging.model_copy(update={"sampling": judging.sampling.model_copy(update={"guidance": 1.0})})
+    judging = variant_judging(params.evaluate, config, ladder=name == "ce" and seed == 0)
     with stage_run("evaluate", judging, experiment=experiment, data=data) as tracked:
         tracked(
             evaluate.run(
@@ -139,6 +136,20 @@ def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
     for key, value in VARIANTS[name].items():
         settings[key] = {**settings[key], **value} if isinstance(value, Mapping) else value
     return TrainConfig.model_validate({**settings, "seed": seed})
+
+
+def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bool) -> EvaluateConfig:
+    """The `evaluate` section for a variant.
+
+    One candidate a request, since the choice among several would hide what the objective did. `ladder`: whether the
+    baselines answer too; they are the same for all.
+    """
+    sampling = {"candidates": 1}
+    if config.condition_dropout == 0:  # never trained without its condition: there is nothing to guide away from
+        sampling["guidance"] = 1
+    return evaluate.model_copy(
+        update={"baselines": ladder, "report_pieces": 0, "sampling": evaluate.sampling.model_copy(update=sampling)}
+    )
 
 
 def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
