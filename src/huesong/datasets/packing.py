@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from miditok import REMI
 
 from huesong import contracts
@@ -32,6 +34,8 @@ from huesong.pictures.encoders import Encoder, squash
 from huesong.progress import track
 
 PICTURES_AT_ONCE = 64
+ROWS_AT_ONCE = 4096
+"""Rows that joining packed arrays copies at once."""
 BPE_TRAINING_TOKENS = 2_000_000
 """Base tokens of the training split that BPE is learnt from; more changes next to no merge."""
 
@@ -77,6 +81,24 @@ class PackedArray:
         self._start = self._stream.tell()
 
 
+def join_packed(parts: Sequence[Path], out: Path) -> int:
+    """Write the rows of packed arrays [n, *row_shape] end to end into `out`; how many there are in all."""
+    arrays = [load_packed(path) for path in parts]
+    with PackedArray(out, arrays[0].shape[1:], arrays[0].dtype) as file:
+        for rows_NX in arrays:
+            for start in range(0, len(rows_NX), ROWS_AT_ONCE):
+                file.append(rows_NX[start : start + ROWS_AT_ONCE])
+        return file.rows
+
+
+def load_packed(path: Path) -> np.ndarray:
+    """A packed array, memory-mapped; one without rows, which no system maps, as it is."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        return np.load(path, allow_pickle=False)
+
+
 @dataclass
 class Dropped:
     """Inputs that could not be used, each with its reason."""
@@ -92,6 +114,13 @@ class Dropped:
         frame = pd.DataFrame(self.rows, columns=list(contracts.DROPPED_COLUMNS))
         frame.to_csv(path, index=False, lineterminator="\n")
 
+    @classmethod
+    def join(cls, paths: Sequence[Path]) -> Dropped:
+        """What `write` wrote for consecutive parts of the tables, in table order again."""
+        frames = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
+        rows = [row for frame in frames for row in frame.itertuples(index=False, name=None)]
+        return cls(sorted(rows, key=lambda row: row[0]))  # stable: only the pictures of all parts go before the music
+
     def kinds(self, table: str) -> dict[str, int]:
         """How many of `table` were dropped for each kind of reason (the reason up to its figures)."""
         kinds = pd.Series([_kind(reason) for name, _, _, reason in self.rows if name == table], dtype=object)
@@ -103,8 +132,15 @@ def _kind(reason: str) -> str:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table; the same rows give the same bytes."""
-    frame.reset_index(drop=True).to_parquet(path, index=False, compression="zstd")
+    """Write a table; the same rows give the same bytes, however many frames they came from."""
+    table = pa.Table.from_pandas(frame.reset_index(drop=True), preserve_index=False)
+    pq.write_table(table.combine_chunks(), path, compression="zstd")
+
+
+def join_parquet(parts: Sequence[Path]) -> pd.DataFrame:
+    """The rows of several tables end to end; empty ones, whose columns may have lost their types, count for nothing."""
+    frames = [pd.read_parquet(path) for path in parts]
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 # --- pictures ------------------------------------------------------------------------------------

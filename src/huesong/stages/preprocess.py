@@ -1,30 +1,41 @@
-"""preprocess: raw pictures and MIDI files -> validated tables, picture features, tokens."""
+"""preprocess: raw pictures and MIDI files -> validated tables, picture features, tokens.
+
+`run` does it in one go; a cluster runs the same steps as tasks, with as many shards as the data need (preprocess_shards).
+"""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.artifacts import replacing_folder, write_json
+from huesong.artifacts import disk_error, read_json, replacing_folder, write_json
 from huesong.config import PreprocessConfig
-from huesong.datasets.packing import Dropped, pack_pictures, pack_tokens, read_pieces
-from huesong.datasets.pool import SafePool
-from huesong.datasets.splits import assign_splits
-from huesong.datasets.tables import read_table
-from huesong.datasets.validation import validate
+from huesong.datasets.packing import Dropped, join_packed, join_parquet, load_packed, pack_tokens, write_parquet
 from huesong.errors import UserError
-from huesong.music import tokens
-from huesong.pictures.encoders import load_encoder
 from huesong.progress import log
+from huesong.stages.preprocess_shards import (
+    BASE_TOKENS,
+    KEPT_VALIDATION,
+    MADE_BY,
+    PLACE,
+    read_checked,
+    shard,
+    start_workers,
+    validate,
+)
 
-KEPT_VALIDATION = "preprocess-validation.html"
+__all__ = ["KEPT_DROPPED", "KEPT_VALIDATION", "PreprocessReport", "merge", "run"]
+
 KEPT_DROPPED = "preprocess-dropped.csv"
-"""What a refused run leaves beside its artifacts' folder: why it was refused."""
+"""What a run that finds nothing usable leaves beside its artifacts' folder."""
 
 
 @dataclass
@@ -36,7 +47,7 @@ class PreprocessReport:
 
 
 def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
-    """Check the raw data, and make picture features and tokens of it.
+    """Check the raw data, and make picture features and tokens of it: the fan-out of a single shard.
 
     Args:
         config: settings.
@@ -47,26 +58,55 @@ def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
     Raises:
         UserError: no data, bad tables, a critical finding of the validation, or nothing usable left.
     """
-    require_data(data)
-    images, music = read_table(data, contracts.IMAGES_CSV), read_table(data, contracts.MUSIC_CSV)
-    images["split"] = assign_splits(images, config.splits, config.seed, with_judge=False)
-    music["split"] = assign_splits(music, config.splits, config.seed, with_judge=True)
-    tokens.build_tokenizer(config.tokenizer)  # settings that cannot work are refused before the long part
-    pool = SafePool(config.workers, preload=["huesong.datasets.packing"])
-    dropped = Dropped()
+    start_workers(config)  # they import what they need while the tables are read
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{out.name}-parts-", dir=out.parent)
+    except OSError as error:
+        raise disk_error(error, out) from error
+    with scratch as name:
+        checked, only = Path(name) / "checked", Path(name) / "shard"
+        validate(config, data=data, out=checked, refused=out.parent)
+        shard(config, data=data, checked=checked, out=only, part=0, parts=1)
+        return merge(config, checked=checked, shards=[only], out=out)
+
+
+def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], out: Path) -> PreprocessReport:
+    """Join the shards, learn BPE on the training split of all, and write the artifacts.
+
+    Args:
+        config: settings, those of the shards.
+        checked: what `validate` wrote.
+        shards: all shards, in any order.
+        out: folder of the artifacts, replaced as a whole; its bytes do not depend on the number of shards.
+
+    Raises:
+        UserError: a shard is missing, or nothing usable is left.
+    """
+    shards = in_order(shards)
+    images, music = read_checked(checked)
+
+    def parts(name: str) -> list[Path]:
+        return [folder / name for folder in shards]
+
+    dropped = Dropped.join(parts(contracts.DROPPED))
     with replacing_folder(out) as work:
-        check(data, images, music, work, out, config.workers)
-        encoder = load_encoder(config.encoder, size=config.picture_size, grid=config.picture_grid)
-        pictures = pack_pictures(images, data, work, encoder, config, pool, dropped)
-        require_some(pictures, "picture", data / contracts.IMAGES_CSV, dropped, out)
-        encoder.save(work / contracts.ENCODER)
-        base = work / "base_tokens.npy"
-        segments = read_pieces(music, data, work, base, config, pool, dropped)
-        require_some(segments, "piece", data / contracts.MUSIC_CSV, dropped, out)
-        base_tokens = int(segments["token_count"].sum())
-        pieces, tokenizer = pack_tokens(segments, base, work, config)
-        base.unlink()
+        pictures = join_parquet(parts(contracts.IMAGES_TABLE))
+        require_some(pictures, "picture", contracts.IMAGES_CSV, dropped, out)
+        segments = join_segments(shards)
+        require_some(segments, "piece", contracts.MUSIC_CSV, dropped, out)
+        write_parquet(pictures, work / contracts.IMAGES_TABLE)
+        for name in (contracts.PIECE_FEATURES, contracts.PIECE_STATISTICS):
+            write_parquet(join_parquet(parts(name)), work / name)
+        for name in (contracts.PICTURE_FEATURES, contracts.PICTURE_COLOURS, BASE_TOKENS):
+            join_packed(parts(name), work / name)
+        shutil.copytree(shards[0] / contracts.ENCODER, work / contracts.ENCODER)
+        for name in (contracts.VALIDATION_JSON, contracts.VALIDATION_HTML):
+            shutil.copyfile(checked / name, work / name)
         dropped.write(work / contracts.DROPPED)
+        base_tokens = int(segments["token_count"].sum())
+        pieces, tokenizer = pack_tokens(segments, work / BASE_TOKENS, work, config)
+        (work / BASE_TOKENS).unlink()
         metrics = figures(images, music, pictures, pieces, dropped, base_tokens, len(tokenizer))
         write_json(work / contracts.METRICS, metrics)
     tell(metrics, out)
@@ -74,35 +114,37 @@ def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
     return PreprocessReport(flat(metrics), files)
 
 
-def require_data(data: Path) -> None:
-    """Raise unless the data folder and both tables are there."""
-    for path in (data, data / contracts.IMAGES_CSV, data / contracts.MUSIC_CSV):
-        if not path.exists():
-            raise UserError(
-                f"{path} is missing: run `dvc pull` for the versioned data, or `huesong data sample --out {data}` for "
-                "the sample set"
-            )
+def in_order(shards: Sequence[Path]) -> list[Path]:
+    """The shards by their part.
 
-
-def check(data: Path, images: pd.DataFrame, music: pd.DataFrame, work: Path, out: Path, workers: int) -> None:
-    """Validate the data (which logs its warnings); a critical finding raises, and its page is kept beside `out`."""
-    result = validate(data, images, music, work, workers)
-    kept = out.parent / KEPT_VALIDATION
-    if result.critical:
-        shutil.copyfile(work / contracts.VALIDATION_HTML, kept)
-        more = f" (and {len(result.critical) - 1} more)" if len(result.critical) > 1 else ""
+    Raises:
+        UserError: they are not all parts of one whole, each once.
+    """
+    places = [read_json(folder / PLACE, MADE_BY) for folder in shards]
+    found = sorted((place["part"], place["parts"]) for place in places)
+    if not found or found != [(part, len(found)) for part in range(len(found))]:
+        given = ", ".join(f"{part} of {parts}" for part, parts in found) or "none"
         raise UserError(
-            f"{data} failed validation: {result.critical[0]}{more}; see {kept}, correct the data, and run again"
+            f"these shards are no whole: {given}; make every part of one number of parts, and merge them all"
         )
-    kept.unlink(missing_ok=True)
+    return [folder for _, folder in sorted(zip((place["part"] for place in places), shards, strict=True))]
 
 
-def require_some(kept: pd.DataFrame, noun: str, table: Path, dropped: Dropped, out: Path) -> None:
+def join_segments(shards: Sequence[Path]) -> pd.DataFrame:
+    """The shards' segments; `token_start` points into their base tokens end to end."""
+    table = join_parquet([folder / contracts.PIECES_TABLE for folder in shards])
+    rows = [len(pd.read_parquet(folder / contracts.PIECES_TABLE, columns=["id"])) for folder in shards]
+    lengths = [len(load_packed(folder / BASE_TOKENS)) for folder in shards]
+    table["token_start"] += np.repeat(np.cumsum(lengths) - lengths, rows)
+    return table
+
+
+def require_some(kept: pd.DataFrame, noun: str, table: str, dropped: Dropped, out: Path) -> None:
     """Raise if nothing of a table is usable; the list of dropped files is then kept beside `out`."""
     if len(kept):
         (out.parent / KEPT_DROPPED).unlink(missing_ok=True)
         return
-    lost = [row for row in dropped.rows if row[0] == table.stem]
+    lost = [row for row in dropped.rows if row[0] == Path(table).stem]
     if not lost:
         raise UserError(f"{table} lists no {noun}: import some with `huesong data import`")
     dropped.write(out.parent / KEPT_DROPPED)
