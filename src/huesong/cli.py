@@ -1,4 +1,4 @@
-"""The console: `huesong {data,preprocess,label,train,evaluate,register,compose}`.
+"""The console: `huesong {data,preprocess,label,train,evaluate,register,compose,export,status}`.
 
 Thin shells over the stages. Heavy imports live inside the commands, so that `huesong --help` answers at once.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from huesong import __version__, cli_experiment, cli_pipeline, contracts, progress
+from huesong import __version__, cli_experiment, cli_pipeline, progress
 from huesong.errors import UserError
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def compose(
     primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A model folder, or a registry URI such as models:/huesong@champion (the default)."),
+        typer.Option(help="A model folder or models:/NAME@ALIAS. Default: the champion, else the shipped model."),
     ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for the audio (.sf2, .sf3).")] = None,
 ) -> None:
@@ -314,12 +314,31 @@ def compose(
 
 
 def _model_folder(name: str | None) -> Path:
-    """The folder of a model given as a path, as a registry URI, or not at all (the registry's champion)."""
-    if name is not None and not name.startswith("models:"):
+    """The folder of a model given as a path, as a registry URI, or not at all (the champion, else the shipped one)."""
+    if name is None:
+        from huesong.registry.shipped import default_model
+
+        return default_model()
+    if not name.startswith("models:"):
         return Path(name)
     from huesong.registry.models import resolve_model
 
-    return resolve_model(name or f"models:/{contracts.MODEL_NAME}@{contracts.CHAMPION}")
+    return resolve_model(name)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write, such as models/huesong-small; replaced as a whole.")],
+    train: TrainOption = ARTIFACTS / "train",
+    evaluate: EvaluateOption = ARTIFACTS / "evaluate",
+) -> None:
+    """Write a trained model as weights to pass on.
+
+    float16 weights, a model card and SHA256SUMS; refused where the licences do not allow it, or above 24 MB.
+    """
+    from huesong.registry.shipped import export as export_model
+
+    typer.echo(f"{out}: {export_model(train, evaluate, out) / 1e6:.1f} MB")
 
 
 @app.command()

@@ -17,10 +17,10 @@ from huesong.model.critic import agreement_figures
 from huesong.model.picture_head import ridge
 from huesong.pictures.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
 from huesong.pictures.encoders import Encoder, Settings
+from huesong.pictures.student import Figures
 
 FIGURES = "figures.json"
 """In the encoder's folder: how well student and teacher tell people's ratings of the validation pictures."""
-Figures = dict[str, dict[str, float]]
 
 
 def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess: PreprocessConfig) -> Figures:
@@ -51,7 +51,7 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
     student = train_student(pool, recipe)
     probe = Settings(out.resolve().name, "features", (), SIDE, 1, MEAN, SD)
     encoder = Encoder(probe, student).with_grid(preprocess.picture_grid)
-    figures = compare({"student": encoder, "teacher": teacher}, train, val)
+    student.figures = figures = compare({"student": encoder, "teacher": teacher}, train, val)
     with replacing_folder(out) as work:
         encoder.save(work)
         write_json(work / FIGURES, figures)

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from huesong.errors import UserError
 
 STUDENT_WEIGHTS = "student.safetensors"
-"""In an encoder folder: the weights, and the architecture in the file's metadata."""
+"""In an encoder folder: the weights, and in the file's metadata the architecture and the figures."""
+
+Figures = dict[str, dict[str, float]]
+"""By source of validation pictures: how well student and teacher tell people's ratings of them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Student(nn.Module):
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()
         self.architecture = architecture or Architecture()
+        self.figures: Figures = {}
         layers: list[nn.Module] = []
         before = 3
         for width, blocks in zip(self.architecture.widths, self.architecture.blocks, strict=True):
@@ -54,9 +58,10 @@ class Student(nn.Module):
         return map_NChw
 
     def save(self, folder: Path) -> None:
-        """Write the weights and the architecture as one file into `folder`."""
+        """Write weights, architecture and figures as one file into `folder`."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        metadata = {"architecture": json.dumps(asdict(self.architecture), sort_keys=True)}
+        texts = {"architecture": asdict(self.architecture), "figures": self.figures}
+        metadata = {key: json.dumps(value, sort_keys=True) for key, value in texts.items()}
         save_file(tensors, folder / STUDENT_WEIGHTS, metadata)
 
     @classmethod
@@ -69,8 +74,9 @@ class Student(nn.Module):
         path = folder / STUDENT_WEIGHTS
         try:
             with safe_open(path, "pt") as stream:
-                raw = json.loads((stream.metadata() or {})["architecture"])
+                raw, figures = (json.loads((stream.metadata() or {})[key]) for key in ("architecture", "figures"))
             student = cls(Architecture(tuple(raw["widths"]), tuple(raw["blocks"]), int(raw["channels"])))
+            student.figures = figures
             student.load_state_dict(load_file(path))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             detail = " ".join(str(error).split())[:200]

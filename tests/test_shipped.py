@@ -1,0 +1,188 @@
+"""Weights to pass on: small, checked, with a card; and composing with them where there is no champion."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from huesong import contracts
+from huesong.cli import app
+from huesong.compose import Composer
+from huesong.errors import UserError
+from huesong.model.folder import load_model, save_model
+from huesong.model.network import PictureShape
+from huesong.music import tokens
+from huesong.pictures.encoders import Encoder, Settings
+from huesong.pictures.student import STUDENT_WEIGHTS, Architecture, Student
+from huesong.registry import shipped
+from tests.tiny_music import model, tokenizer
+
+DATA = [{"source": "pop909", "kind": "music segments", "items": 3, "licence": "MIT", "labels": "none"}]
+METRICS = {"n": 12, "valence_ccc": 0.51, "valence_ccc_low": 0.4, "valence_ccc_high": 0.6, "arousal_r": 0.8123}
+FIGURES = {"oasis": {"val_pictures": 70.0, "student_valence_r": 0.345, "teacher_valence_r": 0.456}}
+
+
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    student = Student(Architecture((8, 8, 8, 12), (0, 0, 1, 0), 8)).eval().requires_grad_(False)
+    student.figures = FIGURES
+    return Encoder(Settings("student", "features", (), 112, 1, (0.45,) * 3, (0.27,) * 3), student).with_grid(2)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """artifacts/{train,evaluate} of a random model with the project's own encoder."""
+    root = tmp_path_factory.mktemp("shipped")
+    for name in ("preprocess", "train", "evaluate"):
+        (root / name).mkdir()
+    tokens.save(tokenizer(), root / "preprocess" / contracts.TOKENIZER)
+    tokens.write_vocabulary(tokenizer(), root / "preprocess" / contracts.VOCABULARY)
+    encoder().save(root / "preprocess" / contracts.ENCODER)
+    made = model(128, PictureShape("features", tokens=4, channels=8))
+    save_model(
+        root / "train" / contracts.MODEL, network=made.network, critic=made.critic, preprocess=root / "preprocess",
+        label=None, training={"data": DATA},
+    )  # fmt: skip
+    (root / "evaluate" / contracts.METRICS).write_text(json.dumps(METRICS))
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(artifacts: Path) -> Path:
+    out = artifacts / "out" / shipped.NAME
+    size = shipped.export(artifacts / "train", artifacts / "evaluate", out)
+    assert size == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return out
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (40, 30), (200, 90, 20)).save(tmp_path / "sunset.png")
+    return tmp_path / "sunset.png"
+
+
+def copy_of(artifacts: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(artifacts / "train", tmp_path / "train"))
+
+
+def test_the_export_is_the_model_in_float16(artifacts: Path, exported: Path) -> None:
+    for name in (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, f"{contracts.ENCODER}/{STUDENT_WEIGHTS}"):
+        full = load_file(artifacts / "train" / contracts.MODEL / name)
+        half = load_file(exported / name)
+        assert full.keys() == half.keys()
+        for key, tensor in half.items():
+            assert tensor.dtype == (torch.float16 if full[key].is_floating_point() else full[key].dtype)
+            assert torch.allclose(tensor.float(), full[key].float(), rtol=1e-3, atol=1e-6)
+    assert load_model(exported).network.embedding.weight.dtype == torch.float32
+    rows = [Image.new("RGB", (30, 30), "navy")]
+    own = Encoder.load(exported / contracts.ENCODER).encode(rows).astype(float)
+    assert np.allclose(own, encoder().encode(rows).astype(float), atol=2e-2)
+    assert own.std() > 0.01
+
+
+def test_the_card_says_what_was_measured(exported: Path) -> None:
+    card = (exported / shipped.CARD).read_text()
+    for word in ("license: cc-by-nc-sa-4.0", "pop909", "MIT", "0.51 [0.4, 0.6]", "0.8123", "## Limits", "n = 12"):
+        assert word in card, word
+    row = next(line for line in card.splitlines() if line.startswith("| oasis"))
+    assert row == "| oasis | 70 | 0.345 | 0.456 | - | - |"
+
+
+def test_sums_are_those_of_every_file(exported: Path) -> None:
+    listed = {line.split("  ", 1)[1] for line in (exported / shipped.SUMS).read_text().splitlines()}
+    files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
+    assert listed == files - {shipped.SUMS}
+    assert shipped.verified(exported) == exported
+
+
+@pytest.mark.parametrize("name", [contracts.MODEL_WEIGHTS, shipped.CARD, f"{contracts.ENCODER}/{STUDENT_WEIGHTS}"])
+def test_a_damaged_file_is_named(exported: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / shipped.NAME
+    shutil.copytree(exported, folder)
+    good = (folder / name).read_bytes()
+    (folder / name).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"{name} is missing or damaged .*git checkout"):
+        shipped.verified(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing or damaged"):
+        shipped.verified(folder)
+    (folder / shipped.SUMS).write_text("no digest\n")
+    with pytest.raises(UserError, match=f"{shipped.SUMS} is missing or damaged"):
+        shipped.verified(folder)
+
+
+def test_what_may_not_be_passed_on_is_refused(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(train: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            shipped.export(train, artifacts / "evaluate", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return str(caught.value)
+
+    train = copy_of(artifacts, tmp_path)
+    config = train / contracts.MODEL / contracts.MODEL_CONFIG
+    good = json.loads(config.read_text())
+    unstated = {**DATA[0], "source": "eimg", "licence": "none stated: research use only"}
+    config.write_text(json.dumps({**good, "training": {"data": [*DATA, unstated]}}))
+    assert "trained on eimg, whose licence is not stated" in refused(train)
+    config.write_text(json.dumps(good))
+    weights = train / contracts.MODEL / contracts.MODEL_WEIGHTS
+    tensors = load_file(weights)
+    save_file({**tensors, "embedding.weight": tensors["embedding.weight"] + 1e6}, weights)
+    assert "'embedding.weight' holds values that float16 cannot" in refused(train)
+    (train / contracts.MODEL / contracts.ENCODER / STUDENT_WEIGHTS).unlink()
+    assert "not the project's own encoder" in refused(train)
+    assert "huesong train" in refused(tmp_path / "nowhere")
+    monkeypatch.setattr(shipped, "MOST_BYTES", 100_000)
+    assert "more than the 0 MB that are shipped" in refused(artifacts / "train")
+
+
+def test_compose_without_a_champion_uses_it(
+    artifacts: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = tmp_path / "models" / shipped.NAME
+    monkeypatch.setattr(shipped, "PLACES", (tmp_path / "nowhere", place))
+    runner, options = CliRunner(), [str(picture), "--out", "piece", "--seconds", "4", "--candidates", "1"]
+    absent = runner.invoke(app, ["compose", *options])
+    assert isinstance(absent.exception, UserError)
+    assert "no shipped weights at" in str(absent.exception)
+    assert "--model" in str(absent.exception)
+    paths = ["--train", str(artifacts / "train"), "--evaluate", str(artifacts / "evaluate")]
+    written = runner.invoke(app, ["export", str(place), *paths])
+    assert written.exit_code == 0, written.output
+    made = runner.invoke(app, ["compose", *options])
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "piece.mid").stat().st_size > 0
+    (place / shipped.SUMS).unlink()
+    with pytest.raises(UserError, match="SHA256SUMS is missing"):
+        shipped.default_model()
+    assert Composer(place).ear is None, "the model folder itself is whole"
+
+
+def test_a_champion_comes_first(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake:
+        champion: object | None = object()
+
+        def __init__(self, name: str, uri: str) -> None:
+            assert (name, uri) == (contracts.MODEL_NAME, "http://registry")
+
+        def by_alias(self, alias: str) -> object | None:
+            assert alias == contracts.CHAMPION
+            return self.champion
+
+        def folder(self, version: object) -> Path:
+            return tmp_path / "champion"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry")
+    monkeypatch.setattr(shipped, "Registry", Fake)
+    monkeypatch.setattr(shipped, "PLACES", (exported,))
+    assert shipped.default_model() == tmp_path / "champion"
+    Fake.champion = None
+    assert shipped.default_model() == exported
