@@ -20,8 +20,8 @@ PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 def fit_picture_side(network: HuesongNetwork, examples: Examples) -> None:
     """Set the parts of `network.picture` that training does not: see the top of this file."""
-    fit_map(network, examples)
     if network.picture_shape.kind == "pixels":
+        fit_map(network, examples)
         return
     pictures, side = examples.pictures, network.picture
     train = np.flatnonzero(pictures.split_I == "train")
@@ -30,14 +30,17 @@ def fit_picture_side(network: HuesongNetwork, examples: Examples) -> None:
     scale_C = np.maximum(features_NSC.std(axis=(0, 1)), 1e-3)
     side.feature_mean_C.copy_(torch.from_numpy(mean_C))
     side.feature_scale_C.copy_(torch.from_numpy(scale_C))
-    rated = pictures.rated_I[train] > 0
+    rated, guessed_N2 = pictures.rated_I[train] > 0, None
     if rated.sum() >= 2:
         pooled_NC = ((features_NSC - mean_C) / scale_C).mean(axis=1)[rated]
-        weights_C2, bias_2 = ridge(pooled_NC, pictures.va_I2[train][rated], pictures.rated_I[train][rated])
+        told = pictures.va_I2[train][rated], pictures.rated_I[train][rated]
+        weights_C2, bias_2 = ridge(pooled_NC, *told)
+        guessed_N2 = out_of_fold(pooled_NC, *told)
         with torch.no_grad():
             side.va_head.weight.copy_(torch.from_numpy(weights_C2.T))
             side.va_head.bias.copy_(torch.from_numpy(bias_2))
     side.va_head.requires_grad_(False)
+    fit_map(network, examples, guessed_N2)
 
 
 def ridge(x_NC: np.ndarray, y_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -70,8 +73,26 @@ def ridge(x_NC: np.ndarray, y_N2: np.ndarray, weight_N: np.ndarray, folds: int =
     return solve(everything, PENALTIES[int(np.argmin(errors))])
 
 
-def fit_map(network: HuesongNetwork, examples: Examples) -> None:
-    """Knots of the monotone map per axis, read off the pairs: a picture's own label against its mapped one."""
+def out_of_fold(x_NC: np.ndarray, y_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> np.ndarray:
+    """What a ridge regression that has not seen the row predicts for it [N, 2]; the mean label where N < 2 folds."""
+    if len(x_NC) < 2 * folds:
+        return np.tile(np.average(y_N2, axis=0, weights=weight_N), (len(x_NC), 1))
+    predicted_N2 = np.empty((len(x_NC), 2))
+    for fold in range(folds):
+        held_N = np.arange(len(x_NC)) % folds == fold
+        coefficients, intercept = ridge(x_NC[~held_N], y_N2[~held_N], weight_N[~held_N])
+        predicted_N2[held_N] = x_NC[held_N] @ coefficients + intercept
+    return predicted_N2
+
+
+def fit_map(network: HuesongNetwork, examples: Examples, predicted_N2: np.ndarray | None = None) -> None:
+    """Knots of the monotone map per axis: from what the VA head says of a picture to what is asked of the music.
+
+    Where they lead is read off the pairs, the mapped labels of the training pictures. They start from the same quantiles
+    of `predicted_N2`, the head's out-of-fold predictions: a regression draws towards the mean, and without giving the
+    spread back, nothing but mild music would ever be asked for (the concordance with the truth is the better for it:
+    at correlation r it is r with the spread given back, and 2 r^2 / (1 + r^2) without). None: from the labels.
+    """
     pairs, pictures, side = examples.pairs, examples.pictures, network.picture
     train = pairs.split_P == "train"
     own_P2, mapped_P2 = pictures.va_I2[pairs.picture_P[train]], pairs.va_P2[train]
@@ -79,8 +100,10 @@ def fit_map(network: HuesongNetwork, examples: Examples) -> None:
     if known.sum() < 2:
         return
     shares = np.linspace(0, 1, len(side.map_from_K2))
+    spread = predicted_N2 is not None and bool((np.ptp(predicted_N2, axis=0) > 1e-3).all())
+    start_N2 = predicted_N2 if predicted_N2 is not None and spread else own_P2[known]
     for axis in range(2):
-        from_K = np.quantile(own_P2[known, axis].astype(np.float64), shares)
+        from_K = np.quantile(start_N2[:, axis].astype(np.float64), shares)
         # A monotone map keeps ranks, so quantiles go to quantiles.
         to_K = np.quantile(mapped_P2[known, axis].astype(np.float64), shares)
         side.map_from_K2[:, axis] = torch.from_numpy(from_K)
