@@ -17,7 +17,7 @@ from huesong.experiments.ablation import (
     variant_config,
     variant_judging,
 )
-from huesong.experiments.ablation_page import chart, markdown, put_into, verdict
+from huesong.experiments.ablation_page import chart, markdown, verdict
 
 from .conftest import World
 
@@ -96,16 +96,6 @@ def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) 
     assert "| - nearest training piece | - | - |" in page
     chart({"ce": found, **ladder}, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000
-
-
-def test_the_report_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
-    report = tmp_path / "results.md"
-    report.write_text("before\n<!-- ablation -->\nold\n<!-- /ablation -->\nafter\n")
-    put_into(report, "new\n")
-    assert report.read_text() == "before\n<!-- ablation -->\nnew\n<!-- /ablation -->\nafter\n"
-    report.write_text("no markers")
-    with pytest.raises(UserError, match="add both lines"):
-        put_into(report, None)
 
 
 def test_an_unknown_variant_is_refused_before_any_training(tmp_path: Path) -> None:

@@ -12,11 +12,6 @@ app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=T
 ARTIFACTS = Path("artifacts")
 
 
-@app.callback()
-def _root() -> None:
-    """Keep `ablation` a command of its own while it is the only one."""
-
-
 @app.command()
 def ablation(
     params: Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")] = Path("params.yaml"),
@@ -48,3 +43,23 @@ def ablation(
     )  # fmt: skip
     for path in made.files:
         typer.echo(str(path))
+
+
+@app.command()
+def results(
+    artifacts: Annotated[Path, typer.Option("--artifacts", help="Artifacts of a whole run.")] = ARTIFACTS,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file whose part between the markers is replaced; default: print.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="The markers are <!-- PART --> and <!-- /PART -->.")] = "results",
+) -> None:
+    """Print the tables of a whole run (labellers, judges, model, baselines, goals), or put them into a page."""
+    from huesong.experiments.report import put_into
+    from huesong.experiments.results_page import markdown
+
+    page = markdown(artifacts)
+    if report is None:
+        typer.echo(page, nl=False)
+    else:
+        put_into(report, part, page)
+        typer.echo(str(report))

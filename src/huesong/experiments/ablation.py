@@ -24,7 +24,8 @@ from huesong.artifacts import read_json, replacing_folder, require, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
-from huesong.experiments.ablation_page import chart, markdown, put_into
+from huesong.experiments.ablation_page import chart, markdown
+from huesong.experiments.report import put_into
 from huesong.progress import log
 
 OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
@@ -77,7 +78,7 @@ def run(
         if name not in VARIANTS:
             raise UserError(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}")
     if report is not None:
-        put_into(report, None)  # before hours of training: are the markers there?
+        put_into(report, "ablation", None)  # before hours of training: are the markers there?
     os.environ.setdefault("HUESONG_SESSION", f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M}")
     finished: dict[str, list[Path]] = {}
     for seed in range(seeds):  # seed by seed: after a third of the time there is one run of everything
@@ -100,7 +101,7 @@ def run(
         (work / "ablation.md").write_text(page, encoding="utf-8")
         chart(figures, work / "ablation.png")
     if report is not None:
-        put_into(report, page)
+        put_into(report, "ablation", page)
     return AblationReport(figures, comparisons, sorted((out / "table").iterdir()))
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from huesong.artifacts import replacing_file
 from huesong.emotion.space import AXES
-from huesong.errors import UserError
 
-MARKS = ("<!-- ablation -->", "<!-- /ablation -->")
 COLUMNS = {
     "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
     "grid_arousal_mae": "A MAE", "grid_arousal_r": "A r", "grid_arousal_ccc": "A CCC", "grid_quadrant_accuracy": "quadrant",
@@ -56,23 +53,6 @@ def verdict(name: str, found: Mapping[str, float]) -> str:
         f"* **{name}** against ce: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, "
         f"n = {found['n']:.0f}."
     )
-
-
-def put_into(report: Path, page: str | None) -> None:
-    """Replace what stands between the markers of `report`; None only checks that they are there.
-
-    Raises:
-        UserError: the file or a marker is missing.
-    """
-    try:
-        text = report.read_text(encoding="utf-8")
-        head, rest = text.split(MARKS[0], 1)
-        _, tail = rest.split(MARKS[1], 1)
-    except (OSError, ValueError):
-        raise UserError(f"{report} must be a text file with {MARKS[0]} and {MARKS[1]}: add both lines") from None
-    if page is not None:
-        with replacing_file(report) as part:
-            part.write_text(f"{head}{MARKS[0]}\n{page}{MARKS[1]}{tail}", encoding="utf-8")
 
 
 def chart(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:

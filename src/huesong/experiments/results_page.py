@@ -1,0 +1,120 @@
+"""The figures of one whole run as Markdown tables, read from what its stages wrote: no number is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huesong import contracts
+from huesong.artifacts import read_json
+
+Figures = Mapping[str, Any]
+
+COLUMNS = {
+    "n": "n", "valence_mae": "V MAE", "valence_r": "V r", "valence_ccc": "V CCC", "arousal_mae": "A MAE",
+    "arousal_r": "A r", "arousal_ccc": "A CCC", "quadrant_accuracy": "quadrant",
+}  # fmt: skip
+ANSWERS = {
+    "": "**the model**", "retrieval_": "nearest training piece", "rules_": "rule-based composer",
+    "unconditional_": "the model, nothing asked", "random_": "random training piece",
+}  # fmt: skip
+SETS = {"grid_": "Grid of 25 emotions", "": "Test pictures, the request as the model reads it from the picture"}
+JUDGES = {"": "first judge", "second_": "second judge"}
+MUSIC = {"pieces_eimg_": "EIMG (music, 6 raters)", "pieces_vgmidi_": "VGMIDI (music, about 30 raters)",
+         "pieces_emopia_": "EMOPIA (music, quadrants only)", "images_oasis_": "OASIS (pictures, 100 raters)"}  # fmt: skip
+HEARD = {"judge_": "first judge, on split `test`", "second_judge_": "second judge, on split `test`"}
+GOALS = (
+    ("arousal CCC, grid", "grid_arousal_ccc", ">= .85"),
+    ("valence CCC, grid", "grid_valence_ccc", ">= .60"),
+    ("quadrant, grid", "grid_quadrant_accuracy", ">= .70"),
+    ("half axis arousal, grid", "grid_arousal_half_accuracy", ">= .90"),
+    ("half axis valence, grid", "grid_valence_half_accuracy", ">= .80"),
+    ("arousal CCC, test pictures", "arousal_ccc", ">= .62"),
+    ("valence CCC, test pictures", "valence_ccc", ">= .68"),
+    ("picture head, valence r", "image_head_valence_r", ">= .65"),
+    ("picture head, arousal r", "image_head_arousal_r", ">= .65"),
+    ("distance to data, paper's form", "distance_paper", "<= .15"),
+    ("distance to data, correct form", "distance_correct", ""),
+    ("share of identical outputs", "identical_share", "= 0"),
+    ("share within 10 % of the length", "length_within_10_percent", "= 1"),
+    ("invalid tokens", "invalid_tokens", "= 0"),
+)
+"""What the project wants to reach: figure, its name in metrics.json, the goal."""
+
+
+def markdown(artifacts: Path) -> str:
+    """All tables of the run whose stages wrote `artifacts`.
+
+    Raises:
+        UserError: a stage has not run.
+    """
+    label, train, evaluate = (
+        read_json(artifacts / stage / contracts.METRICS, f"huesong {stage}") for stage in ("label", "train", "evaluate")
+    )
+    training = (
+        f"{train['parameters'] / 1e6:.2f} M parameters, {train['steps']:.0f} steps, {train['tokens_seen'] / 1e6:.1f} M tokens; "
+        f"cross-entropy {train['train_ce']:.2f} nats a token on training pieces, {train.get('val_ce', float('nan')):.2f} on "
+        f"validation pieces; the critic on held-out rated segments (n = {train.get('critic_val_segments', 0):.0f}): valence r "
+        f"{number(train.get('critic_val_valence_r'))}, arousal r {number(train.get('critic_val_arousal_r'))}."
+    )
+    parts = ["Labellers (folds of whole groups) and judges (on music that nothing else heard):", "", *head("who")]
+    parts += [row(label, prefix, title) for prefix, title in MUSIC.items() if f"{prefix}n" in label]
+    parts += [row(evaluate, prefix, title) for prefix, title in HEARD.items() if f"{prefix}n" in evaluate]
+    parts += ["", training]
+    for requests, title in SETS.items():
+        for judge, name in JUDGES.items():
+            rows = [
+                row(evaluate, f"{judge}{requests}{who}", shown)
+                for who, shown in ANSWERS.items()
+                if f"{judge}{requests}{who}n" in evaluate
+            ]
+            parts += ["", f"{title}, {name}:", "", *head("who"), *rows]
+    parts += ["", "| figure | first judge | second judge | goal |", "| --- | --- | --- | --- |"]
+    parts += [
+        f"| {title} | {cell(evaluate, key)} | {cell(evaluate, f'second_{key}')} | {goal or '-'} |"
+        for title, key, goal in GOALS
+        if key in evaluate
+    ]
+    parts += ["", copied(evaluate)] if "copied_notes" in evaluate else []
+    return "\n".join(parts) + "\n"
+
+
+def head(first: str) -> list[str]:
+    """Head of a table of COLUMNS."""
+    return [f"| {first} | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+
+
+def row(figures: Figures, prefix: str, title: str) -> str:
+    """A row of a table of COLUMNS."""
+    return f"| {title} | " + " | ".join(cell(figures, prefix + key) for key in COLUMNS) + " |"
+
+
+def cell(figures: Figures, key: str) -> str:
+    """`.52 [.43, .60]`; a count as it is; a dash where there is none."""
+    if key not in figures:
+        return "-"
+    if key == "n" or key.endswith("_n"):
+        return f"{figures[key]:.0f}"
+    low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+    value = number(figures[key])
+    return value if low is None or high is None else f"{value} [{number(low)}, {number(high)}]"
+
+
+def number(value: float | None) -> str:
+    """Two digits, without a zero before the point: `.52`, `-.07`, `1.00`; `0` and `1` where it is just that."""
+    if value is None:
+        return "-"
+    if value in (0, 1):
+        return f"{value:.0f}"
+    text = f"{value:.2f}".removeprefix("-") if abs(value) < 0.005 else f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
+
+
+def copied(figures: Figures) -> str:
+    """One line about novelty."""
+    return (
+        f"Longest copied passage, notes: mean {cell(figures, 'copied_notes')}, 95th percentile {figures['copied_notes_p95']:.0f}; "
+        f"real held-out pieces against the same training set: {figures['copied_notes_data']:.2f} and "
+        f"{figures['copied_notes_p95_data']:.0f}."
+    )

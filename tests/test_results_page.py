@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from huesong.artifacts import write_json
+from huesong.errors import UserError
+from huesong.experiments.report import put_into
+from huesong.experiments.results_page import markdown, number
+
+
+def run_of(root: Path) -> Path:
+    """The figures of a small run."""
+    agreement = {"n": 50, "valence_ccc": 0.5, "valence_ccc_low": 0.25, "valence_ccc_high": 0.755, "arousal_ccc": -0.04}
+    figures = {
+        "label": {f"pieces_eimg_{key}": value for key, value in agreement.items()},
+        "train": {"parameters": 1_870_000.0, "steps": 250.0, "tokens_seen": 680_000.0, "train_ce": 3.5, "val_ce": 3.25},
+        "evaluate": {
+            f"{prefix}{key}": value
+            for prefix in ("", "grid_", "grid_retrieval_", "second_grid_", "judge_")
+            for key, value in agreement.items()
+        }
+        | {"identical_share": 0.0, "copied_notes": 3.3, "copied_notes_p95": 8, "copied_notes_data": 6.5,
+           "copied_notes_p95_data": 10},
+    }  # fmt: skip
+    for stage, values in figures.items():
+        (root / stage).mkdir()
+        write_json(root / stage / "metrics.json", values)
+    return root
+
+
+def test_the_tables_hold_the_figures_of_the_run(tmp_path: Path) -> None:
+    page = markdown(run_of(tmp_path))
+    assert "| EIMG (music, 6 raters) | 50 | - | - | .50 [.25, .76] | - | - | -.04 | - |" in page
+    assert "1.87 M parameters, 250 steps, 0.7 M tokens; cross-entropy 3.50" in page
+    assert page.count("| **the model** | 50 |") == 3  # grid before both judges, pictures before the first
+    assert "| nearest training piece | 50 |" in page
+    assert "| valence CCC, grid | .50 [.25, .76] | .50 [.25, .76] | >= .60 |" in page
+    assert "| share of identical outputs | 0 | - | = 0 |" in page
+    assert "mean 3.30, 95th percentile 8; real held-out pieces against the same training set: 6.50 and 10." in page
+
+
+def test_numbers() -> None:
+    assert [number(value) for value in (0.5, -0.07, 0, 1, 0.998, 1.216, None)] == [
+        ".50", "-.07", "0", "1", "1.00", "1.22", "-",
+    ]  # fmt: skip
+
+
+def test_a_stage_that_has_not_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run `huesong label` first"):
+        markdown(tmp_path)
+
+
+def test_the_report_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
+    report = tmp_path / "results.md"
+    report.write_text("before\n<!-- ablation -->\nold\n<!-- /ablation -->\nafter\n")
+    put_into(report, "ablation", "new\n")
+    assert report.read_text() == "before\n<!-- ablation -->\nnew\n<!-- /ablation -->\nafter\n"
+    report.write_text("no markers")
+    with pytest.raises(UserError, match="add both lines"):
+        put_into(report, "ablation", None)
