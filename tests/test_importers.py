@@ -151,6 +151,19 @@ def test_shared(tmp_path: Path) -> None:
     assert report.encoder is None
 
 
+def test_only_some_sets_of_the_collection(tmp_path: Path) -> None:
+    out, folder = tmp_path / "data", shared(tmp_path / "in")
+    report = import_dataset("shared", folder, out, only=("oasis", "emopia", "pop909"))
+    assert report.counts == {"music/emopia": 1, "music/pop909": 2, "images/oasis": 2}
+    assert set(rows(out, MUSIC)) == {"emopia_Q1_x_0", "pop909_001", "pop909_002"}
+    assert sorted(path.name for path in (out / "music").iterdir()) == ["emopia", "pop909"]
+    import_dataset("shared", folder, out, only=["vgmidi"])  # added to what is there
+    assert len(rows(out, MUSIC)) == 4
+    assert rows(out, MUSIC)["emopia_Q1_x_0"]["group"] == "music_g1"
+    with pytest.raises(UserError, match=r"holds no set 'giantmidi' \(it holds: eimg, emopia, nottingham, oasis"):
+        import_dataset("shared", folder, out, only=["emopia", "giantmidi"])
+
+
 def test_shared_paths_may_not_leave_the_source(tmp_path: Path) -> None:
     folder = shared(tmp_path / "in")
     picture(tmp_path / "secret.jpg")

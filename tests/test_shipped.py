@@ -148,11 +148,11 @@ def test_compose_without_a_champion_uses_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     place = tmp_path / "models" / shipped.NAME
-    monkeypatch.setattr(shipped, "PLACES", (tmp_path / "nowhere", place))
+    monkeypatch.setattr(shipped, "PLACE", place)
     runner, options = CliRunner(), [str(picture), "--out", "piece", "--seconds", "4", "--candidates", "1"]
     absent = runner.invoke(app, ["compose", *options])
     assert isinstance(absent.exception, UserError)
-    assert "no shipped weights at" in str(absent.exception)
+    assert str(place) in str(absent.exception)
     assert "--model" in str(absent.exception)
     paths = ["--train", str(artifacts / "train"), "--evaluate", str(artifacts / "evaluate")]
     written = runner.invoke(app, ["export", str(place), *paths])
@@ -182,7 +182,7 @@ def test_a_champion_comes_first(exported: Path, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry")
     monkeypatch.setattr(shipped, "Registry", Fake)
-    monkeypatch.setattr(shipped, "PLACES", (exported,))
+    monkeypatch.setattr(shipped, "PLACE", exported)
     assert shipped.default_model() == tmp_path / "champion"
     Fake.champion = None
     assert shipped.default_model() == exported

@@ -93,6 +93,9 @@ def data_import(
     keep_sample: Annotated[
         bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
     ] = False,
+    only: Annotated[
+        str, typer.Option("--only", help="Of these sets alone, such as oasis,emopia,pop909 (shared).")
+    ] = "",
 ) -> None:
     """Import a public set or a folder of your own.
 
@@ -100,7 +103,7 @@ def data_import(
     """
     from huesong.datasets.importers import import_dataset
 
-    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample)
+    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample, only=_names(only))
     typer.echo(str(report))
 
 
@@ -352,6 +355,10 @@ def status(
 
 
 # --- shared --------------------------------------------------------------------------------------
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _params(path: Path) -> Params:

@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +77,12 @@ class ImportReport:
 
 
 def import_dataset(
-    kind: str, source: Path, out: Path, words: Path | None = None, keep_sample: bool = False
+    kind: str,
+    source: Path,
+    out: Path,
+    words: Path | None = None,
+    keep_sample: bool = False,
+    only: Sequence[str] = (),
 ) -> ImportReport:
     """Add a set to the data folder `out`: files to `{images,music}/<source>/`, rows to images.csv and music.csv.
 
@@ -89,9 +94,11 @@ def import_dataset(
         source: the set as its authors publish it, unpacked.
         out: the data folder; made if it does not exist.
         words: emid only: table of emotions with valence and arousal.
+        keep_sample: whether the sample set stays.
+        only: of these sources alone, where the set holds several; () = of all.
 
     Raises:
-        UserError: unknown kind, wrong layout, a bad cell, no file found, or the disk is full.
+        UserError: unknown kind or source, wrong layout, a bad cell, no file found, or the disk is full.
     """
     if kind not in READERS:
         raise UserError(f"unknown kind of set '{kind}': use one of {', '.join(KINDS)}")
@@ -100,6 +107,8 @@ def import_dataset(
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out} lies inside {source}: choose a data folder outside of what is imported")
     found = READERS[kind](source, words)
+    if only:
+        found.items = _of_sources(found.items, only, source)
     if not found.items:
         reason = f" ({found.skipped[0][0]}: {found.skipped[0][1]})" if found.skipped else ""
         raise UserError(f"{source}: not one of {len(found.skipped)} listed files can be imported{reason}")
@@ -146,6 +155,13 @@ def import_dataset(
     if found.skipped:
         log.warning("%d listed files were left out (first: %s: %s)", len(found.skipped), *found.skipped[0])
     return report
+
+
+def _of_sources(items: list[Item], only: Sequence[str], folder: Path) -> list[Item]:
+    known = sorted({item.source for item in items})
+    if unknown := sorted(set(only) - set(known)):
+        raise UserError(f"{folder} holds no set '{unknown[0]}' (it holds: {', '.join(known)})")
+    return [item for item in items if item.source in only]
 
 
 def _old_table(out: Path, name: str) -> pd.DataFrame:

@@ -22,9 +22,8 @@ from huesong.registry.gate import number
 from huesong.registry.models import Registry
 
 NAME = "huesong-small"
-PACKAGE = Path(__file__).parents[1]
-PLACES = (PACKAGE / "models" / NAME, PACKAGE.parents[1] / "models" / NAME)
-"""Where it may lie: in an installed package, or in the checkout."""
+PLACE = Path(__file__).parents[3] / "models" / NAME
+"""In the checkout; wheels and images, which bring models of their own, go without."""
 SUMS = "SHA256SUMS"
 CARD = "README.md"
 MOST_BYTES = 24_000_000
@@ -47,14 +46,13 @@ def default_model(root: Path | None = None) -> Path:
         registry = Registry(contracts.MODEL_NAME, uri=where)
         if champion := registry.by_alias(contracts.CHAMPION):
             return registry.folder(champion)
-    folder = next((place for place in PLACES if place.is_dir()), None)
-    if folder is None:
+    if not PLACE.is_dir():
         raise UserError(
-            f"no champion in the model registry at {store.shown(where)}, and no shipped weights at {PLACES[-1]}: "
+            f"no champion in the model registry at {store.shown(where)}, and no {PLACE} (it comes with the repository): "
             "run `dvc repro`, or name a model folder with --model"
         )
-    log.info("no champion in the model registry: composing with the shipped model %s", folder.name)
-    return verified(folder)
+    log.info("no champion in the model registry: composing with the shipped model %s", NAME)
+    return verified(PLACE)
 
 
 def verified(folder: Path) -> Path:
