@@ -32,5 +32,5 @@ def compose(
     picture, folder = handover.first_picture(Path(data.path)), Path(out.path)
     folder.mkdir(parents=True, exist_ok=True)
     made = compose_for(picture, folder / picture.stem, lambda: handover.registered(model, tracking))
-    handover.describe_folder(out, str(data.metadata.get(handover.LINEAGE, "")), {"model": model})
+    handover.describe_folder(out, handover.lineage(data), {"model": model})
     handover.write(summary, f"# {model}\n\n```\n{made}\n```\n")

@@ -51,13 +51,16 @@ class LocalRun:
         return found[0]
 
 
-def run_local(root: Path, *, data_digest: str, remote: str, cache: bool = True, **options: Any) -> LocalRun:
+def run_local(
+    root: Path, *, data_digest: str, remote: str, shards: int = 1, cache: bool = True, **options: Any
+) -> LocalRun:
     """Run the pipeline in child processes of this Python.
 
     Args:
         root: folder for artifacts, cache, and MLflow's store where `tracking_uri` names no other.
         data_digest: the data version.
         remote: s3://bucket/prefix, or the folder of a DVC remote.
+        shards: tasks that preprocess, two at a time.
         cache: skip tasks whose inputs and code have not changed since an earlier run below `root`.
         options: other parameters of the pipeline: params, gate, git_sha, tracking_uri.
 
@@ -67,7 +70,7 @@ def run_local(root: Path, *, data_digest: str, remote: str, cache: bool = True, 
     # No image holds the code here: its digest in the images' names lets the cache see a change.
     images = {stage: f"huesong/{stage}:{source_digest()}" for stage in TABLE}
     runner = local.SubprocessRunner(use_venv=False)
-    return _run(root, runner, images, cache, data_digest=data_digest, remote=remote, **options)
+    return _run(root, runner, images, shards, cache, data_digest=data_digest, remote=remote, **options)
 
 
 def run_docker(
@@ -77,6 +80,7 @@ def run_docker(
     remote: str,
     images: Mapping[str, str] | None = None,
     memory: str = MEMORY,
+    shards: int = 1,
     cache: bool = True,
     **options: Any,
 ) -> LocalRun:
@@ -88,6 +92,7 @@ def run_docker(
         remote: the folder of a DVC remote; mounted read-only.
         images: image by component; what is missing has its local name.
         memory: limit of each container.
+        shards: as in `run_local`.
         cache: as in `run_local`.
         options: as in `run_local`; `tracking_uri` must be a file below `root`.
 
@@ -110,7 +115,7 @@ def run_docker(
         **hardened(memory),
     )
     with watched_containers():
-        return _run(root, runner, ids, cache, data_digest=data_digest, remote=folder, **options)
+        return _run(root, runner, ids, shards, cache, data_digest=data_digest, remote=folder, **options)
 
 
 def hardened(memory: str = MEMORY) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def hardened(memory: str = MEMORY) -> dict[str, Any]:
     }
 
 
-def _run(root: Path, runner: Any, images: Mapping[str, str], cache: bool, **arguments: Any) -> LocalRun:
+def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache: bool, **arguments: Any) -> LocalRun:
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
     uri = arguments.pop("tracking_uri", "") or f"sqlite:///{root / 'mlflow.db'}"
@@ -140,7 +145,7 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], cache: bool, **argu
         # Known: resources and secrets mean nothing here, and child processes run in no image.
         warnings.filterwarnings("ignore", message=".*(attemping to run a task|no effect in the current local runner)")
         try:
-            make_pipeline(images, retry=False)(tracking_uri=uri, **arguments)
+            make_pipeline(images, shards=shards, retry=False)(tracking_uri=uri, **arguments)
         except RuntimeError as error:
             raise UserError(str(error)) from error
     folder = next(path for path in root.iterdir() if path not in before and path.name.startswith("huesong-"))

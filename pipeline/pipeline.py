@@ -1,4 +1,7 @@
-"""The pipeline on one page: fetch -> preprocess -> label -> train -> evaluate -> register -> compose."""
+"""The pipeline on one page: fetch -> preprocess -> label -> train -> evaluate -> register -> compose.
+
+With several shards, preprocess is three tasks: validate -> shard, as often as there are shards -> merge.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +12,15 @@ from components.compose import compose
 from components.evaluate import evaluate
 from components.fetch import fetch
 from components.label import label
+from components.merge import merge
 from components.outcome import outcome
 from components.preprocess import preprocess
 from components.register import register
 from components.resolve import resolve
 from components.settings import settings
+from components.shard import shard
 from components.train import train
+from components.validate import validate
 from kfp import compiler, dsl
 from kfp.dsl.base_component import BaseComponent
 
@@ -27,13 +33,14 @@ NAME = "huesong"
 
 
 def make_pipeline(
-    images: Mapping[str, str] | None = None, *, gpus: int = 0, retry: bool = True, root: Path = ROOT
+    images: Mapping[str, str] | None = None, *, gpus: int = 0, shards: int = 1, retry: bool = True, root: Path = ROOT
 ) -> BaseComponent:
     """The pipeline with its resources.
 
     Args:
         images: image by component; what is missing has its local name.
         gpus: accelerators of the training task.
+        shards: tasks that read pictures and pieces side by side.
         retry: whether failed tasks are tried again (on one's own machine they fail at once).
         root: the checkout whose params.yaml and mlflow/gate.yaml are the defaults.
     """
@@ -62,8 +69,16 @@ def make_pipeline(
             version = on(resolve(digest=data_digest, remote=remote), "resolve")
             version.set_caching_options(False)  # `current` is another version tomorrow
             data = on(fetch(digest=version.output, remote=remote), "fetch").outputs["out"]
-            features = on(preprocess(params=checked["preprocess"], tracking=tracking, data=data), "preprocess")
-            features = features.outputs["out"]
+            given = checked["preprocess"]
+            if shards == 1:
+                features = on(preprocess(params=given, tracking=tracking, data=data), "preprocess").outputs["out"]
+            else:
+                valid = on(validate(params=given, data=data), "validate").outputs["out"]
+                with dsl.ParallelFor(list(range(shards)), name="shards") as part:
+                    read = on(shard(part=part, parts=shards, data=data, checked=valid), "shard")
+                whole = dsl.Collected(read.outputs["out"])
+                merged = on(merge(params=given, tracking=tracking, checked=valid, shards=whole), "merge")
+                features = merged.outputs["out"]
             labels = on(label(params=checked["label"], tracking=tracking, preprocess=features), "label").outputs["out"]
             trained = on(
                 train(params=checked["train"], tracking=tracking, preprocess=features, label=labels, remote=remote),
@@ -97,6 +112,7 @@ def compile_pipeline(
     *,
     params: Mapping[str, Any] | None = None,
     gpus: int = 0,
+    shards: int = 1,
     release: bool = False,
 ) -> Path:
     """Write the pipeline as the YAML that a Kubeflow server takes.
@@ -106,6 +122,7 @@ def compile_pipeline(
         images: image by component; what is missing has its local name.
         params: default of the parameter `params`; None: params.yaml.
         gpus: accelerators of the training task.
+        shards: tasks that preprocess side by side.
         release: refuse images that are not named by digest.
 
     Raises:
@@ -120,7 +137,7 @@ def compile_pipeline(
         sections(params)
     path.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(
-        make_pipeline(images, gpus=gpus),
+        make_pipeline(images, gpus=gpus, shards=shards),
         str(path),
         pipeline_parameters={"params": dict(params)} if params is not None else None,
     )

@@ -50,6 +50,9 @@ TABLE: dict[str, Resources] = {
     "resolve": Resources(cpu="250m", memory="512Mi", hours=0.1, retries=4, secret=STORAGE),
     "fetch": Resources(cpu="1", memory="1Gi", hours=4, retries=4, secret=STORAGE),
     "preprocess": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi", secret=TRACKING),
+    "validate": Resources(cpu="4", memory="4Gi", hours=4, shm="1Gi"),
+    "shard": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi"),
+    "merge": Resources(cpu="2", memory="8Gi", hours=12, secret=TRACKING),
     "label": Resources(cpu="2", memory="4Gi", hours=4, secret=TRACKING),
     "train": Resources(cpu="4", memory="16Gi", hours=48, retries=5, shm="4Gi", secret=TRACKING),
     "evaluate": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi", secret=TRACKING),
@@ -57,6 +60,8 @@ TABLE: dict[str, Resources] = {
     "compose": Resources(cpu="2", memory="4Gi", hours=0.5, secret=TRACKING),
     "outcome": Resources(cpu="250m", memory="512Mi", hours=0.1),
 }
+FAN_OUT = ("validate", "shard", "merge")
+"""What stands for `preprocess` in a pipeline that is compiled with several shards."""
 GPU_STAGES = ("train",)
 """Stages that get the accelerators of a compilation with `gpus`."""
 BACKOFF, FACTOR, LONGEST = "60s", 2.0, "1800s"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from components import build, image
 from kfp import dsl
-from pipeline.resources import TABLE
+from pipeline.resources import FAN_OUT, TABLE
 
 from huesong import contracts
 from huesong.config import Params
@@ -85,7 +85,7 @@ def test_bake_file_and_resources_know_the_same_components_and_images() -> None:
     assert set(plan) == set(TABLE)
     assert {name: row["tag"] for name, row in plan.items()} == {name: image(name) for name in TABLE}
     assert plan["register"]["target"] == "light"
-    assert plan["train"]["target"] == "torch"
+    assert {plan[name]["target"] for name in ("train", "preprocess", *FAN_OUT)} == {"torch"}
     pushed = build.plan({"REGISTRY": "registry.example/team", "VERSION": "1.2"})
     assert pushed["train"]["tag"] == "registry.example/team/train:1.2"
 
@@ -154,6 +154,30 @@ def test_artifacts_name_their_data_version_and_their_digest(tasks: dict[str, Tas
     assert described["files"] > 0
     assert described["bytes"] > 0
     assert set(handover.COUNTS[stage]) & set(described), "no count in the metadata"
+
+
+@pytest.mark.slow
+def test_the_fan_out_hands_over_what_preprocess_does(tasks: dict[str, Task], tmp_path: Path) -> None:
+    *sections, tracking = tasks["settings"].returned
+    data = tasks["fetch"]["out"]
+    checked = Task(tmp_path, "validate", params=sections[0], data=data)
+    shards = []
+    for part in range(2):
+        (tmp_path / str(part)).mkdir()
+        shard = Task(tmp_path / str(part), "shard", part=part, parts=2, data=data, checked=checked["out"])
+        shards.append(shard["out"])
+        assert (shard["out"].metadata["part"], shard["out"].metadata["parts"]) == (part, 2)
+    merged = Task(
+        tmp_path, "merge", params=sections[0], tracking=tracking, checked=checked["out"], shards=shards
+    )  # fmt: skip
+    whole = tasks["preprocess"]
+    assert merged["out"].metadata == whole["out"].metadata
+    for name in ("metrics", "page", "summary"):
+        assert Path(merged[name].path).read_bytes() == Path(whole[name].path).read_bytes()
+    assert Path(checked["page"].path).read_bytes() == Path(whole["page"].path).read_bytes()
+    assert all(
+        artifact.metadata["data_digest"] == data.metadata["data_digest"] for artifact in (*shards, checked["out"])
+    )
 
 
 @pytest.mark.slow

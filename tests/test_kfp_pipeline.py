@@ -12,9 +12,10 @@ import yaml
 from components import image
 from pipeline.local import LocalRun, run_local
 from pipeline.pipeline import compile_pipeline
-from pipeline.resources import GPU, SECRET, TABLE
+from pipeline.resources import FAN_OUT, GPU, SECRET, TABLE
 
 from huesong import contracts
+from huesong.artifacts import folder_digest
 from huesong.config import Params
 from huesong.datasets import remote as remotes
 from huesong.errors import UserError
@@ -33,9 +34,11 @@ def compiled(path: Path, *words: Any, **options: Any) -> tuple[dict[str, Any], d
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    return compiled(tmp_path_factory.mktemp("package") / "pipeline.yaml")
+@pytest.fixture(scope="module", params=[1, 3], ids=["one shard", "three shards"])
+def package(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return compiled(tmp_path_factory.mktemp("package") / "pipeline.yaml", shards=request.param)
 
 
 def executors(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -55,13 +58,19 @@ def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def present(spec: dict[str, Any]) -> set[str]:
+    """The components that a package has: `preprocess`, or those of its fan-out."""
+    fanned_out = any("comp-shard" in name for name in spec["components"])
+    return set(TABLE) - ({"preprocess"} if fanned_out else set(FAN_OUT))
+
+
 # --- the package ---------------------------------------------------------------------------------
 
 
 def test_every_component_is_in_the_package_once(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
     spec, platform = package
-    assert set(executors(spec)) == set(tasks(spec)) == set(TABLE)
-    assert {name.removeprefix("exec-") for name in platform} == set(TABLE)
+    assert set(executors(spec)) == set(tasks(spec)) == present(spec)
+    assert {name.removeprefix("exec-") for name in platform} == present(spec)
 
 
 def test_parameters_default_to_the_files_of_the_checkout(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -77,10 +86,12 @@ def test_images_have_versions_and_a_release_has_digests(
     package: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
 ) -> None:
     assert {stage: container["image"] for stage, container in executors(package[0]).items()} == {
-        stage: image(stage) for stage in TABLE
+        stage: image(stage) for stage in present(package[0])
     }
     spec, _ = compiled(tmp_path / "release.yaml", DIGESTS, release=True)
-    assert {stage: container["image"] for stage, container in executors(spec).items()} == DIGESTS
+    assert {stage: container["image"] for stage, container in executors(spec).items()} == {
+        stage: DIGESTS[stage] for stage in present(spec)
+    }
     assert ":latest" not in (tmp_path / "release.yaml").read_text()
 
 
@@ -110,8 +121,8 @@ def test_bad_settings_and_names_are_refused_before_anything_is_written(tmp_path:
 
 def test_resources_are_those_of_the_table(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
     spec, platform = package
-    for stage, row in TABLE.items():
-        given = executors(spec)[stage]["resources"]
+    for stage in present(spec):
+        row, given = TABLE[stage], executors(spec)[stage]["resources"]
         assert given["resourceCpuLimit"] == given["resourceCpuRequest"] == row.cpu
         assert given["resourceMemoryLimit"] == given["resourceMemoryRequest"] == row.memory
         assert "accelerator" not in given
@@ -143,9 +154,9 @@ def test_tasks_are_retried_with_growing_waits_and_cached(package: tuple[dict[str
 def test_secrets_are_named_never_held(
     package: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage, row in TABLE.items():
+    for stage in present(package[0]):
         given = package[1][f"exec-{stage}"].get("secretAsEnv", [])
-        assert [secret["secretName"] for secret in given] == [SECRET] * bool(row.secret)
+        assert [secret["secretName"] for secret in given] == [SECRET] * bool(TABLE[stage].secret)
         assert all("env" not in container for container in executors(package[0]).values())
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-not-in-here")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token-not-in-here")
@@ -153,9 +164,11 @@ def test_secrets_are_named_never_held(
 
 
 def test_stages_see_the_settings_of_their_own_only(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    for stage in contracts.STAGES:
-        source = tasks(package[0])[stage]["inputs"]["parameters"]["params"]["taskOutputParameter"]
-        assert source == {"outputParameterKey": stage, "producerTask": "settings"}
+    found = tasks(package[0])
+    sections = {stage: stage for stage in contracts.STAGES} | {"validate": "preprocess", "merge": "preprocess"}
+    for task in found.keys() & sections.keys():
+        source = found[task]["inputs"]["parameters"]["params"]["taskOutputParameter"]
+        assert source == {"outputParameterKey": sections[task], "producerTask": "settings"}
 
 
 def test_the_champion_alone_is_composed_with_and_the_end_is_always_told(
@@ -170,6 +183,30 @@ def test_the_champion_alone_is_composed_with_and_the_end_is_always_told(
     assert len(conditions) == 1
     assert contracts.CHAMPION in conditions[0]
     assert tasks(package[0])["outcome"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_shards_fan_out_after_one_validation_and_are_collected(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path / "shards.yaml", shards=3)
+    (body,) = (
+        part["dag"]["tasks"] for part in spec["components"].values() if "fetch" in part.get("dag", {}).get("tasks", {})
+    )
+    (loop,) = (name for name, task in body.items() if "parameterIterator" in task)
+    assert json.loads(body[loop]["parameterIterator"]["items"]["raw"]) == [0, 1, 2]
+    assert "validate" in body[loop]["dependentTasks"]
+    assert "iteratorPolicy" not in body[loop], "all shards at once"
+    graph = spec["components"][body[loop]["componentRef"]["name"]]
+    assert list(graph["dag"]["tasks"]) == ["shard"]
+    inputs = graph["dag"]["tasks"]["shard"]["inputs"]["parameters"]
+    assert inputs["part"] == {"componentInputParameter": body[loop]["parameterIterator"]["itemInput"]}
+    assert inputs["parts"]["runtimeValue"]["constant"] == 3
+    # kfp's local runner puts the loop item in the place of every task's parameter that goes into a loop.
+    assert set(inputs) == {"part", "parts"}
+    collected = body["merge"]["inputs"]["artifacts"]["shards"]["taskOutputArtifact"]
+    assert collected["producerTask"] == loop
+    assert graph["outputDefinitions"]["artifacts"][collected["outputArtifactKey"]]["isArtifactList"] is True
+    for user in ("label", "train", "evaluate"):
+        given = body[user]["inputs"]["artifacts"]["preprocess"]["taskOutputArtifact"]
+        assert given == {"outputArtifactKey": "out", "producerTask": "merge"}
 
 
 # --- the run -------------------------------------------------------------------------------------
@@ -222,6 +259,20 @@ def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, versi
     assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
     registration = json.loads((again.artifact("register", "out") / contracts.REGISTRATION).read_text())
     assert str(registration["version"]) == "1"
+
+
+@pytest.mark.slow
+def test_a_run_in_shards_makes_the_same_artifacts_and_is_cached(first: LocalRun, version: dict[str, str]) -> None:
+    options = {**version, "params": TINY, "gate": GATE, "git_sha": "1" * 40, "shards": 2}
+    done = run_local(first.folder.parent, **options)
+    for part in range(2):
+        place = json.loads(next(done.folder.glob(f"**/*iteration-{part}/shard/out/shard.json")).read_text())
+        assert place == {"part": part, "parts": 2}
+    assert folder_digest(done.artifact("merge", "out")) == folder_digest(first.artifact("preprocess", "out"))
+    model = contracts.MODEL
+    assert folder_digest(done.artifact("train", "out") / model) == folder_digest(first.artifact("train", "out") / model)
+    again = run_local(first.folder.parent, **options)
+    assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
 
 
 @pytest.mark.slow

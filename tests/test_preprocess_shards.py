@@ -49,7 +49,7 @@ def fan_out(config: PreprocessConfig, data: Path, folder: Path, parts: int) -> l
     validate(config, data=data, out=folder / "checked")
     shards = [folder / f"shard-{part}" for part in range(parts)]
     for part, out in enumerate(shards):
-        shard(config, data=data, checked=folder / "checked", out=out, part=part, parts=parts)
+        shard(data=data, checked=folder / "checked", out=out, part=part, parts=parts)
     return shards
 
 
@@ -108,7 +108,7 @@ def test_a_shard_that_is_missing_or_of_another_fan_out_is_refused(tmp_path: Path
         with pytest.raises(UserError, match="these shards are no whole"):
             in_order(given)
     with pytest.raises(UserError, match="no part 3 of 3"):
-        shard(CONFIG, data=tmp_path, checked=tmp_path, out=tmp_path / "out", part=3, parts=3)
+        shard(data=tmp_path, checked=tmp_path, out=tmp_path / "out", part=3, parts=3)
 
 
 def test_refused_data_keep_their_page_and_start_no_shard(data: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_refused_data_keep_their_page_and_start_no_shard(data: Path, tmp_path: P
     assert (tmp_path / KEPT_VALIDATION).is_file()
     assert not (tmp_path / "checked").exists()
     with pytest.raises(UserError, match="run `huesong preprocess` first"):
-        shard(CONFIG, data=broken, checked=tmp_path / "checked", out=tmp_path / "shard", part=0, parts=1)
+        shard(data=broken, checked=tmp_path / "checked", out=tmp_path / "shard", part=0, parts=1)
 
 
 def test_nothing_usable_in_all_shards_is_one_line(data: Path, tmp_path: Path) -> None:

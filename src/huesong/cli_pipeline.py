@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from huesong import cli_pipeline_here as here
-from huesong.cli_pipeline_here import CacheOption, GpusOption, ImagesOption, ReleaseOption, load, package_of
+from huesong.cli_pipeline_here import (
+    CacheOption,
+    GpusOption,
+    ImagesOption,
+    ReleaseOption,
+    ShardsOption,
+    load,
+    package_of,
+)
 from huesong.errors import UserError
 from huesong.progress import log
 
@@ -42,6 +50,7 @@ ParameterOption = Annotated[
 ]
 ExperimentOption = Annotated[str, typer.Option("--experiment", help="Groups the runs on the server.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="Name of the version; default: the git commit.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout", min=0, help="Stop waiting after so many seconds.")]
 AccountOption = Annotated[str | None, typer.Option("--service-account", help="Kubernetes account of the pods.")]
 
 
@@ -56,15 +65,14 @@ def submit(
     package: PackageOption = None,
     images: ImagesOption = None,
     gpus: GpusOption = 0,
+    shards: ShardsOption = 1,
     parameter: ParameterOption = None,
     experiment: ExperimentOption = "huesong",
     name: Annotated[str | None, typer.Option("--name", help="Of the run; default: pipeline and time.")] = None,
     no_cache: CacheOption = False,
     service_account: AccountOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Stop waiting after so many seconds.")
-    ] = None,
+    timeout: TimeoutOption = None,
 ) -> None:
     """Start a run on the server and follow it.
 
@@ -73,7 +81,7 @@ def submit(
     """
     run = load("run")
     parameters = _parameters(parameter)
-    with package_of(package, images, gpus, False) as path:
+    with package_of(package, images, gpus, shards, False) as path:
         run.checked_parameters(run.read_package(path), parameters)
         _check_data(parameters)
         client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
@@ -95,9 +103,7 @@ def wait_(
     header_file: HeaderOption = None,
     ca_cert: CaOption = None,
     kube_context: ContextOption = None,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Stop waiting after so many seconds.")
-    ] = None,
+    timeout: TimeoutOption = None,
 ) -> None:
     """Follow a run that was started before. The exit code is that of `submit`."""
     run = load("run")
@@ -116,6 +122,7 @@ def upload(
     package: PackageOption = None,
     images: ImagesOption = None,
     gpus: GpusOption = 0,
+    shards: ShardsOption = 1,
     release: ReleaseOption = False,
     version: VersionOption = None,
 ) -> None:
@@ -125,7 +132,7 @@ def upload(
     """
     run = load("run")
     version = version or run.version_name(Path.cwd())
-    with package_of(package, images, gpus, release) as path:
+    with package_of(package, images, gpus, shards, release) as path:
         client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
         done = run.upload(client, path, version=version)
     typer.echo(f"version {done.name} {'uploaded' if done.new else 'is there already'} ({done.version_id})")

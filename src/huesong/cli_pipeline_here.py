@@ -22,6 +22,7 @@ ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="JSON file: stage -> image by digest, as the image build writes it.")
 ]
 GpusOption = Annotated[int, typer.Option("--gpus", min=0, help="Accelerators of the training task.")]
+ShardsOption = Annotated[int, typer.Option("--shards", min=1, help="Tasks that preprocess side by side.")]
 ReleaseOption = Annotated[bool, typer.Option("--release", help="Refuse images that are not named by digest.")]
 RootOption = Annotated[Path, typer.Option("--root", help="Folder for the artifacts, the cache and MLflow's store.")]
 DigestOption = Annotated[str | None, typer.Option("--digest", help="The data version; default: that of data.dvc.")]
@@ -35,13 +36,14 @@ def compile_(
     out: Annotated[Path, typer.Option("-o", "--out", help="The package to write.")] = Path("out/pipeline.yaml"),
     images: ImagesOption = None,
     gpus: GpusOption = 0,
+    shards: ShardsOption = 1,
     release: ReleaseOption = False,
 ) -> None:
     """Compile the pipeline to a package.
 
     The package is the YAML file that a Kubeflow Pipelines server takes. It holds no secrets.
     """
-    _compile(out, images, gpus, release)
+    _compile(out, images, gpus, shards, release)
     typer.echo(f"compiled {out}")
 
 
@@ -51,6 +53,7 @@ def local_(
     remote: RemoteOption = "dvc-remote",
     params: ParamsOption = Path("params.yaml"),
     tracking_uri: TrackingOption = "",
+    shards: ShardsOption = 1,
     no_cache: CacheOption = False,
 ) -> None:
     """Run the whole pipeline here, in child processes.
@@ -59,7 +62,7 @@ def local_(
     taken from the cache below --root.
     """
     arguments = _here(digest, remote, params, tracking_uri, no_cache)
-    _done(load("local").run_local(root, **arguments))
+    _done(load("local").run_local(root, shards=shards, **arguments))
 
 
 def docker(
@@ -69,6 +72,7 @@ def docker(
     params: ParamsOption = Path("params.yaml"),
     tracking_uri: TrackingOption = "",
     images: ImagesOption = None,
+    shards: ShardsOption = 1,
     no_cache: CacheOption = False,
 ) -> None:
     """Run the whole pipeline here, in its images.
@@ -76,7 +80,7 @@ def docker(
     Hardened containers: no network, a user without rights, a read-only root. Needs a Docker engine and the images.
     """
     arguments = _here(digest, remote, params, tracking_uri, no_cache)
-    _done(load("local").run_docker(root, images=_images(images), **arguments))
+    _done(load("local").run_docker(root, images=_images(images), shards=shards, **arguments))
 
 
 def trainjob(
@@ -124,8 +128,8 @@ def load(name: str) -> Any:
         raise
 
 
-def _compile(out: Path, images: Path | None, gpus: int, release: bool) -> None:
-    load("pipeline").compile_pipeline(out, images=_images(images), gpus=gpus, release=release)
+def _compile(out: Path, images: Path | None, gpus: int, shards: int, release: bool) -> None:
+    load("pipeline").compile_pipeline(out, images=_images(images), gpus=gpus, shards=shards, release=release)
 
 
 def _images(path: Path | None) -> dict[str, str]:
@@ -162,12 +166,12 @@ def _done(result: Any) -> None:
 
 
 @contextmanager
-def package_of(package: Path | None, images: Path | None, gpus: int, release: bool) -> Iterator[Path]:
+def package_of(package: Path | None, images: Path | None, gpus: int, shards: int, release: bool) -> Iterator[Path]:
     """The compiled package: the one given, or this checkout's pipeline compiled for the occasion."""
     if package is not None:
         yield package
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        _compile(path, images, gpus, release)
+        _compile(path, images, gpus, shards, release)
         yield path

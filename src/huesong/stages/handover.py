@@ -85,6 +85,11 @@ def section(stage: str, params: Mapping[str, Any]) -> Any:
     return getattr(settings, "register_" if stage == "register" else stage)
 
 
+def lineage(source: Artifact) -> str:
+    """The data version that an artifact was made from; empty where it is not known."""
+    return str(source.metadata.get(LINEAGE, ""))
+
+
 @contextmanager
 def tracked(
     stage: str, params: Mapping[str, Any], tracking: Mapping[str, str], source: Artifact, git_sha: str = ""
@@ -106,7 +111,7 @@ def tracked(
     uri = tracking.get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise UserError("no MLflow store: give the pipeline a tracking_uri, or set MLFLOW_TRACKING_URI in its secret")
-    tags = {DATA_DIGEST: str(source.metadata.get(LINEAGE, "")), GIT_SHA: git_sha}
+    tags = {DATA_DIGEST: lineage(source), GIT_SHA: git_sha}
     # A pod has no checkout: an empty root keeps git and dvc.lock of the folder it runs in out of the tags.
     with (
         tempfile.TemporaryDirectory() as root,

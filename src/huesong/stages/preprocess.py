@@ -67,7 +67,7 @@ def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
     with scratch as name:
         checked, only = Path(name) / "checked", Path(name) / "shard"
         validate(config, data=data, out=checked, refused=out.parent)
-        shard(config, data=data, checked=checked, out=only, part=0, parts=1)
+        shard(data=data, checked=checked, out=only, part=0, parts=1)
         return merge(config, checked=checked, shards=[only], out=out)
 
 
@@ -75,7 +75,7 @@ def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], ou
     """Join the shards, learn BPE on the training split of all, and write the artifacts.
 
     Args:
-        config: settings, those of the shards.
+        config: settings, those of `validate`.
         checked: what `validate` wrote.
         shards: all shards, in any order.
         out: folder of the artifacts, replaced as a whole; its bytes do not depend on the number of shards.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from huesong import contracts
-from huesong.artifacts import replacing_folder, require, write_json
+from huesong.artifacts import read_json, replacing_folder, require, write_json
 from huesong.config import PreprocessConfig
 from huesong.datasets.packing import Dropped, pack_pictures, read_pieces, write_parquet
 from huesong.datasets.pool import SafePool
@@ -27,6 +27,8 @@ from huesong.pictures.encoders import load_encoder
 
 KEPT_VALIDATION = "preprocess-validation.html"
 """What refused data leave beside the artifacts' folder: why they were refused."""
+SETTINGS = "settings.json"
+"""In the folder of `validate`: the `preprocess` section, so that all shards work by the same one."""
 MUSIC_TABLE = "music.parquet"
 """In the folder of `validate`, beside contracts.IMAGES_TABLE: all rows of the raw table with `split` filled in."""
 BASE_TOKENS = "base_tokens.npy"
@@ -47,7 +49,7 @@ def validate(config: PreprocessConfig, *, data: Path, out: Path, refused: Path |
     Args:
         config: the `preprocess` section of params.yaml.
         data: raw data: images.csv, music.csv and their files.
-        out: folder for both tables and the report of the validation; replaced as a whole.
+        out: folder for the settings, both tables and the report of the validation; replaced as a whole.
         refused: folder for that report if the data are refused; None: that of `out`.
 
     Raises:
@@ -62,15 +64,15 @@ def validate(config: PreprocessConfig, *, data: Path, out: Path, refused: Path |
         check(data, images, music, work, refused or out.parent, config.workers)
         write_parquet(images, work / contracts.IMAGES_TABLE)
         write_parquet(music, work / MUSIC_TABLE)
+        write_json(work / SETTINGS, config.model_dump(mode="json"))
 
 
-def shard(config: PreprocessConfig, *, data: Path, checked: Path, out: Path, part: int, parts: int) -> None:
+def shard(*, data: Path, checked: Path, out: Path, part: int, parts: int) -> None:
     """Read part `part` of `parts` of the pictures and pieces: everything but BPE, which needs all of them.
 
     Args:
-        config: as for `validate`.
         data: raw data.
-        checked: what `validate` wrote.
+        checked: what `validate` wrote, settings and all.
         out: folder of the shard; replaced as a whole. The same data and settings give the same bytes.
         part: from 0 to parts - 1.
         parts: how many there are; there may be more than rows.
@@ -81,6 +83,7 @@ def shard(config: PreprocessConfig, *, data: Path, checked: Path, out: Path, par
     if not 0 <= part < parts:
         raise UserError(f"there is no part {part} of {parts}: parts are numbered from 0")
     images, music = read_checked(checked)
+    config = PreprocessConfig.model_validate(read_json(checked / SETTINGS, MADE_BY))
     pool = start_workers(config)
     dropped = Dropped()
     with replacing_folder(out) as work:

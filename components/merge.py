@@ -1,0 +1,39 @@
+"""Component of stage 1, fanned out: the shards become the artifacts that `preprocess` makes in one pod."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("merge"), install_kfp_package=False)
+def merge(
+    params: dict,
+    tracking: dict,
+    checked: dsl.Input[dsl.Dataset],
+    shards: dsl.Input[list[dsl.Dataset]],
+    out: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Join the shards; learn the tokens.
+
+    Args:
+        params: the `preprocess` section of params.yaml.
+        tracking: the MLflow store and experiment.
+        checked: what `validate` wrote.
+        shards: all shards.
+        out: artifacts/preprocess, the same bytes as without a fan-out.
+        metrics: all figures.
+        page: validation report.
+        summary: table of figures.
+    """
+    from pathlib import Path
+
+    from huesong.stages import handover
+    from huesong.stages import preprocess as stage
+
+    folders = [Path(shard.path) for shard in shards]
+    with handover.tracked("preprocess", params, tracking, checked) as (config, run):
+        report = stage.merge(config, checked=Path(checked.path), shards=folders, out=Path(out.path))
+        handover.hand_over(run, report, out, metrics, summary, page)

@@ -1,0 +1,29 @@
+"""Component of stage 1, fanned out: check the data once, before the shards."""
+
+from kfp import dsl
+
+from components import image
+
+
+@dsl.component(base_image=image("validate"), install_kfp_package=False)
+def validate(params: dict, data: dsl.Input[dsl.Dataset], out: dsl.Output[dsl.Dataset], page: dsl.Output[dsl.HTML]):
+    """Check the data; fill in the splits.
+
+    Args:
+        params: the `preprocess` section of params.yaml.
+        data: raw data.
+        out: settings, both tables with their splits, and the validation.
+        page: validation report.
+    """
+    import shutil
+    from pathlib import Path
+
+    from huesong import contracts, progress
+    from huesong.stages import handover
+    from huesong.stages import preprocess_shards as stage
+
+    progress.configure()
+    folder = Path(out.path)
+    stage.validate(handover.section("preprocess", params), data=Path(data.path), out=folder)
+    shutil.copyfile(folder / contracts.VALIDATION_HTML, page.path)
+    handover.describe_folder(out, handover.lineage(data), {})
