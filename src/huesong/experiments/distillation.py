@@ -59,21 +59,20 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
 
 
 def compare(encoders: dict[str, Encoder], train: Pictures, val: Pictures) -> Figures:
-    """How well a ridge regression on each encoder's pooled features tells the ratings, by source of the pictures."""
+    """How well each encoder's pooled features tell the ratings, by source: ridge regressions on its training pictures."""
     figures: Figures = {}
-    known = train.rated_N > 0
     for name, encoder in encoders.items():
         pooled_NC, seen_NC = (encoder.encode(part.images).astype(float).mean(axis=1) for part in (train, val))
-        mean_C, scale_C = pooled_NC.mean(axis=0), np.maximum(pooled_NC.std(axis=0), 1e-3)
-        if known.sum() < 2:
-            return figures
-        coefficients_C2, bias_2 = ridge((pooled_NC[known] - mean_C) / scale_C, train.va_N2[known], train.rated_N[known])
-        guess_N2 = (seen_NC - mean_C) / scale_C @ coefficients_C2 + bias_2
         for source in sorted(set(val.source_N[val.rated_N > 0])):
-            rows = (val.source_N == source) & (val.rated_N > 0)
-            own = figures.setdefault(str(source), {"val_pictures": float(rows.sum())})
-            if rows.sum() > 1:
-                own |= agreement_figures(val.va_N2[rows], guess_N2[rows], f"{name}_")
+            known, asked = ((part.source_N == source) & (part.rated_N > 0) for part in (train, val))
+            own = figures.setdefault(str(source), {"val_pictures": float(asked.sum())})
+            if known.sum() < 2 or asked.sum() < 2:
+                continue
+            mean_C, scale_C = pooled_NC[known].mean(axis=0), np.maximum(pooled_NC[known].std(axis=0), 1e-3)
+            x_NC, weight_N = (pooled_NC[known] - mean_C) / scale_C, train.rated_N[known]
+            coefficients_C2, bias_2 = ridge(x_NC, train.va_N2[known], weight_N)
+            guess_N2 = (seen_NC[asked] - mean_C) / scale_C @ coefficients_C2 + bias_2
+            own |= agreement_figures(val.va_N2[asked], guess_N2, f"{name}_")
     return figures
 
 

@@ -158,7 +158,7 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         "## Picture encoder",
         "The project's own small CNN, trained from scratch here: it learnt what a pre-trained backbone sees in the "
         "training pictures, and people's ratings of them. Ridge regression on the pooled features, pictures that "
-        "neither was fitted to:",
+        "neither was fitted to, by the set they come from:",
         table(head, rows) if rows else "Not measured.",
         "## Licence",
         f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
