@@ -63,6 +63,7 @@ class Student(nn.Module):
         texts = {"architecture": asdict(self.architecture), "figures": self.figures}
         metadata = {key: json.dumps(value, sort_keys=True) for key, value in texts.items()}
         save_file(tensors, folder / STUDENT_WEIGHTS, metadata)
+        (folder / STUDENT_WEIGHTS).chmod(0o644)  # written as 0600, which other users of a server could not read
 
     @classmethod
     def load(cls, folder: Path) -> Student:
