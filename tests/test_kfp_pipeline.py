@@ -209,6 +209,18 @@ def test_shards_fan_out_after_one_validation_and_are_collected(tmp_path: Path) -
         assert given == {"outputArtifactKey": "out", "producerTask": "merge"}
 
 
+def test_the_console_compiles_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from huesong.cli import app
+
+    monkeypatch.chdir(ROOT)
+    done = CliRunner().invoke(app, ["pipeline", "compile", "--shards", "2", "-o", str(tmp_path / "p.yaml")])
+    assert done.exit_code == 0, done.output
+    assert present(next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))) >= set(FAN_OUT)
+    assert CliRunner().invoke(app, ["pipeline", "compile", "--shards", "0"]).exit_code == 2
+
+
 # --- the run -------------------------------------------------------------------------------------
 
 

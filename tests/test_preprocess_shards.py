@@ -70,7 +70,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_shards(data: Path, whole: Path
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
-def test_a_frozen_backbone_is_in_the_first_shard_only(data: Path, tmp_path: Path) -> None:
+def test_a_frozen_backbone_gives_the_same_bytes_and_is_in_the_first_shard_only(data: Path, tmp_path: Path) -> None:
     import transformers
 
     config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
@@ -81,10 +81,8 @@ def test_a_frozen_backbone_is_in_the_first_shard_only(data: Path, tmp_path: Path
     assert [(folder / contracts.ENCODER).exists() for folder in shards] == [True, False, False]
     merge(settings, checked=tmp_path / "checked", shards=shards, out=tmp_path / "out")
     run(settings, data=data, out=tmp_path / "whole")
-    ours, theirs = (np.load(tmp_path / name / contracts.PICTURE_FEATURES) for name in ("out", "whole"))
-    assert ours.dtype == theirs.dtype == np.float16
-    assert np.allclose(ours, theirs, atol=2e-3)  # other batches: another order of the same sums
-    assert folder_digest(tmp_path / "out" / contracts.ENCODER) == folder_digest(tmp_path / "whole" / contracts.ENCODER)
+    assert np.load(tmp_path / "out" / contracts.PICTURE_FEATURES).dtype == np.float16
+    assert folder_digest(tmp_path / "out") == folder_digest(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])
