@@ -151,7 +151,8 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
     filling = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun on this machine
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // sharing))
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Filling every new tensor, which goes with the above, halves the speed and only matters to code that reads garbage.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
