@@ -319,4 +319,5 @@ def test_a_model_travels_through_a_real_server(
     assert folder.stat().st_mtime_ns == stamp
     with pytest.raises(UserError, match="no version 2"):
         resolve_model("models:/huesong/2")
-    assert capfd.readouterr().out == ""
+    # MLflow would say where to view the run; blanks, which a busy machine was seen to bring once, say nothing.
+    assert capfd.readouterr().out.strip() == ""
