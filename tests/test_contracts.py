@@ -117,5 +117,11 @@ def test_the_model_imports_without_pandas() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_pixels_need_no_torch() -> None:
+    code = "import sys, huesong.pictures.encoders, huesong.datasets.validation_files; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_the_mlflow_folder_holds_no_python() -> None:
     assert list((ROOT / "mlflow").rglob("*.py")) == []

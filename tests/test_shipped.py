@@ -19,7 +19,7 @@ from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.pictures.encoders import Encoder, Settings
-from huesong.pictures.student import STUDENT_WEIGHTS, Architecture, Student
+from huesong.pictures.student import Architecture, Student
 from huesong.registry import shipped
 from tests.tiny_music import model, tokenizer
 
@@ -72,7 +72,7 @@ def copy_of(artifacts: Path, tmp_path: Path) -> Path:
 
 
 def test_the_export_is_the_model_in_float16(artifacts: Path, exported: Path) -> None:
-    for name in (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, f"{contracts.ENCODER}/{STUDENT_WEIGHTS}"):
+    for name in (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, f"{contracts.ENCODER}/{contracts.STUDENT_WEIGHTS}"):
         full = load_file(artifacts / "train" / contracts.MODEL / name)
         half = load_file(exported / name)
         assert full.keys() == half.keys()
@@ -101,7 +101,9 @@ def test_sums_are_those_of_every_file(exported: Path) -> None:
     assert shipped.verified(exported) == exported
 
 
-@pytest.mark.parametrize("name", [contracts.MODEL_WEIGHTS, shipped.CARD, f"{contracts.ENCODER}/{STUDENT_WEIGHTS}"])
+@pytest.mark.parametrize(
+    "name", [contracts.MODEL_WEIGHTS, shipped.CARD, f"{contracts.ENCODER}/{contracts.STUDENT_WEIGHTS}"]
+)
 def test_a_damaged_file_is_named(exported: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / shipped.NAME
     shutil.copytree(exported, folder)
@@ -127,15 +129,16 @@ def test_what_may_not_be_passed_on_is_refused(artifacts: Path, tmp_path: Path, m
     train = copy_of(artifacts, tmp_path)
     config = train / contracts.MODEL / contracts.MODEL_CONFIG
     good = json.loads(config.read_text())
-    unstated = {**DATA[0], "source": "eimg", "licence": "none stated: research use only"}
-    config.write_text(json.dumps({**good, "training": {"data": [*DATA, unstated]}}))
-    assert "trained on eimg, whose licence is not stated" in refused(train)
+    for licence in ("none stated: research use only", "not stated", "Unknown", ""):
+        unstated = {**DATA[0], "source": "eimg", "licence": licence}
+        config.write_text(json.dumps({**good, "training": {"data": [*DATA, unstated]}}))
+        assert "trained on eimg, whose licence is not stated" in refused(train)
     config.write_text(json.dumps(good))
     weights = train / contracts.MODEL / contracts.MODEL_WEIGHTS
     tensors = load_file(weights)
     save_file({**tensors, "embedding.weight": tensors["embedding.weight"] + 1e6}, weights)
     assert "'embedding.weight' holds values that float16 cannot" in refused(train)
-    (train / contracts.MODEL / contracts.ENCODER / STUDENT_WEIGHTS).unlink()
+    (train / contracts.MODEL / contracts.ENCODER / contracts.STUDENT_WEIGHTS).unlink()
     assert "not the project's own encoder" in refused(train)
     assert "huesong train" in refused(tmp_path / "nowhere")
     monkeypatch.setattr(shipped, "MOST_BYTES", 100_000)

@@ -18,7 +18,7 @@ from huesong.errors import UserError
 from huesong.experiments.distillation import FIGURES, distill
 from huesong.pictures.distill import Pictures, Pool, Projection, Recipe, augment, draw_pool, mix, train_student
 from huesong.pictures.encoders import Encoder, Settings, load_encoder
-from huesong.pictures.student import STUDENT_WEIGHTS, Architecture, Student
+from huesong.pictures.student import Architecture, Student
 
 TINY = Architecture((8, 8, 8, 12), (0, 0, 1, 0), 6)
 RECIPE = Recipe(views=4, epochs=4, batch_size=16, architecture=TINY, precision="float32")
@@ -114,14 +114,14 @@ def test_an_encoder_folder_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(again.encode(rows), encoder.encode(rows))
     named = load_encoder(str(tmp_path / "own"), size=32, grid=2)
     assert (named.name, named.shape, named.settings.mean) == ("own", (4, 6), (0.4, 0.5, 0.6))
-    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["encoder.json", STUDENT_WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["encoder.json", contracts.STUDENT_WEIGHTS]
 
 
 def test_a_damaged_student_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing or damaged"):
         Student.load(tmp_path)
     Student(TINY).save(tmp_path)
-    path = tmp_path / STUDENT_WEIGHTS
+    path = tmp_path / contracts.STUDENT_WEIGHTS
     good = path.read_bytes()
     for bad in (
         good[:100],

@@ -36,6 +36,9 @@ LABEL_WEIGHTS: Final = {
 }
 """How far a kind of label is trusted, as a weight in every fit. Its keys are all known kinds."""
 
+UNSTATED_LICENCES: Final = ("", "not stated", "none stated", "unknown")
+"""What a `licence` says, before a colon, where a set comes without one."""
+
 SPLITS: Final = ("train", "val", "judge", "test")
 """`judge` groups train only the independent judge; `test` groups are only ever evaluated on.
 In raw tables `split` is one of these or empty; preprocess fills it in by group."""
@@ -62,6 +65,8 @@ PICTURE_COLOURS: Final = "picture_colours.npy"
 """float32 [N, K] colour and texture statistics (pictures.colours)."""
 ENCODER: Final = "encoder"
 """Folder: encoder.json (name, kind, shapes) and, for a frozen backbone, its weights."""
+STUDENT_WEIGHTS: Final = "student.safetensors"
+"""In ENCODER, where it is the project's own (pictures.student): weights, and as metadata architecture and figures."""
 DROPPED: Final = "dropped.csv"
 """table, id, path, reason of every dropped input."""
 DROPPED_COLUMNS: Final = ("table", "id", "path", "reason")

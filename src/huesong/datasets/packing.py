@@ -137,9 +137,8 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     pq.write_table(table.combine_chunks(), path, compression="zstd")
 
 
-def join_parquet(parts: Sequence[Path]) -> pd.DataFrame:
+def join_frames(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of several tables end to end; empty ones, whose columns may have lost their types, count for nothing."""
-    frames = [pd.read_parquet(path) for path in parts]
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 

@@ -33,7 +33,6 @@ MIN_RATERS = 3
 HUMAN_KINDS = ("mean_rating", "mean_slider")
 MIN_RATED = 20
 """Fewer rated items cannot carry a labeller and its cross-validation."""
-UNKNOWN_LICENCES = ("", "not stated", "unknown")
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ def expectations(frame: pd.DataFrame) -> list[tuple[str, Any, str, str]]:
                       f"nine in ten ratings by people have {MIN_RATERS} or more raters",
                       "means of one or two raters are noise: rate again, or leave them out"))  # fmt: skip
     if "licence" in frame:
-        suite.append((WARNING, gxe.ExpectColumnValuesToNotBeInSet(column="licence", value_set=[*UNKNOWN_LICENCES]),
+        suite.append((WARNING, gxe.ExpectColumnValuesToNotBeInSet(column="licence", value_set=[*contracts.UNSTATED_LICENCES]),
                       "every licence is stated", "find out, before the model or its music is shared"))  # fmt: skip
     return suite
 

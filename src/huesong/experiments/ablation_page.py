@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from huesong.emotion.space import AXES
+from huesong.experiments.results_page import cell
 
 COLUMNS = {
     "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
@@ -29,17 +30,6 @@ def markdown(
         lines.append(f"| {name} | " + " | ".join(cell(found, key) for key in COLUMNS) + " |")
     lines += ["", *(verdict(name, found) for name, found in comparisons.items())]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def cell(found: Mapping[str, float], key: str) -> str:
-    """`.52 [.43, .60]`, or a dash."""
-    if key not in found:
-        return "-"
-    if key.endswith("_n"):
-        return f"{found[key]:.0f}"
-    value = f"{found[key]:.2f}"
-    low, high = found.get(f"{key}_low"), found.get(f"{key}_high")
-    return value if low is None or high is None else f"{value} [{low:.2f}, {high:.2f}]"
 
 
 def verdict(name: str, found: Mapping[str, float]) -> str:

@@ -16,11 +16,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from huesong import contracts
 from huesong.errors import UserError
 from huesong.pictures.backbones import (
     Triple,
@@ -31,10 +32,6 @@ from huesong.pictures.backbones import (
     preprocessor_config,
     save_pretrained,
 )
-from huesong.pictures.student import STUDENT_WEIGHTS, Student
-
-if TYPE_CHECKING:
-    import torch
 
 BUILTIN = "builtin"
 ENCODER_FILE = "encoder.json"
@@ -62,7 +59,7 @@ class Settings:
 class Encoder:
     """A fixed function from pictures to arrays; make one with `load_encoder` or `Encoder.load`."""
 
-    def __init__(self, settings: Settings, backbone: torch.nn.Module | None = None) -> None:
+    def __init__(self, settings: Settings, backbone: Any = None) -> None:
         assert (backbone is None) == (settings.kind == "pixels")
         self.settings = settings
         self._backbone = backbone
@@ -107,6 +104,15 @@ class Encoder:
         starts = range(0, len(pixels_NHW3), BATCH)
         return np.concatenate([self._features(pixels_NHW3[start : start + BATCH]) for start in starts])
 
+    @property
+    def _own(self) -> bool:
+        """Whether the backbone is the project's own."""
+        if self._backbone is None:
+            return False
+        from huesong.pictures.student import Student  # here: it imports torch, which pixels do without
+
+        return isinstance(self._backbone, Student)
+
     def _features(self, pixels_NHW3: np.ndarray) -> np.ndarray:
         import torch
         from torch.nn.functional import adaptive_avg_pool2d
@@ -116,8 +122,7 @@ class Encoder:
         values = (pixels_NHW3.astype(np.float32) / 255.0 - mean) / sd
         with torch.inference_mode():
             pixels_N3HW = torch.from_numpy(values.transpose(0, 3, 1, 2).copy())
-            own = isinstance(self._backbone, Student)
-            map_NChw = self._backbone(pixels_N3HW) if own else feature_map(self._backbone, pixels_N3HW)
+            map_NChw = self._backbone(pixels_N3HW) if self._own else feature_map(self._backbone, pixels_N3HW)
             pooled_NCgg = adaptive_avg_pool2d(map_NChw, self.settings.grid)
             tokens_NSC = pooled_NCgg.flatten(2).transpose(1, 2)
         limit = float(np.finfo(np.float16).max)
@@ -126,7 +131,7 @@ class Encoder:
     def save(self, folder: Path) -> None:
         """Write encoder.json and, for a backbone, its config and weights, so that `load` needs nothing else."""
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(self._backbone, Student):
+        if self._own:
             self._backbone.save(folder)
         elif self._backbone is not None:
             save_pretrained(self._backbone, folder)
@@ -154,7 +159,11 @@ class Encoder:
             raise UserError(f"{path} is damaged ({error}): run `huesong preprocess` again") from error
         if settings.kind == "pixels":
             return cls(settings)
-        return cls(settings, Student.load(folder) if (folder / STUDENT_WEIGHTS).exists() else local_backbone(folder))
+        if not (folder / contracts.STUDENT_WEIGHTS).exists():
+            return cls(settings, local_backbone(folder))
+        from huesong.pictures.student import Student
+
+        return cls(settings, Student.load(folder))
 
     def with_grid(self, grid: int) -> Encoder:
         """The same backbone, its feature map pooled to grid x grid tokens."""
@@ -178,7 +187,7 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
     if name == BUILTIN:
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
-    if (folder / STUDENT_WEIGHTS).exists():
+    if (folder / contracts.STUDENT_WEIGHTS).exists():
         return Encoder.load(folder).with_grid(grid)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)

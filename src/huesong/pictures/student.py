@@ -15,10 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from huesong import contracts
 from huesong.errors import UserError
-
-STUDENT_WEIGHTS = "student.safetensors"
-"""In an encoder folder: the weights, and in the file's metadata the architecture and the figures."""
 
 Figures = dict[str, dict[str, float]]
 """By source of validation pictures: how well student and teacher tell people's ratings of them."""
@@ -62,8 +60,9 @@ class Student(nn.Module):
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         texts = {"architecture": asdict(self.architecture), "figures": self.figures}
         metadata = {key: json.dumps(value, sort_keys=True) for key, value in texts.items()}
-        save_file(tensors, folder / STUDENT_WEIGHTS, metadata)
-        (folder / STUDENT_WEIGHTS).chmod(0o644)  # written as 0600, which other users of a server could not read
+        path = folder / contracts.STUDENT_WEIGHTS
+        save_file(tensors, path, metadata)
+        path.chmod(0o644)  # written as 0600, which other users of a server could not read
 
     @classmethod
     def load(cls, folder: Path) -> Student:
@@ -72,7 +71,7 @@ class Student(nn.Module):
         Raises:
             UserError: missing, damaged, or weights of another architecture.
         """
-        path = folder / STUDENT_WEIGHTS
+        path = folder / contracts.STUDENT_WEIGHTS
         try:
             with safe_open(path, "pt") as stream:
                 raw, figures = (json.loads((stream.metadata() or {})[key]) for key in ("architecture", "figures"))

@@ -14,7 +14,7 @@ from typing import Any
 from huesong import artifacts, contracts
 from huesong.errors import UserError
 from huesong.model.checkpoints import sha256
-from huesong.pictures.student import STUDENT_WEIGHTS, Figures, Student
+from huesong.pictures.student import Figures, Student
 from huesong.progress import log
 from huesong.registry import store
 from huesong.registry.card import model_card, table
@@ -28,7 +28,6 @@ SUMS = "SHA256SUMS"
 CARD = "README.md"
 MOST_BYTES = 24_000_000
 LICENCE = "CC BY-NC-SA 4.0"
-UNSTATED = ("none stated", "not stated")
 
 
 def default_model(root: Path | None = None) -> Path:
@@ -48,7 +47,7 @@ def default_model(root: Path | None = None) -> Path:
             return registry.folder(champion)
     if not PLACE.is_dir():
         raise UserError(
-            f"no champion in the model registry at {store.shown(where)}, and no {PLACE} (it comes with the repository): "
+            f"no champion in the model registry at {store.shown(where)}, and no shipped model in {PLACE}: "
             "run `dvc repro`, or name a model folder with --model"
         )
     log.info("no champion in the model registry: composing with the shipped model %s", NAME)
@@ -91,13 +90,13 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
     model = artifacts.require(train / contracts.MODEL, "huesong train")
     config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
     metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
-    if not (model / contracts.ENCODER / STUDENT_WEIGHTS).is_file():
+    if not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
         raise UserError(
             f"{model / contracts.ENCODER} is not the project's own encoder: make one with `huesong data distill`, name "
             "it as preprocess.encoder, and train again"
         )
     for row in config.get("training", {}).get("data", []):
-        if any(word in row.get("licence", "") for word in UNSTATED):
+        if row.get("licence", "").partition(":")[0].strip().lower() in contracts.UNSTATED_LICENCES:
             raise UserError(f"{model} was trained on {row['source']}, whose licence is not stated: train without it")
     with artifacts.replacing_folder(out) as work:
         shutil.copytree(model, work, dirs_exist_ok=True)

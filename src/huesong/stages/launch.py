@@ -55,9 +55,7 @@ def train(
         }  # fmt: skip
         torchrun(processes, ["train", *(word for name, path in folders.items() for word in (f"--{name}", str(path)))])
     metrics = read_json(out / contracts.METRICS, "huesong train")
-    return stage.TrainReport(
-        out, metrics, [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
-    )
+    return stage.TrainReport(out, metrics)
 
 
 def gpus(config: TrainConfig) -> int:

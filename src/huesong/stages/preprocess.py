@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from huesong import contracts
 from huesong.artifacts import disk_error, read_json, replacing_folder, write_json
 from huesong.config import PreprocessConfig
-from huesong.datasets.packing import Dropped, join_packed, join_parquet, load_packed, pack_tokens, write_parquet
+from huesong.datasets.packing import Dropped, join_frames, join_packed, load_packed, pack_tokens, write_parquet
 from huesong.errors import UserError
 from huesong.progress import log
 from huesong.stages.preprocess_shards import (
@@ -89,15 +88,18 @@ def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], ou
     def parts(name: str) -> list[Path]:
         return [folder / name for folder in shards]
 
+    def tables(name: str) -> list[pd.DataFrame]:
+        return [pd.read_parquet(path) for path in parts(name)]
+
     dropped = Dropped.join(parts(contracts.DROPPED))
     with replacing_folder(out) as work:
-        pictures = join_parquet(parts(contracts.IMAGES_TABLE))
+        pictures = join_frames(tables(contracts.IMAGES_TABLE))
         require_some(pictures, "picture", contracts.IMAGES_CSV, dropped, out)
         segments = join_segments(shards)
         require_some(segments, "piece", contracts.MUSIC_CSV, dropped, out)
         write_parquet(pictures, work / contracts.IMAGES_TABLE)
         for name in (contracts.PIECE_FEATURES, contracts.PIECE_STATISTICS):
-            write_parquet(join_parquet(parts(name)), work / name)
+            write_parquet(join_frames(tables(name)), work / name)
         for name in (contracts.PICTURE_FEATURES, contracts.PICTURE_COLOURS, BASE_TOKENS):
             join_packed(parts(name), work / name)
         shutil.copytree(shards[0] / contracts.ENCODER, work / contracts.ENCODER)
@@ -132,11 +134,13 @@ def in_order(shards: Sequence[Path]) -> list[Path]:
 
 def join_segments(shards: Sequence[Path]) -> pd.DataFrame:
     """The shards' segments; `token_start` points into their base tokens end to end."""
-    table = join_parquet([folder / contracts.PIECES_TABLE for folder in shards])
-    rows = [len(pd.read_parquet(folder / contracts.PIECES_TABLE, columns=["id"])) for folder in shards]
-    lengths = [len(load_packed(folder / BASE_TOKENS)) for folder in shards]
-    table["token_start"] += np.repeat(np.cumsum(lengths) - lengths, rows)
-    return table
+    frames, before = [], 0
+    for folder in shards:
+        frame = pd.read_parquet(folder / contracts.PIECES_TABLE)
+        frame["token_start"] += before
+        before += len(load_packed(folder / BASE_TOKENS))
+        frames.append(frame)
+    return join_frames(frames)
 
 
 def require_some(kept: pd.DataFrame, noun: str, table: str, dropped: Dropped, out: Path) -> None:

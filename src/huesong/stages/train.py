@@ -54,7 +54,11 @@ class TrainReport:
 
     out: Path
     metrics: dict[str, float]
-    files: list[Path]
+
+    @property
+    def files(self) -> list[Path]:
+        """What is worth keeping with the tracked run."""
+        return [self.out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
 
 
 def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path) -> TrainReport:
@@ -112,8 +116,7 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
             for old in sorted(checkpoints.glob("base-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
                 Checkpoints(old).clear()
     log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
-    files = [out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
-    return TrainReport(out, metrics, files)
+    return TrainReport(out, metrics)
 
 
 def check_settings(config: TrainConfig) -> None:
