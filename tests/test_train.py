@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from huesong import contracts
+from huesong.datasets.examples import load_examples
 from huesong.errors import UserError
 from huesong.model import training
 from huesong.model.folder import load_model
@@ -97,6 +100,32 @@ def test_a_killed_run_is_resumed_and_a_changed_one_is_not(root: Path, monkeypatc
     with (root / "label" / contracts.TRAINING_TABLE).open("ab") as stream:
         stream.write(b" ")
     assert before != train.input_digests(*folders)
+
+
+def test_the_base_outlives_another_picture_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_artifacts(tmp_path, "features")
+    run(tmp_path, "first", pretrain_steps=6)
+    path = tmp_path / "preprocess" / contracts.PICTURE_FEATURES
+    np.save(path, 3 - 2 * np.load(path))
+    phases: list[str] = []
+    step = training.take_step
+    monkeypatch.setattr(training, "take_step", lambda *given: phases.append(given[5].name) or step(*given))
+    run(tmp_path, "second", pretrain_steps=6)
+    assert set(phases) == {"pairs"}
+    monkeypatch.undo()
+    for base in (tmp_path / "checkpoints").glob("base-*"):
+        shutil.rmtree(base)
+    run(tmp_path, "anew", pretrain_steps=6)
+    first, second, anew = (
+        load_file(tmp_path / name / "model" / contracts.MODEL_WEIGHTS) for name in ("first", "second", "anew")
+    )
+    assert all(torch.equal(second[name], anew[name]) for name in anew)  # as if trained on these pictures from the start
+    assert not torch.equal(first["picture.feature_mean_C"], second["picture.feature_mean_C"])
+    examples = load_examples(tmp_path / "preprocess", tmp_path / "label")
+    before = train.base_inputs(examples, ["tokens", "vocabulary", "pictures", "labels"])
+    assert before == train.base_inputs(examples, ["tokens", "vocabulary", "other pictures", "other labels"])
+    examples.pieces.va_N2[0] += 0.5
+    assert before != train.base_inputs(examples, ["tokens", "vocabulary", "pictures", "labels"])
 
 
 def test_global_settings_of_torch_are_put_back(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is fitted to the training pictures in closed form, before the network trains.
+"""What is fitted to the training pictures in closed form, before the network trains on pictures.
 
 The standardisation of frozen features, the image VA head on them (ridge regression), and the pairing's map from
 picture VA to music VA. Only the `builtin` CNN learns its VA head by gradient, with the network.

@@ -38,6 +38,7 @@ from huesong.model.optimizer import (
     seed_step,
     sum_gradients,
 )
+from huesong.model.picture_head import fit_picture_side
 from huesong.progress import log, track
 
 PRETRAIN, PAIRS = "pretrain", "pairs"
@@ -142,6 +143,8 @@ def train_network(
     phases = make_phases(examples, config)
     progress = Progress()
     for phase in phases:
+        if phase.name == PAIRS:  # not before: the pre-trained network knows nothing of these pictures
+            fit_picture_side(network, examples)
         saved = checkpoints[phase.name]
         if (found := saved.load(DONE)) is not None:
             network.load_state_dict(found.tensors["network"])

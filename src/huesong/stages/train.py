@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import deterministic
 
@@ -25,7 +26,7 @@ from huesong.model.critic import Critic, train_critic
 from huesong.model.folder import Model, save_model, weights_of
 from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.picture_head import fit_picture_side, picture_figures
+from huesong.model.picture_head import picture_figures
 from huesong.model.reinforce import REINFORCE, reinforce
 from huesong.model.training import (
     HISTORY_COLUMNS,
@@ -89,7 +90,7 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         examples = load_examples(preprocess, label)
         inputs = input_digests(preprocess, label)
         stores = {
-            PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), inputs)}"),
+            PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), base_inputs(examples, inputs))}"),
             PAIRS: Checkpoints(
                 checkpoints / f"pairs-{digest(config.model_dump(mode='json', exclude={'reinforce'}), inputs)}"
             ),
@@ -99,7 +100,6 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         torch.manual_seed(config.base_seed)
         picture = PictureShape.of(examples.pictures.rows.shape[1:])
         network = HuesongNetwork(config.network, examples.special.size, picture)
-        fit_picture_side(network, examples)
         training = train_network(network, examples, config, critic, stores, device, processes)
         rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
         metrics = {
@@ -184,6 +184,23 @@ def input_digests(preprocess: Path, label: Path) -> list[str]:
     return [sha256(preprocess / name) for name in INPUTS["preprocess"]] + [
         sha256(label / name) for name in INPUTS["label"]
     ]
+
+
+def base_inputs(examples: Examples, inputs: Sequence[str]) -> list[str]:
+    """What critic and pre-training read: tokens, vocabulary and the labelled music, and of the pictures only the shape.
+
+    So the base outlives another picture encoder of the same shape, other pictures, and other pairs.
+
+    Args:
+        examples: what training reads.
+        inputs: `input_digests`, whose first are of tokens and vocabulary.
+    """
+    music = hashlib.sha256()
+    for column in fields(examples.pieces):
+        if column.name != "tokens":
+            values = np.asarray(getattr(examples.pieces, column.name))
+            music.update(f"{column.name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
+    return [*inputs[:2], music.hexdigest(), str(examples.pictures.rows.shape[1:])]
 
 
 def digest(settings: dict[str, Any], inputs: list[str]) -> str:
