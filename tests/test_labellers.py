@@ -11,7 +11,8 @@ import skops.io
 
 from huesong import contracts
 from huesong.emotion import boosting
-from huesong.emotion.boosting import BoostedVA, cross_predict, group_folds
+from huesong.emotion.boosting import TRUSTED_TYPES, BoostedVA, cross_predict, group_folds
+from huesong.emotion.kernel import KernelVA
 from huesong.emotion.labellers import (
     ImageLabeller,
     PieceLabeller,
@@ -86,6 +87,39 @@ def test_members_never_see_the_rows_they_are_checked_on() -> None:
     assert (ccc(va_of_group[groups].T, model.out_of_fold.T) < 0.35).all()
     held = cross_predict(features, va_of_group[groups], np.ones(160), groups.astype(str), 5)
     assert (ccc(va_of_group[groups].T, held.T) < 0.35).all()
+
+
+def test_far_from_all_music_the_kernel_machine_says_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 6))
+    va = np.tanh(x[:, :2]) * 0.5 + 0.1
+    kernel = KernelVA.fit(x, va, np.ones(300))
+    assert (ccc(va.T, kernel.predict(x).T) > 0.9).all()
+    strange = np.tile([9.0, -9.0], (1, 3))
+    assert np.abs(kernel.predict(strange) - va.mean(axis=0)).max() < 0.15
+    unknown = kernel.predict(np.full((1, 6), np.nan))  # taken as the mean features
+    np.testing.assert_allclose(unknown, kernel.predict(x.mean(axis=0, keepdims=True)), atol=1e-5)
+
+
+def test_of_many_rows_the_kernel_machine_keeps_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huesong.emotion.kernel.MOST_ROWS", 100)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4))
+    kernel = KernelVA.fit(x, np.tanh(x[:, :2]), np.ones(300), seed=1)
+    assert kernel.ridge.X_fit_.shape == (100, 4)
+    np.testing.assert_array_equal(kernel.predict(x), KernelVA.fit(x, np.tanh(x[:, :2]), np.ones(300), 1).predict(x))
+
+
+def test_files_without_a_kernel_machine_are_still_read(tmp_path: Path) -> None:
+    features = music(60)[1][list(FEATURES)]
+    trees = BoostedVA.fit(features, np.tile([0.2, -0.2], (60, 1)), np.ones(60), [f"g{i}" for i in range(60)])
+    trees.save(tmp_path / "new", PieceLabeller.KIND)
+    content = skops.io.load(tmp_path / "new", trusted=TRUSTED_TYPES)
+    del content["kernel"]
+    skops.io.dump(content | {"format": 1}, tmp_path / "old")
+    old = PieceLabeller.load(tmp_path / "old")
+    assert old.model.kernel is None
+    np.testing.assert_array_equal(old.predict(features), trees.predict(features))
 
 
 def test_uncertainty_is_large_where_errors_are_large() -> None:

@@ -1,5 +1,7 @@
 """Valence and arousal of music from hand features by gradient boosting: shared by the piece labeller and the judge.
 
+The labeller has a kernel machine (kernel.py) beside the trees; the judge has not, and is of another kind in that.
+
 Shapes: N segments, F features; va [N, 2] is valence, arousal.
 """
 
@@ -24,10 +26,12 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from huesong.artifacts import replacing_file, require
+from huesong.emotion.kernel import KernelVA
 from huesong.errors import UserError
 from huesong.progress import log
 
-FORMAT = 1
+FORMAT = 2
+"""1, which is still read, had no kernel machine."""
 MEMBERS = 4
 MIN_ITEMS, MIN_GROUPS = 12, 2
 """Fewer labelled items or groups than these teach nothing that could be checked."""
@@ -73,6 +77,7 @@ class BoostedVA:
     members: list[list[Any]]  # [member][axis] -> HistGradientBoostingRegressor
     spread: list[Any]  # [axis] -> HistGradientBoostingRegressor of |error|
     spread_scale: np.ndarray  # [2]: from the expected |error| to a standard deviation
+    kernel: KernelVA | None = None  # has half a say, if there is one
     out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
 
     @classmethod
@@ -84,12 +89,13 @@ class BoostedVA:
         groups: Sequence[str] | np.ndarray,
         measured: np.ndarray | None = None,
         seed: int = 0,
+        with_kernel: bool = False,
     ) -> BoostedVA:
         """Fit on features [N, F] (columns are remembered by name), labels [N, 2] and positive weights [N].
 
         `groups` [N] are never split between a member and its left-out fold. `measured` [N] (bool) marks labels whose
         distance from the prediction is an error (ratings, not nominal quadrant centres): only they teach the
-        uncertainty, if there are enough of them.
+        uncertainty, if there are enough of them. `with_kernel`: the mean of the trees and of a kernel machine.
 
         Raises:
             UserError: too few items or groups.
@@ -103,6 +109,10 @@ class BoostedVA:
                 members.append([_booster(len(train), seed + number).fit(x[train], y[train, c], weights[train])
                                 for c in range(2)])  # fmt: skip
                 held[test] = np.stack([model.predict(x[test]) for model in members[-1]], axis=1)
+                if with_kernel:
+                    held[test] = (
+                        held[test] + KernelVA.fit(x[train], y[train], weights[train], seed).predict(x[test])
+                    ) / 2
             taught = np.ones(len(y), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
             if taught.sum() < MIN_ITEMS:
                 taught[:] = True
@@ -112,7 +122,8 @@ class BoostedVA:
             expected = _expected_error(spread, context)
         share = weights[taught] / weights[taught].sum()
         scale = np.sqrt((share @ error**2) / np.maximum(share @ expected**2, 1e-12))
-        return cls(tuple(map(str, features.columns)), members, spread, scale, np.clip(held, -1.0, 1.0))
+        kernel = KernelVA.fit(x, y, weights, seed) if with_kernel else None
+        return cls(tuple(map(str, features.columns)), members, spread, scale, kernel, np.clip(held, -1.0, 1.0))
 
     def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of a table with the columns of `names`, or of [N, F] in their order.
@@ -135,6 +146,8 @@ class BoostedVA:
             mean = np.mean(
                 [np.stack([model.predict(x) for model in member], axis=1) for member in self.members], axis=0
             )
+            if self.kernel is not None:
+                mean = (mean + self.kernel.predict(x)) / 2
             sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
         return np.clip(mean, -1.0, 1.0), sd
 
@@ -162,6 +175,7 @@ class BoostedVA:
             "members": self.members,
             "spread": self.spread,
             "spread_scale": self.spread_scale,
+            "kernel": None if self.kernel is None else vars(self.kernel),
         }
         with replacing_file(path) as part:
             part.write_bytes(steady(skops.io.dumps(content)))
@@ -187,13 +201,14 @@ class BoostedVA:
             raise UserError(f"{path} is damaged ({type(error).__name__}): {again}") from error
         if not isinstance(content, dict) or content.get("kind") != kind:
             raise UserError(f"{path} is not a {kind} file: {again}")
-        if content.get("format") != FORMAT:
+        if content.get("format") not in (1, FORMAT):
             raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}: {again}")
         if content["sklearn"].split(".")[:2] != sklearn.__version__.split(".")[:2]:
             log.warning(
                 "%s was written with scikit-learn %s, here is %s", path, content["sklearn"], sklearn.__version__
             )
-        return cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"])
+        kernel = KernelVA(**found) if (found := content.get("kernel")) else None
+        return cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"], kernel)
 
 
 def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:
@@ -251,7 +266,7 @@ def cross_predict(
     folds: int,
     seed: int = 0,
 ) -> np.ndarray:
-    """Predictions [N, 2], each by a model of the same kind that saw nothing of the item's group.
+    """Predictions [N, 2], each by trees and a kernel machine that saw nothing of the item's group.
 
     One booster a fold, not an average of several: slightly worse than the fitted ensemble, never better.
     """
@@ -262,4 +277,5 @@ def cross_predict(
             for axis in range(2):
                 model = _booster(len(train), seed).fit(x[train], y[train, axis], weights[train])
                 held[test, axis] = model.predict(x[test])
+            held[test] = (held[test] + KernelVA.fit(x[train], y[train], weights[train], seed).predict(x[test])) / 2
     return np.clip(held, -1.0, 1.0)

@@ -1,8 +1,9 @@
 """The independent judge: hears the valence and arousal of composed music.
 
-It is of the same kind as the piece labeller but trained on groups of its own (split `judge`): neither the labeller,
-the generator nor the critic that steers the generator ever saw them, and the judge never saw theirs. What the judge
-says is worth no more than its agreement with people on a third set of groups (split `test`).
+Boosted trees on hand features, as in the piece labeller (which has a kernel machine beside them), but trained on
+groups of its own (split `judge`): neither the labeller, the generator nor the critic that steers the generator ever saw
+them, and the judge never saw theirs. What the judge says is worth no more than its agreement with people on a third set
+of groups (split `test`).
 """
 
 from __future__ import annotations

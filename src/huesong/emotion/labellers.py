@@ -1,4 +1,5 @@
-"""The two labellers: valence and arousal of pictures (ridge on CNN features) and of music (boosting on hand features).
+"""The two labellers: valence and arousal of pictures (ridge on CNN features) and of music (boosted trees and a
+kernel machine on hand features).
 
 They are trained on human ratings and label what has no label, with an uncertainty.
 Shapes: N items, S image tokens, C channels, K colour statistics, P = C + K inputs of the ridge, F music features.
@@ -62,7 +63,8 @@ class PieceLabeller:
         measured = pieces["label_kind"].isin(MEASURED).to_numpy()[rows]
         va = pieces.loc[rows, ["valence", "arousal"]].to_numpy(dtype=np.float64)
         groups = pieces.loc[rows, "group"].to_numpy(dtype=str)
-        return cls(BoostedVA.fit(feature_columns(features)[rows], va, weights[rows], groups, measured, seed))
+        table = feature_columns(features)[rows]
+        return cls(BoostedVA.fit(table, va, weights[rows], groups, measured, seed, with_kernel=True))
 
     def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of a table with the feature columns, or of [N, F] in their order."""
