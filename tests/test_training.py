@@ -19,7 +19,7 @@ from huesong.model.checkpoints import Checkpoints
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.optimizer import LOWEST_RATE, make_optimizer, rate_share
-from huesong.model.picture_head import fit_picture_side, picture_figures
+from huesong.model.picture_head import fit_picture_side, picture_figures, rated_pictures
 from huesong.model.training import DONE, PAIRS, PRETRAIN, Training, joined_processes, train_network
 from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
 
@@ -214,7 +214,7 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 def test_the_head_of_frozen_features_is_fitted_in_closed_form() -> None:
     examples = tiny_examples("features", pieces=48)
-    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4, rated=len(rated_pictures(examples))))
     examples.pairs.va_P2 = examples.pictures.va_I2 * 2
     fit_picture_side(network, examples)
     figures = picture_figures(network, examples, CPU)

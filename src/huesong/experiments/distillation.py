@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from huesong import contracts
 from huesong.artifacts import replacing_folder, write_json
@@ -14,7 +14,7 @@ from huesong.datasets.splits import assign_splits
 from huesong.datasets.tables import read_table
 from huesong.errors import UserError
 from huesong.model.critic import agreement_figures
-from huesong.model.picture_head import ridge
+from huesong.model.kernel_head import kernel_head
 from huesong.pictures.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Figures
@@ -59,7 +59,7 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
 
 
 def compare(encoders: dict[str, Encoder], train: Pictures, val: Pictures) -> Figures:
-    """How well each encoder's pooled features tell the ratings, by source: ridge regressions on its training pictures."""
+    """How well each encoder's pooled features tell the ratings, by source, with the picture head that models have."""
     figures: Figures = {}
     for name, encoder in encoders.items():
         pooled_NC, seen_NC = (encoder.encode(part.images).astype(float).mean(axis=1) for part in (train, val))
@@ -68,10 +68,8 @@ def compare(encoders: dict[str, Encoder], train: Pictures, val: Pictures) -> Fig
             own = figures.setdefault(str(source), {"val_pictures": float(asked.sum())})
             if known.sum() < 2 or asked.sum() < 2:
                 continue
-            mean_C, scale_C = pooled_NC[known].mean(axis=0), np.maximum(pooled_NC[known].std(axis=0), 1e-3)
-            x_NC, weight_N = (pooled_NC[known] - mean_C) / scale_C, train.rated_N[known]
-            coefficients_C2, bias_2 = ridge(x_NC, train.va_N2[known], weight_N)
-            guess_N2 = (seen_NC[asked] - mean_C) / scale_C @ coefficients_C2 + bias_2
+            head = kernel_head(pooled_NC[known], train.va_N2[known], train.rated_N[known])
+            guess_N2 = head(torch.from_numpy(seen_NC[asked])).double().numpy()
             own |= agreement_figures(val.va_N2[asked], guess_N2, f"{name}_")
     return figures
 

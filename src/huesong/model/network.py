@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from huesong.config import NetworkConfig
 from huesong.model.backbone import PictureCNN
 from huesong.model.cache import KVCache
+from huesong.model.kernel_head import MOST_KEPT, KernelHead
 
 EMBEDDING_STD = 0.05
 
@@ -36,19 +37,23 @@ EMBEDDING_STD = 0.05
 class PictureShape:
     """What one picture is to the network.
 
-    kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`).
-    kind "pixels": uint8 [size, size, 3], read by the network's own CNN.
+    kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`); the VA head compares their mean with that
+        of `rated` pictures (kernel_head.py).
+    kind "pixels": uint8 [size, size, 3], read by the network's own CNN, with a linear VA head.
     """
 
     kind: Literal["features", "pixels"]
     tokens: int = 0
     channels: int = 0
     size: int = 0
+    rated: int = 0
 
     @classmethod
-    def of(cls, row: tuple[int, ...]) -> PictureShape:
+    def of(cls, row: tuple[int, ...], rated: int = 0) -> PictureShape:
         """The shape of one row of the picture array: (S, C) features or (H, W, 3) pixels."""
-        return cls("features", tokens=row[0], channels=row[1]) if len(row) == 2 else cls("pixels", size=row[0])
+        if len(row) == 2:
+            return cls("features", tokens=row[0], channels=row[1], rated=min(rated, MOST_KEPT))
+        return cls("pixels", size=row[0])
 
 
 @dataclass
@@ -88,7 +93,8 @@ class PictureSide(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.places_SD = nn.Parameter(torch.empty(self.tokens, width))
         self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
-        self.va_head = nn.Linear(channels, 2)
+        # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
+        self.va_head = KernelHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
         # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
         identity = torch.linspace(-1, 1, knots)[:, None].repeat(1, 2)
         self.register_buffer("map_from_K2", identity.clone())
@@ -99,8 +105,9 @@ class PictureSide(nn.Module):
         grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.project.weight.dtype)
         features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
         pooled_BC = features_BSC.mean(dim=1)
-        raw_B2 = full_precision(self.va_head(pooled_BC))
-        # A ridge fitted to frozen features is linear, so it is clamped; a head trained by gradient needs tanh.
+        kernel = isinstance(self.va_head, KernelHead)
+        raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
+        # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
         va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
         tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
         return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)

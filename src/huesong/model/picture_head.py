@@ -1,6 +1,6 @@
 """What is fitted to the training pictures in closed form, before the network trains on pictures.
 
-The standardisation of frozen features, the image VA head on them (ridge regression), and the pairing's map from
+The standardisation of frozen features, the image VA head on them (kernel_head.py), and the pairing's map from
 picture VA to music VA. Only the `builtin` CNN learns its VA head by gradient, with the network.
 
 Shapes: N pictures, S image tokens, C channels, K knots.
@@ -13,76 +13,42 @@ import torch
 
 from huesong.datasets.examples import Examples
 from huesong.model.critic import agreement_figures
+from huesong.model.kernel_head import MOST_KEPT, KernelHead, out_of_fold
 from huesong.model.network import HuesongNetwork
 
-PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+
+def rated_pictures(examples: Examples) -> np.ndarray:
+    """Rows of the training pictures that people rated: what the VA head of frozen features is fitted to.
+
+    Of more than kernel_head.MOST_KEPT, every so-many-th: the table's order has nothing to do with emotion.
+    """
+    pictures = examples.pictures
+    rows = np.flatnonzero((pictures.split_I == "train") & (pictures.rated_I > 0))
+    return rows[np.linspace(0, len(rows) - 1, MOST_KEPT).round().astype(int)] if len(rows) > MOST_KEPT else rows
 
 
 def fit_picture_side(network: HuesongNetwork, examples: Examples) -> None:
     """Set the parts of `network.picture` that training does not: see the top of this file."""
+    pictures, side = examples.pictures, network.picture
     if network.picture_shape.kind == "pixels":
         fit_map(network, examples)
         return
-    pictures, side = examples.pictures, network.picture
     train = np.flatnonzero(pictures.split_I == "train")
     features_NSC = np.asarray(pictures.rows[train], dtype=np.float64)
-    mean_C = features_NSC.mean(axis=(0, 1))
-    scale_C = np.maximum(features_NSC.std(axis=(0, 1)), 1e-3)
-    side.feature_mean_C.copy_(torch.from_numpy(mean_C))
-    side.feature_scale_C.copy_(torch.from_numpy(scale_C))
-    rated, guessed_N2 = pictures.rated_I[train] > 0, None
-    if rated.sum() >= 2:
-        pooled_NC = ((features_NSC - mean_C) / scale_C).mean(axis=1)[rated]
-        told = pictures.va_I2[train][rated], pictures.rated_I[train][rated]
-        weights_C2, bias_2 = ridge(pooled_NC, *told)
+    side.feature_mean_C.copy_(torch.from_numpy(features_NSC.mean(axis=(0, 1))))
+    side.feature_scale_C.copy_(torch.from_numpy(np.maximum(features_NSC.std(axis=(0, 1)), 1e-3)))
+    guessed_N2 = None
+    if isinstance(side.va_head, KernelHead):
+        rows = rated_pictures(examples)
+        pooled_NC = np.asarray(pictures.rows[rows], dtype=np.float64).mean(axis=1)
+        told = pictures.va_I2[rows], pictures.rated_I[rows]
+        side.va_head.fit(pooled_NC, *told)
         guessed_N2 = out_of_fold(pooled_NC, *told)
-        with torch.no_grad():
-            side.va_head.weight.copy_(torch.from_numpy(weights_C2.T))
-            side.va_head.bias.copy_(torch.from_numpy(bias_2))
-    side.va_head.requires_grad_(False)
+    else:  # nobody rated a picture: all are neutral
+        side.va_head.requires_grad_(False)
+        side.va_head.weight.zero_()
+        side.va_head.bias.zero_()
     fit_map(network, examples, guessed_N2)
-
-
-def ridge(x_NC: np.ndarray, y_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted ridge regression with intercept: coefficients [C, 2] and intercepts [2].
-
-    The penalty is the one with the least weighted squared error over interleaved folds.
-    """
-    x_NC, y_N2 = x_NC.astype(np.float64), y_N2.astype(np.float64)
-
-    def solve(rows: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        share = weight_N[rows] / weight_N[rows].sum()
-        x_mean, y_mean = share @ x_NC[rows], share @ y_N2[rows]
-        root = np.sqrt(weight_N[rows])[:, None]
-        x, y = (x_NC[rows] - x_mean) * root, (y_N2[rows] - y_mean) * root
-        if len(rows) < x.shape[1]:  # the dual form: as many unknowns as pictures, not as channels
-            coefficients = x.T @ np.linalg.solve(x @ x.T + penalty * np.eye(len(rows)), y)
-        else:
-            coefficients = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-        return coefficients, y_mean - x_mean @ coefficients
-
-    everything, folds = np.arange(len(x_NC)), min(folds, len(x_NC))
-    errors = []
-    for penalty in PENALTIES:
-        error = 0.0
-        for fold in range(folds):
-            held = everything[everything % folds == fold]
-            coefficients, intercept = solve(everything[everything % folds != fold], penalty)
-            error += float((weight_N[held, None] * (x_NC[held] @ coefficients + intercept - y_N2[held]) ** 2).sum())
-        errors.append(error)
-    return solve(everything, PENALTIES[int(np.argmin(errors))])
-
-
-def out_of_fold(x_NC: np.ndarray, y_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> np.ndarray:
-    """What a ridge regression that has not seen the row predicts for it [N, 2]; the mean label where N < 2 folds."""
-    if len(x_NC) < 2 * folds:
-        return np.tile(np.average(y_N2, axis=0, weights=weight_N), (len(x_NC), 1))
-    predicted_N2 = np.empty((len(x_NC), 2))
-    for fold in range(folds):
-        held_N = np.arange(len(x_NC)) % folds == fold
-        coefficients, intercept = ridge(x_NC[~held_N], y_N2[~held_N], weight_N[~held_N])
-        predicted_N2[held_N] = x_NC[held_N] @ coefficients + intercept
-    return predicted_N2
 
 
 def fit_map(network: HuesongNetwork, examples: Examples, predicted_N2: np.ndarray | None = None) -> None:

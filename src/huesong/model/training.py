@@ -143,11 +143,11 @@ def train_network(
     phases = make_phases(examples, config)
     progress = Progress()
     for phase in phases:
-        if phase.name == PAIRS:  # not before: the pre-trained network knows nothing of these pictures
+        if phase.name == PAIRS:
             fit_picture_side(network, examples)
         saved = checkpoints[phase.name]
         if (found := saved.load(DONE)) is not None:
-            network.load_state_dict(found.tensors["network"])
+            network.load_state_dict(network.state_dict() | part_of(phase, found.tensors["network"]))
             progress = Progress(**found.state["progress"])
             log.info("%s: %d steps done before", phase.name, progress.step)
             continue
@@ -155,11 +155,18 @@ def train_network(
         trained = nn.ModuleDict({"network": network, "objective": objective})
         progress = _run_phase(trained, examples, config, phase, critic, saved, progress, device, processes)
         if processes.writes:
-            saved.save_as(DONE, {"network": network.state_dict()}, {"progress": asdict(progress)})
+            learnt = part_of(phase, network.state_dict())
+            saved.save_as(DONE, {"network": learnt}, {"progress": asdict(progress)})
             saved.forget_steps()
     network.eval()
     seconds = time.monotonic() - started
     return Training(network, progress, final_figures(network, examples, phases[-1], config, progress, device, seconds))
+
+
+def part_of(phase: Phase, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a phase leaves to the next: pre-training sees no pictures, so not the VA head that is fitted to them."""
+    head = "picture.va_head."
+    return {name: tensor for name, tensor in tensors.items() if phase.name != PRETRAIN or not name.startswith(head)}
 
 
 def _run_phase(

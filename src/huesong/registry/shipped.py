@@ -156,7 +156,7 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         model_card(config, metrics, {}).strip(),
         "## Picture encoder",
         "The project's own small CNN, trained from scratch here: it learnt what a pre-trained backbone sees in the "
-        "training pictures, and people's ratings of them. Ridge regression on the pooled features, pictures that "
+        "training pictures, and people's ratings of them. Kernel ridge regression on the pooled features, pictures that "
         "neither was fitted to, by the set they come from:",
         table(head, rows) if rows else "Not measured.",
         "## Licence",

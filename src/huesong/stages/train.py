@@ -26,7 +26,7 @@ from huesong.model.critic import Critic, train_critic
 from huesong.model.folder import Model, save_model, weights_of
 from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.picture_head import picture_figures
+from huesong.model.picture_head import picture_figures, rated_pictures
 from huesong.model.reinforce import REINFORCE, reinforce
 from huesong.model.training import (
     HISTORY_COLUMNS,
@@ -98,7 +98,7 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         }
         critic, critic_history, critic_figures = make_critic(config, examples, stores[PRETRAIN], device, processes)
         torch.manual_seed(config.base_seed)
-        picture = PictureShape.of(examples.pictures.rows.shape[1:])
+        picture = PictureShape.of(examples.pictures.rows.shape[1:], rated=len(rated_pictures(examples)))
         network = HuesongNetwork(config.network, examples.special.size, picture)
         training = train_network(network, examples, config, critic, stores, device, processes)
         rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
