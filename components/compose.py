@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("compose"), install_kfp_package=False)
+@component
 def compose(
     params: dict,
     tracking: dict,
@@ -28,6 +28,7 @@ def compose(
     from huesong.compose import compose as compose_for
     from huesong.stages import handover
 
+    handover.started()
     model = f"models:/{params['model_name']}@{contracts.CHAMPION}"
     picture, folder = handover.first_picture(Path(data.path)), Path(out.path)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("evaluate"), install_kfp_package=False)
+@component
 def evaluate(
     params: dict,
     tracking: dict,

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("fetch"), install_kfp_package=False)
+@component
 def fetch(digest: str, remote: str, out: dsl.Output[dsl.Dataset], summary: dsl.Output[dsl.Markdown]):
     """Fetch the data.
 
@@ -20,6 +20,7 @@ def fetch(digest: str, remote: str, out: dsl.Output[dsl.Dataset], summary: dsl.O
     from huesong.datasets import remote as remotes
     from huesong.stages import handover
 
+    handover.started()
     report = remotes.fetch(digest, remote, Path(out.path))
     out.metadata.update({handover.LINEAGE: report.digest, "files": report.files, "bytes": report.bytes})
     handover.write(summary, f"# fetch\n\n{report}\n")

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("label"), install_kfp_package=False)
+@component
 def label(
     params: dict,
     tracking: dict,

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("outcome"), install_kfp_package=False)
+@component
 def outcome(data_digest: str, git_sha: str, summary: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus):
     """Report the outcome.
 
@@ -17,4 +17,5 @@ def outcome(data_digest: str, git_sha: str, summary: dsl.Output[dsl.Markdown], s
     """
     from huesong.stages import handover
 
+    handover.started()
     handover.write(summary, handover.outcome(status, data_digest, git_sha))

@@ -1,11 +1,9 @@
 """Component: the digest that `current` means today; never cached, so that a scheduled run sees new data."""
 
-from kfp import dsl
-
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("resolve"), install_kfp_package=False)
+@component
 def resolve(digest: str, remote: str) -> str:
     """Resolve the data version.
 
@@ -17,5 +15,7 @@ def resolve(digest: str, remote: str) -> str:
         The digest.
     """
     from huesong.datasets import remote as remotes
+    from huesong.stages import handover
 
+    handover.started()
     return remotes.resolve(digest, remote)

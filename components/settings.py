@@ -2,12 +2,10 @@
 
 from typing import NamedTuple
 
-from kfp import dsl
-
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("settings"), install_kfp_package=False)
+@component
 def settings(params: dict, tracking_uri: str) -> NamedTuple(
     "Settings", preprocess=dict, label=dict, train=dict, evaluate=dict, register=dict, tracking=dict
 ):
@@ -22,5 +20,6 @@ def settings(params: dict, tracking_uri: str) -> NamedTuple(
     """
     from huesong.stages import handover
 
+    handover.started()
     cut = handover.sections(params)
     return (*cut, {"uri": tracking_uri, "experiment": cut[-1]["experiment"]})

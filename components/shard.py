@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("shard"), install_kfp_package=False)
+@component
 def shard(
     part: int,
     parts: int,
@@ -24,10 +24,9 @@ def shard(
     """
     from pathlib import Path
 
-    from huesong import progress
     from huesong.stages import handover
     from huesong.stages import preprocess_shards as stage
 
-    progress.configure()
+    handover.started()
     stage.shard(data=Path(data.path), checked=Path(checked.path), out=Path(out.path), part=part, parts=parts)
     handover.describe_folder(out, handover.lineage(data), {"part": part, "parts": parts})

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import image
+from components import component
 
 
-@dsl.component(base_image=image("validate"), install_kfp_package=False)
+@component
 def validate(params: dict, data: dsl.Input[dsl.Dataset], out: dsl.Output[dsl.Dataset], page: dsl.Output[dsl.HTML]):
     """Check the data; fill in the splits.
 
@@ -18,11 +18,11 @@ def validate(params: dict, data: dsl.Input[dsl.Dataset], out: dsl.Output[dsl.Dat
     import shutil
     from pathlib import Path
 
-    from huesong import contracts, progress
+    from huesong import contracts
     from huesong.stages import handover
     from huesong.stages import preprocess_shards as stage
 
-    progress.configure()
+    handover.started()
     folder = Path(out.path)
     stage.validate(handover.section("preprocess", params), data=Path(data.path), out=folder)
     shutil.copyfile(folder / contracts.VALIDATION_HTML, page.path)

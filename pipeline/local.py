@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,11 @@ from typing import Any
 
 from components import image
 from kfp import local
-from kfp.local import docker_task_handler
+from kfp.local import docker_task_handler, subprocess_task_handler
 
 import huesong
 from huesong.errors import UserError
+from huesong.signals import GRACE_S, child
 from huesong.stages.handover import environment
 from pipeline.pipeline import make_pipeline
 from pipeline.resources import TABLE, USER, check_images
@@ -114,8 +116,7 @@ def run_docker(
         environment={"HUESONG_SESSION": _session()},
         **hardened(memory),
     )
-    with watched_containers():
-        return _run(root, runner, ids, shards, cache, data_digest=data_digest, remote=folder, **options)
+    return _run(root, runner, ids, shards, cache, data_digest=data_digest, remote=folder, **options)
 
 
 def hardened(memory: str = MEMORY) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache:
     before = set(root.iterdir())
     started = time.monotonic()
     local.init(runner, pipeline_root=str(root), enable_caching=cache)
-    with warnings.catch_warnings(), environment("HUESONG_SESSION", _session()):
+    with warnings.catch_warnings(), environment("HUESONG_SESSION", _session()), watched_tasks():
         # Known: resources and secrets mean nothing here, and child processes run in no image.
         warnings.filterwarnings("ignore", message=".*(attemping to run a task|no effect in the current local runner)")
         try:
@@ -189,18 +190,30 @@ def _session() -> str:
 
 
 @contextmanager
-def watched_containers() -> Iterator[None]:
-    """While this lasts, KFP's containers are watched to their end.
+def watched_tasks() -> Iterator[None]:
+    """While this lasts, KFP's processes and containers are watched to their end, and end with us.
 
     KFP removes a container as it ends and takes one that is gone before it looked for a success; it also pulls what it
-    does not find. Both would hide a failure.
+    does not find. Both would hide a failure. When it is ended itself, it waits until the running task is done.
     """
-    before = docker_task_handler.run_docker_container
+    before = subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container
+    subprocess_task_handler.run_local_subprocess = run_process
     docker_task_handler.run_docker_container = run_container
     try:
         yield
     finally:
-        docker_task_handler.run_docker_container = before
+        subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container = before
+
+
+def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
+    """Run a task's process to its end, printing its log as it comes; its exit code."""
+    with child(
+        full_command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(env_vars or {})}
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="")
+        return process.wait()
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
@@ -211,5 +224,8 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
         for line in container.logs(stream=True, follow=True):
             print(line.decode("utf-8", "replace"), end="")
         return int(container.wait()["StatusCode"])
+    except (KeyboardInterrupt, SystemExit):
+        container.stop(timeout=GRACE_S)
+        raise
     finally:
         container.remove(force=True)

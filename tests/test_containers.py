@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from huesong.datasets import remote as remotes
 from huesong.errors import UserError
 
 from .conftest import TINY
+from .test_signals import in_a_pod, statuses
+from .tiny_training import write_artifacts
 
 ROOT = Path(__file__).parent.parent
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
@@ -166,6 +169,31 @@ def test_a_failing_component_fails_the_run(
     (summary,) = (folder / "root").glob("huesong-*/**/outcome/summary")
     assert "FAILED" in summary.read_text()
     assert "0" * 32 in capfd.readouterr().out
+
+
+def test_a_container_that_is_stopped_unwinds(
+    client: Any, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of a container `docker stop` tells the first process only: that must be Python."""
+    root = tmp_path_factory.mktemp("stopped")
+    write_artifacts(root)
+    root.chmod(0o777)  # the container's user is another
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    volumes = {str(root): {"bind": str(root), "mode": "rw"}}
+    container = client.containers.create(images["train"], in_a_pod(root, uri), volumes=volumes, **hardened())
+    try:
+        container.start()
+        deadline = time.monotonic() + 240
+        while not list(root.glob("checkpoints/pairs-*/step-*")):
+            container.reload()
+            assert container.status in ("created", "running"), container.logs().decode()
+            assert time.monotonic() < deadline, container.logs().decode()
+            time.sleep(0.2)
+        container.stop(timeout=60)
+        assert container.wait()["StatusCode"] == 143, container.logs().decode()
+    finally:
+        container.remove(force=True)
+    assert statuses(uri) == ["KILLED"]
 
 
 def test_what_cannot_run_is_told(client: Any, images: dict[str, str], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ FLOORS = [
     {"registry", "compose"},
     {"model", "emotion"},
     {"music", "pictures", "datasets"},
-    {"contracts", "config", "errors", "artifacts", "progress", "pages", "status", "storage"},
+    {"contracts", "config", "errors", "artifacts", "progress", "pages", "signals", "status", "storage"},
 ]
 
 

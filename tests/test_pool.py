@@ -2,12 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from huesong.datasets.pool import Crashed, SafePool
+
+ROOT = Path(__file__).parent.parent
 
 
 def square(value: int) -> int:
@@ -24,6 +29,11 @@ def square_or_hang(value: int) -> int:
     if value == 1:
         time.sleep(600)
     return value
+
+
+def end_the_parent(value: int) -> None:
+    os.kill(value, signal.SIGTERM)
+    time.sleep(600)
 
 
 def fail(value: int) -> int:
@@ -48,6 +58,15 @@ def test_dead_workers_cost_their_own_items_only() -> None:
 def test_a_hung_worker_is_ended() -> None:
     got = dict(SafePool(2, time_limit_s=1).map(square_or_hang, range(4)))
     assert got == {0: 0, 1: Crashed(), 2: 2, 3: 3}
+
+
+def test_workers_go_with_a_parent_that_is_ended() -> None:
+    script = (
+        "import os; from tests.test_pool import SafePool, end_the_parent; from huesong.signals import unwind_on_sigterm\n"
+        "unwind_on_sigterm()\n"
+        "list(SafePool(1).map(end_the_parent, [os.getpid()]))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT, timeout=120).returncode == 143
 
 
 def test_own_bugs_are_raised_not_swallowed() -> None:

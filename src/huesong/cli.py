@@ -6,7 +6,6 @@ Thin shells over the stages. Heavy imports live inside the commands, so that `hu
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ import typer
 
 from huesong import __version__, cli_experiment, cli_pipeline, progress
 from huesong.errors import UserError
+from huesong.signals import unwind_on_sigterm
 
 if TYPE_CHECKING:
     from huesong.config import Params
@@ -376,8 +376,7 @@ def _tracked(stage: str, settings: Params, data: Path | None = None):  # type: i
 
 def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
-    # A scheduler's SIGTERM unwinds like Ctrl-C: temporary folders go, and the tracked run says that it was killed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    unwind_on_sigterm()
     try:
         app()
     except UserError as error:

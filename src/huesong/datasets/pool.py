@@ -85,6 +85,10 @@ class SafePool:
                     for suspect, done in suspects:
                         yield suspect, self._result_alone(function, suspect, done)
                     pool = self._executor(self.workers)
+        except (KeyboardInterrupt, SystemExit):  # an item may take longer than a scheduler waits for us to end
+            for worker in list((pool._processes or {}).values()):
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

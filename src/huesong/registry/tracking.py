@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -118,7 +119,11 @@ class Run:
         elif not store.installed():
             log.warning("%s: not tracked, MLflow is not installed: pip install 'huesong[registry]'", self.stage)
         else:
-            self._guarded(self._start)
+            try:
+                self._guarded(self._start)
+            except BaseException:  # ended while the store was slow: no run stays RUNNING
+                self.__exit__(*sys.exc_info())
+                raise
         return self
 
     def __exit__(

@@ -28,6 +28,7 @@ from huesong.registry.figures import numbers
 from huesong.registry.gate import number
 from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
 from huesong.registry.tracking import Report, Run, stage_run
+from huesong.signals import unwind_on_sigterm
 
 PARAMETERS = Path("params")
 """Stands for a file name in the messages about settings that came as a parameter."""
@@ -54,6 +55,12 @@ class Confusion(Artifact, Protocol):
     """An artifact that shows a confusion matrix."""
 
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
+
+
+def started() -> None:
+    """What a component does first: log lines go to standard error, and an evicted pod's stage unwinds."""
+    progress.configure()
+    unwind_on_sigterm()
 
 
 def sections(params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -106,7 +113,7 @@ def tracked(
     Raises:
         UserError: bad settings, or no store.
     """
-    progress.configure()
+    started()
     settings = section(stage, params)
     uri = tracking.get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -260,7 +267,6 @@ def outcome(status: Any, data_digest: str, git_sha: str) -> str:
         status: the engine's final status: `state`, `pipeline_job_resource_name`, `error_message`.
         data_digest, git_sha: what the run was made from.
     """
-    progress.configure()
     state, message = str(status.state), str(status.error_message or "")
     log = progress.log.info if state == "SUCCEEDED" else progress.log.error
     log("pipeline %s: %s %s", status.pipeline_job_resource_name, state, message)

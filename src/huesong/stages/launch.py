@@ -19,12 +19,11 @@ from huesong.artifacts import read_json
 from huesong.config import TrainConfig
 from huesong.errors import UserError
 from huesong.progress import log
+from huesong.signals import child
 from huesong.stages import train as stage
 
 SAID = "huesong: "
 """How the console begins the line that says what went wrong."""
-GRACE_S = 60
-"""How long torchrun may take to end its processes before it is killed."""
 
 
 def train(
@@ -73,20 +72,12 @@ def torchrun(processes: int, words: list[str]) -> None:
     command += ["--nproc-per-node", str(processes), "-m", "huesong.cli", *words]
     environment = {**os.environ, "HUESONG_TRACKING": "off"}
     reason = ""
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    with child(command, env=environment, stderr=subprocess.PIPE) as process:  # torchrun ends those it started
         assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                sys.stderr.write(line)
-                if line.startswith(SAID):
-                    reason = reason or line.removeprefix(SAID).strip()
-            code = process.wait()
-        finally:
-            if process.poll() is None:  # this process is being ended: so are they
-                process.terminate()
-                try:
-                    process.wait(GRACE_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        for line in process.stderr:
+            sys.stderr.write(line)
+            if line.startswith(SAID):
+                reason = reason or line.removeprefix(SAID).strip()
+        code = process.wait()
     if code:
         raise UserError(reason or f"training in {processes} processes ended with exit code {code}: see the log above")
