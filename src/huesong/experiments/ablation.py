@@ -32,6 +32,7 @@ OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"objective": name, "reinforce": {"steps": 0}} for name in OBJECTIVES},
     "ce+va_critic+reward": {"objective": "ce+va_critic"},
+    "ce+va_head+reward": {"objective": "ce+va_head"},
     "paper preset": {"objective": "ce+va_critic", "reinforce": {"steps": 0}, **PAPER},
 }
 """What each variant changes of the `train` section. `+reward` takes train.reinforce as it is."""
