@@ -55,7 +55,11 @@ def test_two_processes_leave_what_one_leaves_and_are_tracked_as_one(
         run(report)
     alone = train.run(config, **folders(root, "one"))
 
-    assert "training in 2 processes" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "training in 2 processes" in said
+    assert said.count(f"train (critic): {config.critic.steps} done") == 2, "one process and the one alone"
+    critics = [load_file(root / name / "model" / contracts.CRITIC_WEIGHTS) for name in ("two", "one")]
+    assert all(torch.equal(critics[0][name], critics[1][name]) for name in critics[1])
     rows, wanted = curve(root / "two"), curve(root / "one")
     assert len(rows) == len(wanted) == 4
     for row, want in zip(rows, wanted, strict=True):

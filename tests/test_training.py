@@ -20,7 +20,8 @@ from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.optimizer import LOWEST_RATE, make_optimizer, rate_share
 from huesong.model.picture_head import fit_picture_side, picture_figures, rated_pictures
-from huesong.model.training import DONE, PAIRS, PRETRAIN, Training, joined_processes, train_network
+from huesong.model.processes import joined_processes
+from huesong.model.training import DONE, PAIRS, PRETRAIN, Training, train_network
 from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
 
 CPU = torch.device("cpu")

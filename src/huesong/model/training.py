@@ -10,11 +10,9 @@ are divided by the counts of the whole batch, so the curve does not depend on th
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +37,7 @@ from huesong.model.optimizer import (
     sum_gradients,
 )
 from huesong.model.picture_head import fit_picture_side
+from huesong.model.processes import ALONE, Processes
 from huesong.progress import log, track
 
 PRETRAIN, PAIRS = "pretrain", "pairs"
@@ -48,33 +47,6 @@ HISTORY_COLUMNS = (
     "step", "phase", "loss", "ce", "va", "picture", "val_loss", "val_va", "lr", "grad_norm", "tokens_per_s",
     "reward", "kl",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together."""
-
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def writes(self) -> bool:
-        """Only one process writes files and log lines."""
-        return self.rank == 0
-
-
-@contextlib.contextmanager
-def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment); alone otherwise."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Processes()
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Processes(dist.get_rank(), world)
-    finally:
-        dist.destroy_process_group()
 
 
 @dataclass
@@ -119,7 +91,7 @@ def train_network(
     critic: Critic | None,
     checkpoints: Mapping[str, Checkpoints],
     device: torch.device,
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
 ) -> Training:
     """Train `network` in place, phase by phase, each resuming from its latest valid checkpoint.
 

@@ -27,14 +27,13 @@ from huesong.model.folder import Model, save_model, weights_of
 from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.picture_head import picture_figures, rated_pictures
+from huesong.model.processes import Processes, joined_processes
 from huesong.model.reinforce import REINFORCE, reinforce
 from huesong.model.training import (
     HISTORY_COLUMNS,
     PAIRS,
     PRETRAIN,
-    Processes,
     Training,
-    joined_processes,
     train_network,
 )
 from huesong.model.vocabulary import Vocabulary
@@ -212,18 +211,24 @@ def digest(settings: dict[str, Any], inputs: list[str]) -> str:
 def make_critic(
     config: TrainConfig, examples: Examples, saved: Checkpoints, device: torch.device, processes: Processes
 ) -> tuple[Critic, list[dict[str, Any]], dict[str, float]]:
-    """The trained, frozen critic with its history and figures; from the checkpoint if it was finished before."""
+    """The trained, frozen critic; from the checkpoint if it was finished before.
+
+    It is small: one process trains it, and alone has its history and figures; the others wait for its weights.
+    """
     torch.manual_seed(config.base_seed)
     critic = Critic(config.critic, examples.special.size)
-    if (found := saved.load("critic")) is not None:
-        critic.load_state_dict(found.tensors["critic"])
-        return critic.to(device).freeze(), found.state["history"], found.state["figures"]
-    history, figures = train_critic(
-        critic, examples, context=config.network.context, seed=config.base_seed, device=device
-    )
+    history: list[dict[str, Any]] = []
+    figures: dict[str, float] = {}
     if processes.writes:
-        saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
-    return critic, history, figures
+        if (found := saved.load("critic")) is not None:
+            critic.load_state_dict(found.tensors["critic"])
+            history, figures = found.state["history"], found.state["figures"]
+        else:
+            context, seed = config.network.context, config.base_seed
+            history, figures = train_critic(critic, examples, context=context, seed=seed, device=device)
+            saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
+    processes.give_all(critic)
+    return critic.to(device).freeze(), history, figures
 
 
 def reward(
