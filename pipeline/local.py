@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -207,9 +208,10 @@ def watched_tasks() -> Iterator[None]:
 
 def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
     """Run a task's process to its end, printing its log as it comes; its exit code."""
-    with child(
-        full_command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(env_vars or {})}
-    ) as process:  # fmt: skip
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    if threading.current_thread() is not threading.main_thread():
+        options["process_group"] = None  # a shard: no exception comes here, but Ctrl-C reaches all of our group
+    with child(full_command, env={**os.environ, **(env_vars or {})}, **options) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="")

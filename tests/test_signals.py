@@ -21,6 +21,7 @@ from huesong.signals import child, unwind_on_sigterm
 
 from .tiny_training import settings, write_artifacts
 
+ROOT = Path(__file__).parent.parent
 ENDLESS = settings(steps=1_000_000, checkpoint_every=2).model_dump(mode="json")
 IN_TWO_PROCESSES = """
 import json, sys
@@ -114,6 +115,19 @@ def test_a_stage_that_is_ended_unwinds(command: Callable[[Path, str], list[str]]
     (checkpoints,) = (Checkpoints(path) for path in tmp_path.glob("checkpoints/pairs-*"))
     assert checkpoints.latest() is not None
     assert not list(tmp_path.glob("**/.*")), "temporary folders stay"
+
+
+def test_a_task_goes_with_the_local_run_that_started_it() -> None:
+    code = (
+        "from huesong.signals import unwind_on_sigterm; from pipeline.local import run_process\n"
+        "unwind_on_sigterm(); run_process(['sh', '-c', 'echo $$; exec sleep 1000'])"
+    )
+    with subprocess.Popen([sys.executable, "-u", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        task = psutil.Process(int(process.stdout.readline()))
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not task.is_running()
 
 
 def test_a_child_goes_with_its_parent() -> None:

@@ -25,12 +25,12 @@ def unwind_on_sigterm() -> None:
 
 
 @contextmanager
-def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+def child(command: Sequence[str], *, process_group: int | None = 0, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A child process that is ended when the block is left before it has; options are those of Popen.
 
-    It has a process group of its own: what a terminal or an engine sends to ours reaches it through us, once.
+    Unless told otherwise it has a process group of its own: what a terminal sends to ours reaches it through us, once.
     """
-    process = subprocess.Popen(command, text=True, errors="replace", process_group=0, **options)
+    process = subprocess.Popen(command, text=True, errors="replace", process_group=process_group, **options)
     with process:
         try:
             yield process
