@@ -59,6 +59,14 @@ def test_components_are_thin_and_install_nothing(name: str) -> None:
     assert "pip install" not in " ".join(container.command)
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_a_sigterm_reaches_python_which_unwinds(name: str) -> None:
+    part = component(name)
+    assert "_KFP_RUNTIME=true exec python3 -m kfp" in " ".join(part.component_spec.implementation.container.command)
+    source = inspect.getsource(part.python_func)
+    assert ("handover.started()" in source) != ("handover.tracked(" in source)
+
+
 @pytest.mark.parametrize("stage", contracts.STAGES)
 def test_inputs_are_those_of_dvc_and_of_the_stage(stage: str) -> None:
     spec = component(stage).component_spec

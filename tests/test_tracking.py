@@ -15,7 +15,7 @@ from huesong.config import Params
 from huesong.errors import UserError
 from huesong.registry import provenance, store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.tracking import current_run, stage_run
+from huesong.registry.tracking import Run, current_run, stage_run
 
 from .stores import new_database
 
@@ -152,6 +152,15 @@ def test_an_interrupted_stage_is_killed(root: Path) -> None:
     with pytest.raises(KeyboardInterrupt), stage_run("train", Params(), experiment="interrupted", root=root):
         raise KeyboardInterrupt
     assert runs(root, "interrupted")["train"].info.status == "KILLED"
+
+
+def test_a_stage_that_is_ended_before_it_begins_is_killed_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "_start_monitor", lambda _: sys.exit(143))
+    before = dict(os.environ)
+    with pytest.raises(SystemExit), stage_run("train", Params(), experiment="early", root=root):
+        raise AssertionError
+    assert runs(root, "early")["train"].info.status == "KILLED"
+    assert dict(os.environ) == before
 
 
 def test_processes_that_race_agree_on_one_parent(root: Path) -> None:
