@@ -5,6 +5,7 @@ Selected by HUESONG_CONTAINERS=1, with which a missing Docker engine is a failur
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from pipeline.local import LocalRun, hardened, run_container, run_docker
 from pipeline.resources import TABLE
 
 from huesong import contracts
+from huesong.artifacts import folder_digest
 from huesong.datasets import remote as remotes
 from huesong.errors import UserError
 
@@ -156,6 +158,23 @@ def test_the_container_trains_the_very_model_that_is_trained_here(run: LocalRun,
     train.run(params, **inputs, out=tmp_path / "train", checkpoints=tmp_path / "checkpoints")
     weights = Path(contracts.MODEL) / contracts.MODEL_WEIGHTS
     assert (tmp_path / "train" / weights).read_bytes() == (run.artifact("train", "out") / weights).read_bytes()
+
+
+def test_shards_in_containers_make_the_same_artifacts(images: dict[str, str], run: LocalRun) -> None:
+    """The run ends where the fan-out matters no more: the training refuses its settings."""
+    root, remote = run.folder.parent, str(run.folder.parent.parent / "remote")
+    params = copy.deepcopy(TINY)
+    params["train"]["network"] = {"width": 34, "heads": 4}
+    version = {"data_digest": remotes.resolve("current", remote), "remote": remote}
+    with pytest.raises(UserError, match="train"):
+        run_docker(root, **version, images=images, params=params, gate=GATE, shards=2)
+    for part in range(2):
+        (place,) = root.glob(f"huesong-*/**/*iteration-{part}/shard/out/shard.json")
+        assert json.loads(place.read_text()) == {"part": part, "parts": 2}
+    (merged,) = root.glob("huesong-*/**/merge/out")
+    assert folder_digest(merged) == folder_digest(run.artifact("preprocess", "out"))
+    (labels,) = (path for path in root.glob("huesong-*/**/label/out") if run.folder not in path.parents)
+    assert folder_digest(labels) == folder_digest(run.artifact("label", "out"))
 
 
 def test_a_failing_component_fails_the_run(
