@@ -113,7 +113,7 @@ def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
     places = {"data": world.data, "preprocess": world.preprocess, "label": world.label, "out": tmp_path / "ablation"}
     made = run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"])
     assert made.figures["ce"]["grid_n"] == made.figures["ce+va_critic+reward"]["grid_n"] == 25
-    assert made.comparisons.keys() == {"ce+va_critic+reward"}
+    assert made.comparisons.keys() == {"ce+va_critic+reward against ce"}
     assert "- nearest training piece" in made.figures
     assert [path.name for path in made.files] == ["ablation.json", "ablation.md", "ablation.png"]
     assert len(list((tmp_path / "ablation" / "checkpoints").glob("base-*"))) == 1

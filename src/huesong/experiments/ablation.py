@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper preset": {"objective": "ce+va_critic", "reinforce": {"steps": 0}, **PAPER},
 }
 """What each variant changes of the `train` section. `+reward` takes train.reinforce as it is."""
+YARDSTICKS = ("ce", "ce+contrastive")
+"""What the others are compared with piece by piece: no emotion in the loss, and the objective that the paper argues against."""
 BASELINES = {"retrieval": "nearest training piece", "random": "random training piece", "rules": "rule-based composer",
              "unconditional": "the model, unconditional"}  # fmt: skip
 KEPT = ("distance_paper", "distance_correct", "identical_share", "length_within_10_percent", "invalid_tokens")
@@ -43,7 +45,7 @@ KEPT = ("distance_paper", "distance_correct", "identical_share", "length_within_
 
 @dataclass(frozen=True)
 class AblationReport:
-    """The figures (variant -> name -> value), the comparisons with plain `ce`, and the files."""
+    """The figures (variant -> name -> value), the comparisons with YARDSTICKS, and the files."""
 
     figures: dict[str, dict[str, float]]
     comparisons: dict[str, dict[str, float]]
@@ -92,9 +94,10 @@ def run(
     plain = next(iter(finished))
     figures |= {f"- {title}": found for title, found in baselines(finished[plain][0]).items()}
     comparisons = {
-        name: compared(finished["ce"], folders, params)
+        f"{name} against {plain}": compared(finished[plain], folders, params)
+        for plain in YARDSTICKS
         for name, folders in finished.items()
-        if "ce" in finished and name != "ce"
+        if plain in finished and name not in YARDSTICKS[: YARDSTICKS.index(plain) + 1]
     }
     page = markdown(figures, comparisons, seeds)
     with replacing_folder(out / "table") as work:

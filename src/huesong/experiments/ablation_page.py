@@ -28,21 +28,18 @@ def markdown(
     ]
     for name, found in figures.items():
         lines.append(f"| {name} | " + " | ".join(cell(found, key) for key in COLUMNS) + " |")
-    lines += ["", *(verdict(name, found) for name, found in comparisons.items())]
+    lines += ["", *(verdict(title, found) for title, found in comparisons.items())]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def verdict(name: str, found: Mapping[str, float]) -> str:
-    """One line: whether the objective follows the request better than plain cross-entropy."""
+def verdict(title: str, found: Mapping[str, float]) -> str:
+    """One line: whether an objective follows the request better than another (`title`: which against which)."""
     parts = []
     for axis in AXES:
         low, high = found.get(f"{axis}_low", 0.0), found.get(f"{axis}_high", 0.0)
         word = "helps" if low > 0 else "hurts" if high < 0 else "cannot be told apart"
         parts.append(f"{axis} {word} ({found[axis]:+.3f} [{low:+.3f}, {high:+.3f}])")
-    return (
-        f"* **{name}** against ce: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, "
-        f"n = {found['n']:.0f}."
-    )
+    return f"* **{title}**: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, n = {found['n']:.0f}."
 
 
 def chart(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
