@@ -1,0 +1,195 @@
+"""The tables of docs/scaling.md: what benchmarks/scaling.jsonl holds, and the plan that follows from it (scaling_plan.py).
+
+Usage: python benchmarks/scaling_page.py [--page docs/scaling.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huesong.experiments.report import put_into
+from scaling import PROBE_SIZES, READS, REPEATS, ROOT, STEPS, lines
+
+NAMES = {
+    "pieces": "a piece read: cleaned, features, statistics, base tokens",
+    "pictures": "a painted picture read for `builtin`",
+    "photos": "a photograph read, and encoded by a frozen MobileNetV2",
+    "piece-labels": "a segment labelled by trees and a kernel machine",
+    "picture-labels": "a picture labelled from 16 x 1,280 features and colours",
+    "pairs": "a picture paired with 8 pieces, evenly spread",
+}
+WHOLE = ("picture-labels", "pairs", "piece-labels")
+"""Probes that hold all items at once; the others work in batches, whatever the count."""
+
+
+def main() -> None:
+    """Write both parts of the page."""
+    from scaling_plan import plan
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md")
+    page = parser.parse_args().page
+    put_into(page, "stages", f"{machine()}\n{stage_table()}\n{step_line()}\n\n{probe_table()}")
+    put_into(page, "plan", plan(page.read_text(encoding="utf-8")))
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def found(**key: Any) -> list[dict[str, Any]]:
+    """The lines about this."""
+    return [line for line in lines() if key.items() <= line.items()]
+
+
+def value(what: str, **key: Any) -> float:
+    """The median of a figure over the lines about this."""
+    return statistics.median(line[what] for line in found(**key))
+
+
+def by_size(what: str, **key: Any) -> list[tuple[int, float]]:
+    """(size, median of `what`)."""
+    return [(size, value(what, size=size, **key)) for size in REPEATS]
+
+
+def step_seconds(size: int) -> float:
+    """CPU seconds of a step of training."""
+    few, many = (value("cpu", stage="train", steps=steps, size=size) for steps in STEPS)
+    return (many - few) / (STEPS[1] - STEPS[0])
+
+
+def step_tokens() -> float:
+    """Tokens that a step predicts, at 1x."""
+    few, many = (value("tokens_seen", stage="train", steps=steps, size=1) for steps in STEPS)
+    return (many - few) / (STEPS[1] - STEPS[0])
+
+
+def training_speed() -> float:
+    """Tokens that training predicts in a CPU second."""
+    return step_tokens() / statistics.median(step_seconds(size) for size in REPEATS)
+
+
+def exponent(points: list[tuple[int, float]]) -> float:
+    """Of growth: the slope of a line through the logarithms, by least squares."""
+    return statistics.linear_regression([math.log(size) for size, _ in points], [math.log(v) for _, v in points]).slope
+
+
+@dataclass
+class Item:
+    """What one more item of a probe costs, between the two largest counts that were measured."""
+
+    seconds: float
+    bytes: float
+    exponent: float
+    """Of the whole beyond the start: 1 if the items cost the same between the lower counts."""
+    count: float
+    """Around which it was measured."""
+
+    @classmethod
+    def of(cls, probe: str) -> Item:
+        """Read off its three counts."""
+        counts = PROBE_SIZES[probe]
+        cpu, memory = ([value(what, probe=probe, count=count) for count in counts] for what in ("cpu", "mib"))
+        steps = [y - x for x, y in itertools.pairwise(counts)]
+        slopes = [(y - x) / step for (x, y), step in zip(itertools.pairwise(cpu), steps, strict=True)]
+        middles = [math.sqrt(x * y) for x, y in itertools.pairwise(counts)]
+        steeper = math.log(slopes[1] / slopes[0]) / math.log(middles[1] / middles[0]) if min(slopes) > 0 else math.nan
+        return cls(slopes[1], (memory[2] - memory[1]) * 2**20 / steps[1], 1 + steeper, middles[1])
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def row(*cells: str) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cells)} |\n"
+
+
+def head(*cells: str) -> str:
+    """The first two lines of a table."""
+    return row(*cells) + row(*("---" for _ in cells))
+
+
+def short(number: float) -> str:
+    """Two or three digits, whole numbers in full."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}" if number >= 10 else f"{number:.2g}"
+
+
+def side(numbers: Iterable[float]) -> str:
+    """Figures side by side."""
+    return " / ".join(short(number) for number in numbers)
+
+
+def machine() -> str:
+    """What it was measured on."""
+    host = next(line for line in lines() if "cores" in line)
+    loads = [line["load"] for line in lines() if "load" in line]
+    runs = ", ".join(f"{count} at {size}x" for size, count in REPEATS.items())
+    return (
+        f"{host['cpu']}, {host['cores']} cores, {host['gib']} GiB, Python {host['python']}, torch {host['torch']}, "
+        f"{host['date']}; load {min(loads):.1f} to {max(loads):.1f}. n = {runs} (median).\n"
+    )
+
+
+def stage_table() -> str:
+    """The stages by size."""
+    sizes = " / ".join(f"{size}x" for size in REPEATS)
+    text = head(
+        "stage",
+        f"CPU s, {sizes}",
+        "range at 1x",
+        "exponent",
+        "CPU ms a file more",
+        "wall s",
+        "peak MiB",
+        "MB read",
+        "MB written",
+    )
+    files = [value("files", stage="preprocess", size=size) for size in REPEATS]
+    for stage in READS:
+        for steps in STEPS if stage == "train" else (0,):
+            key = {"stage": stage, "steps": steps}
+            cpu, once = by_size("cpu", **key), [line["cpu"] for line in found(**key, size=1)]
+            text += row(
+                f"{stage}, {steps} steps" if steps else stage,
+                side(v for _, v in cpu),
+                f"{short(min(once))} - {short(max(once))}",
+                f"{exponent(cpu):.2f}",
+                short((cpu[-1][1] - cpu[0][1]) / (files[-1] - files[0]) * 1e3),
+                *(side(v for _, v in by_size(what, **key)) for what in ("wall", "mib")),
+                *(side(v / 1e6 for _, v in by_size(what, **key)) for what in ("read", "written")),
+            )
+    return text
+
+
+def step_line() -> str:
+    """What a step of training and a checkpoint cost."""
+    parameters, checkpoint = (
+        value(what, stage="train", steps=STEPS[1], size=1) for what in ("parameters", "checkpoint")
+    )
+    return (
+        f"One step of training, of {step_tokens():,.0f} tokens: {side(step_seconds(size) for size in REPEATS)} CPU seconds, "
+        f"or {training_speed():,.0f} tokens a CPU second. A checkpoint of {parameters:,.0f} parameters has "
+        f"{checkpoint / 1e6:.1f} MB, {checkpoint / parameters:.1f} bytes a parameter."
+    )
+
+
+def probe_table() -> str:
+    """What one item costs."""
+    text = head("one item", "counts", "CPU s of the process", "CPU ms an item", "exponent", "KiB an item")
+    for probe, what in NAMES.items():
+        item, counts = Item.of(probe), PROBE_SIZES[probe]
+        cpu = side(value("cpu", probe=probe, count=count) for count in counts)
+        kib = short(item.bytes / 1024) if probe in WHOLE else "-"
+        text += row(what, side(counts), cpu, short(item.seconds * 1e3), f"{item.exponent:.2f}", kib)
+    return text
+
+
+if __name__ == "__main__":
+    main()
