@@ -22,6 +22,9 @@ FARTHEST = 5.0
 MOST_ROWS = 5000
 """Rows that are kept; memory grows with their square."""
 
+AT_ONCE = 2000
+"""Rows that are compared with the kept ones together: memory stays flat however large the set is."""
+
 
 @dataclass
 class KernelVA:
@@ -45,8 +48,9 @@ class KernelVA:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] of features [N, F]."""
-        found: np.ndarray = self.ridge.predict(_standardised(self.scaler, x)) + self.centre
-        return found
+        blocks = [x[start : start + AT_ONCE] for start in range(0, len(x), AT_ONCE)]
+        found = [self.ridge.predict(_standardised(self.scaler, block)) for block in blocks]
+        return np.concatenate([np.zeros((0, 2)), *found]) + self.centre
 
 
 def _standardised(scaler: StandardScaler, x: np.ndarray) -> np.ndarray:
