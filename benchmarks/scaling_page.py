@@ -54,14 +54,15 @@ def value(what: str, **key: Any) -> float:
 
 
 def by_size(what: str, **key: Any) -> list[tuple[int, float]]:
-    """(size, median of `what`)."""
-    return [(size, value(what, size=size, **key)) for size in REPEATS]
+    """(size, median of `what`) of the sizes that were measured."""
+    return [(size, value(what, size=size, **key)) for size in REPEATS if found(size=size, **key)]
 
 
-def step_seconds(size: int) -> float:
-    """CPU seconds of a step of training."""
-    few, many = (value("cpu", stage="train", steps=steps, size=size) for steps in STEPS)
-    return (many - few) / (STEPS[1] - STEPS[0])
+def step_seconds() -> list[float]:
+    """CPU seconds of a step of training, by size."""
+    few, many = (by_size("cpu", stage="train", steps=steps) for steps in STEPS)
+    less = dict(few)
+    return [(more - less[size]) / (STEPS[1] - STEPS[0]) for size, more in many]
 
 
 def step_tokens() -> float:
@@ -72,7 +73,7 @@ def step_tokens() -> float:
 
 def training_speed() -> float:
     """Tokens that training predicts in a CPU second."""
-    return step_tokens() / statistics.median(step_seconds(size) for size in REPEATS)
+    return step_tokens() / statistics.median(step_seconds())
 
 
 def exponent(points: list[tuple[int, float]]) -> float:
@@ -82,12 +83,13 @@ def exponent(points: list[tuple[int, float]]) -> float:
 
 @dataclass
 class Item:
-    """What one more item of a probe costs, between the two largest counts that were measured."""
+    """What one more item of a probe costs, between the smallest and the largest count."""
 
     seconds: float
     bytes: float
+    """Between the two largest counts: at the smallest, starting may have had the peak."""
     exponent: float
-    """Of the whole beyond the start: 1 if the items cost the same between the lower counts."""
+    """Of the whole beyond the start: 1 if an item costs the same between the lower two counts and the upper two."""
     count: float
     """Around which it was measured."""
 
@@ -100,7 +102,12 @@ class Item:
         slopes = [(y - x) / step for (x, y), step in zip(itertools.pairwise(cpu), steps, strict=True)]
         middles = [math.sqrt(x * y) for x, y in itertools.pairwise(counts)]
         steeper = math.log(slopes[1] / slopes[0]) / math.log(middles[1] / middles[0]) if min(slopes) > 0 else math.nan
-        return cls(slopes[1], (memory[2] - memory[1]) * 2**20 / steps[1], 1 + steeper, middles[1])
+        return cls(
+            seconds=(cpu[2] - cpu[0]) / (counts[2] - counts[0]),
+            bytes=(memory[2] - memory[1]) * 2**20 / steps[1],
+            exponent=1 + steeper,
+            count=math.sqrt(counts[0] * counts[2]),
+        )
 
 
 # --- writing ---------------------------------------------------------------------------------------
@@ -126,23 +133,29 @@ def side(numbers: Iterable[float]) -> str:
     return " / ".join(short(number) for number in numbers)
 
 
+def sizes(what: str, unit: float = 1.0, **key: Any) -> str:
+    """A figure at all sizes, a dash where there is none."""
+    known = dict(by_size(what, **key))
+    return " / ".join(short(known[size] / unit) if size in known else "-" for size in REPEATS)
+
+
 def machine() -> str:
     """What it was measured on."""
     host = next(line for line in lines() if "cores" in line)
     loads = [line["load"] for line in lines() if "load" in line]
-    runs = ", ".join(f"{count} at {size}x" for size, count in REPEATS.items())
     return (
         f"{host['cpu']}, {host['cores']} cores, {host['gib']} GiB, Python {host['python']}, torch {host['torch']}, "
-        f"{host['date']}; load {min(loads):.1f} to {max(loads):.1f}. n = {runs} (median).\n"
+        f"{host['date']}; load {min(loads):.1f} to {max(loads):.1f}; medians.\n"
     )
 
 
 def stage_table() -> str:
     """The stages by size."""
-    sizes = " / ".join(f"{size}x" for size in REPEATS)
+    at = " / ".join(f"{size}x" for size in REPEATS)
     text = head(
         "stage",
-        f"CPU s, {sizes}",
+        f"n, {at}",
+        "CPU s",
         "range at 1x",
         "exponent",
         "CPU ms a file more",
@@ -151,19 +164,20 @@ def stage_table() -> str:
         "MB read",
         "MB written",
     )
-    files = [value("files", stage="preprocess", size=size) for size in REPEATS]
+    files = dict(by_size("files", stage="preprocess"))
     for stage in READS:
         for steps in STEPS if stage == "train" else (0,):
-            key = {"stage": stage, "steps": steps}
+            key: dict[str, Any] = {"stage": stage, "steps": steps}
             cpu, once = by_size("cpu", **key), [line["cpu"] for line in found(**key, size=1)]
             text += row(
                 f"{stage}, {steps} steps" if steps else stage,
-                side(v for _, v in cpu),
+                side(len(found(**key, size=size)) for size in REPEATS),
+                sizes("cpu", **key),
                 f"{short(min(once))} - {short(max(once))}",
                 f"{exponent(cpu):.2f}",
-                short((cpu[-1][1] - cpu[0][1]) / (files[-1] - files[0]) * 1e3),
-                *(side(v for _, v in by_size(what, **key)) for what in ("wall", "mib")),
-                *(side(v / 1e6 for _, v in by_size(what, **key)) for what in ("read", "written")),
+                short((cpu[-1][1] - cpu[0][1]) / (files[cpu[-1][0]] - files[1]) * 1e3),
+                *(sizes(what, **key) for what in ("wall", "mib")),
+                *(sizes(what, 1e6, **key) for what in ("read", "written")),
             )
     return text
 
@@ -174,7 +188,7 @@ def step_line() -> str:
         value(what, stage="train", steps=STEPS[1], size=1) for what in ("parameters", "checkpoint")
     )
     return (
-        f"One step of training, of {step_tokens():,.0f} tokens: {side(step_seconds(size) for size in REPEATS)} CPU seconds, "
+        f"One step of training, of {step_tokens():,.0f} tokens: {side(step_seconds())} CPU seconds, "
         f"or {training_speed():,.0f} tokens a CPU second. A checkpoint of {parameters:,.0f} parameters has "
         f"{checkpoint / 1e6:.1f} MB, {checkpoint / parameters:.1f} bytes a parameter."
     )

@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from scaling import PIECES, REPEATS, ROOT, STEPS
-from scaling_page import Item, head, row, short, training_speed, value
+from scaling import PIECES, REPEATS, ROOT
+from scaling_page import Item, by_size, head, row, short, training_speed, value
 
 # --- wishes and assumptions --------------------------------------------------------------------------
 MUSIC, PICTURES = 10**6, 10**7
@@ -164,12 +164,14 @@ def train(bill: Bill) -> None:
 
 def evaluate(bill: Bill) -> None:
     """The judges and the library of known pieces grow with the music."""
-    more = (LARGEST - SMALLEST) * PIECES
-    cpu, mib = (growth(what, "evaluate") / more for what in ("cpu", "mib"))
-    source = f"{short(cpu * 1e3)} ms and {short(mib * 1024)} KiB a piece from {SMALLEST}x to {LARGEST}x"
-    gib = mib * MUSIC / 1024
-    bill.line("evaluate: judges and library", source, f"{hours(cpu * MUSIC)}, {short(gib)} GiB")
-    bill.pay("evaluate", hours(cpu * MUSIC), cpu * MUSIC / 3600 * max(CORE_HOUR, gib * GIB_HOUR))
+    cpu, mib = by_size("cpu", stage="evaluate"), by_size("mib", stage="evaluate")
+    last = cpu[-1][0]
+    more = (last - SMALLEST) * PIECES
+    seconds, each = (cpu[-1][1] - cpu[0][1]) / more * MUSIC, max(0.0, (mib[-1][1] - mib[0][1]) / more)
+    source = f"{short(seconds / MUSIC * 1e3)} ms and {short(each * 1024)} KiB a piece from {SMALLEST}x to {last}x"
+    gib = each * MUSIC / 1024
+    bill.line("evaluate: judges and library", source, f"{hours(seconds)}, {short(gib)} GiB")
+    bill.pay("evaluate", hours(seconds), seconds / 3600 * max(CORE_HOUR, gib * GIB_HOUR))
 
 
 def at_largest(what: str) -> float:
@@ -179,8 +181,7 @@ def at_largest(what: str) -> float:
 
 def growth(what: str, stage: str) -> float:
     """What a figure of a stage has more at the largest size than at the smallest."""
-    steps = STEPS[0] if stage == "train" else 0
-    few, many = (value(what, stage=stage, steps=steps, size=size) for size in (SMALLEST, LARGEST))
+    few, many = (value(what, stage=stage, size=size) for size in (SMALLEST, LARGEST))
     return many - few
 
 
