@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from huesong import contracts
 from huesong.artifacts import folder_digest
-from huesong.datasets.examples import IGNORE, draw, load_examples, make_batch, shifted
+from huesong.datasets.examples import IGNORE, draw, load_examples, make_batch, padded, shifted
 from huesong.datasets.training_table import sources, write_training_table
 from huesong.errors import UserError
 from tests.tiny_training import SIZE, tables, tiny_examples, write_artifacts
@@ -77,17 +77,22 @@ def test_a_batch_depends_on_its_key_only() -> None:
 
 def test_targets_are_the_next_tokens_and_padding_is_ignored() -> None:
     examples = tiny_examples()
-    examples.pieces.count_N[1] -= 10
+    examples.pieces.count_N[1] -= 40
     batch = make_batch(examples, [0, 1], None, context=100, key=(0,))
-    assert np.array_equal(batch.ids_BT[0, 1:], batch.targets_BT[0, :-1])
-    padded = batch.targets_BT[1] == IGNORE
-    assert padded.sum() == 10
-    assert (batch.ids_BT[1][padded] == 0).all()
-    assert batch.tokens == (batch.targets_BT != IGNORE).sum()
+    first, second = ((row != IGNORE).sum() for row in batch.targets_BT)
+    assert second == first - 40
+    for row, known in enumerate((first, second)):
+        assert np.array_equal(batch.ids_BT[row, 1:known], batch.targets_BT[row, : known - 1])
+        assert (batch.targets_BT[row, known:] == IGNORE).all()
+        assert (batch.ids_BT[row, known:] == 0).all()
+    assert batch.tokens == first + second
     assert batch.pictures is None
     assert not batch.keep_picture_B.any()
     cut = batch.rows(slice(1, 2))
-    assert cut.ids_BT.shape == (1, batch.ids_BT.shape[1] - 10)
+    assert np.array_equal(cut.ids_BT[0, :second], batch.ids_BT[1, :second])
+    # Few lengths, as each costs memory: multiples of LENGTHS, and never more than the context.
+    assert [part.ids_BT.shape[1] for part in (batch, cut)] == [padded(first, 100), padded(second, 100)]
+    assert [padded(length, 100) for length in (0, 1, 32, 33, 97, 100)] == [32, 32, 32, 64, 100, 100]
 
 
 def test_conditions_are_dropped_at_the_asked_rates() -> None:
