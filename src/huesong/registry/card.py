@@ -64,6 +64,7 @@ def model_card(
         gate: the gate's checks, if there were any.
     """
     training = config.get("training", {})
+    made = [(title, f"`{provenance[tag]}`") for tag, title in PROVENANCE.items() if tag in provenance]
     parts = [
         "# huesong: piano music for a picture's emotion",
         "A CNN-Transformer that composes MIDI for the valence and arousal of a picture (or for given ones), trained, "
@@ -72,8 +73,7 @@ def model_card(
         bullets(_architecture(config)),
         "## Data",
         _data(training.get("data")),
-        "## Made from",
-        bullets((title, f"`{provenance[tag]}`") for tag, title in PROVENANCE.items() if tag in provenance),
+        *(["## Made from", bullets(made)] if made else []),
         "## Emotion asked for and heard",
         f"{_count(metrics)} Brackets: bootstrap 95 % intervals.",
         figures(metrics, TITLES),

@@ -1,0 +1,87 @@
+"""The committed weights themselves: whole, small, stated, and able to compose in a fresh clone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from huesong import contracts
+from huesong.cli import app
+from huesong.music import reading
+from huesong.registry import shipped
+
+
+def test_they_are_whole_small_and_float16() -> None:
+    folder = shipped.verified(shipped.PLACE)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = {line.split("  ", 1)[1] for line in (folder / shipped.SUMS).read_text().splitlines()}
+    assert {path.relative_to(folder).as_posix() for path in files} == listed | {shipped.SUMS}
+    assert sum(path.stat().st_size for path in files) <= shipped.MOST_BYTES
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert {path.name for path in weights} >= {
+        contracts.MODEL_WEIGHTS,
+        contracts.CRITIC_WEIGHTS,
+        contracts.STUDENT_WEIGHTS,
+    }
+    for path in weights:
+        with safe_open(path, "pt") as stream:
+            types = {stream.get_slice(name).get_dtype() for name in stream.keys()}  # noqa: SIM118
+        assert types <= {"F16", "I64", "BOOL"}, path.name
+
+
+def test_only_sets_with_a_stated_licence_went_into_them() -> None:
+    config = json.loads((shipped.PLACE / contracts.MODEL_CONFIG).read_text())
+    rows = config["training"]["data"]
+    assert {row["source"] for row in rows} == {"oasis", "emopia", "pop909", "giantmidi", "sample"}
+    assert all(row["licence"].partition(":")[0].strip().lower() not in contracts.UNSTATED_LICENCES for row in rows)
+    assert config["picture"]["channels"] == 128, "the project's own encoder, not a backbone"
+
+
+def test_the_card_has_licence_figures_and_limits() -> None:
+    card = (shipped.PLACE / shipped.CARD).read_text()
+    for part in (
+        shipped.LICENCE,
+        "## Data",
+        "## Limits",
+        "## Picture encoder",
+        "oasis",
+        "its teacher",
+        "Not measured.",
+    ):
+        assert (part in card) == (part != "Not measured."), part
+
+
+def test_a_fresh_clone_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'nothing-here.db'}")
+    Image.effect_noise((320, 240), 60).convert("RGB").save("photo.jpg")
+    assert shipped.default_model() == shipped.PLACE
+    obtained = {}
+    for arousal in ("-0.6", "0.6"):
+        command = [
+            "compose",
+            "photo.jpg",
+            "--arousal",
+            arousal,
+            "--seconds",
+            "12",
+            "--candidates",
+            "4",
+            "--out",
+            f"at{arousal}",
+        ]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        notes = reading.listen(reading.parse_score(Path(f"at{arousal}.mid").read_bytes()))
+        assert math.isclose(float(notes.end_s.max()), 12, rel_tol=0.1)
+        obtained[arousal] = len(notes.pitch) * float(np.mean(notes.velocity))
+        assert Path(f"at{arousal}.wav").stat().st_size > 100_000
+    # Density times loudness: what everyone hears as arousal.
+    assert obtained["0.6"] > 1.5 * obtained["-0.6"]
