@@ -228,10 +228,10 @@ def test_other_kinds_formats_and_types_are_refused(
     skops.io.dump({"kind": "piece labeller", "members": [Path, zipfile.ZipFile]}, path)
     with pytest.raises(UserError, match="not trusted"):
         PieceLabeller.load(path)
-    monkeypatch.setattr(boosting, "FORMAT", 2)
+    monkeypatch.setattr(boosting, "FORMAT", 3)
     fitted[0].save(path)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="has format 2, this version reads 1"):
+    with pytest.raises(UserError, match="has format 3, this version reads 2"):
         PieceLabeller.load(path)
 
 
