@@ -52,7 +52,7 @@ PROBE_SIZES = {
     "pieces": (100, 300, 1000),
     "pictures": (100, 300, 1000),
     "photos": (24, 72, 240),
-    "picture-labels": (1000, 3000, 10000),
+    "picture-labels": (3000, 10000, 30000),
     "pairs": (10000, 30000, 100000),
     "piece-labels": (10000, 30000, 60000),
 }

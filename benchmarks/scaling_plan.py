@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from scaling import PIECES, REPEATS, ROOT
-from scaling_page import Item, by_size, head, row, short, training_speed, value
+from scaling_page import WHOLE, Item, by_size, head, row, short, training_speed, value
 
 # --- wishes and assumptions --------------------------------------------------------------------------
 MUSIC, PICTURES = 10**6, 10**7
@@ -119,6 +119,8 @@ def preprocess(bill: Bill, raw: float) -> None:
 
 def label(bill: Bill) -> None:
     """Predictions and pairs. Fits are on rated items, which are no more for there being more unrated ones."""
+    from huesong.music.features import FEATURE_NAMES
+
     cost = spent = 0.0
     for probe, what, count in (
         ("piece-labels", "labelling the pieces", MUSIC),
@@ -127,8 +129,9 @@ def label(bill: Bill) -> None:
     ):
         item = Item.of(probe)
         grown = (count / item.count) ** (item.exponent - 1) if probe == "pairs" else 1.0
-        seconds, gib = item.seconds * count * grown, item.bytes * count / 2**30
-        source = f"{short(item.seconds * 1e3)} ms, {short(item.bytes / 1024)} KiB each"
+        each = item.bytes if probe in WHOLE else len(FEATURE_NAMES) * 8  # in blocks, but for the table of features
+        seconds, gib = item.seconds * count * grown, each * count / 2**30
+        source = f"{short(item.seconds * 1e3)} ms, {short(each / 1024)} KiB each"
         if probe == "pairs":
             source += f", exponent {item.exponent:.2f}; {count / item.count:,.0f} times what was measured"
         bill.line(what, source, f"{hours(seconds)}, {short(gib)} GiB")
