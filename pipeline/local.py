@@ -5,6 +5,7 @@ Both run the components as a cluster does, one after another; only what Kubernet
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import os
 import subprocess
@@ -195,8 +196,11 @@ def watched_tasks() -> Iterator[None]:
     """While this lasts, KFP's processes and containers are watched to their end, and end with us.
 
     KFP removes a container as it ends and takes one that is gone before it looked for a success; it also pulls what it
-    does not find. Both would hide a failure. When it is ended itself, it waits until the running task is done.
+    does not find. Both would hide a failure. When it is ended itself, it waits until the running task is done. And it
+    indents what is printed by replacing `print`, which shards in threads put back in the wrong order: everything printed
+    later would be indented, and the blanks go to standard output even where the line does not.
     """
+    plain = builtins.print
     before = subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container
     subprocess_task_handler.run_local_subprocess = run_process
     docker_task_handler.run_docker_container = run_container
@@ -204,6 +208,7 @@ def watched_tasks() -> Iterator[None]:
         yield
     finally:
         subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container = before
+        builtins.print = plain
 
 
 def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:

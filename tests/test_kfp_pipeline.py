@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import json
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from components import image
-from pipeline.local import LocalRun, run_local
+from kfp.local.logging_utils import indented_print
+from pipeline.local import LocalRun, run_local, watched_tasks
 from pipeline.pipeline import compile_pipeline
 from pipeline.resources import FAN_OUT, GPU, SECRET, TABLE
 
@@ -222,6 +226,34 @@ def test_the_console_compiles_shards(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 # --- the run -------------------------------------------------------------------------------------
+
+
+def test_shards_in_threads_leave_print_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with indented_print():  # as KFP does around every task
+            first_in.set()
+            second_in.wait(10)
+        first_out.set()
+
+    def second() -> None:
+        first_in.wait(10)
+        with indented_print():
+            second_in.set()
+            first_out.wait(10)
+
+    plain = builtins.print
+    with watched_tasks():
+        threads = [threading.Thread(target=work) for work in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert builtins.print is not plain, "KFP puts it back in order now: watched_tasks need not"
+    assert builtins.print is plain
+    print("told", file=sys.stderr)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.fixture(scope="module")
