@@ -35,7 +35,9 @@ with joined_processes(torch.device("cpu")) as processes:
     if processes.writes:
         time.sleep(3)
         Path("written").touch()
-print(hashlib.sha256(content).hexdigest(), int(module.num_batches_tracked), Path("written").exists())
+# One write a line: `print` writes the line's end apart, and two processes that share a pipe then mix their lines.
+line = f"{hashlib.sha256(content).hexdigest()} {int(module.num_batches_tracked)} {Path('written').exists()}"
+sys.stdout.write(line + "\\n")
 """
 
 
