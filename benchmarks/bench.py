@@ -66,7 +66,8 @@ def training_and_sampling() -> list[str]:
 
     from huesong.config import SamplingConfig
     from huesong.model.folder import load_model
-    from huesong.model.sampling import Request, sample
+    from huesong.model.requests import Request
+    from huesong.model.sampling import sample
 
     model = load_model(TRAIN / "model")
     network, batch = model.network, 16

@@ -31,7 +31,8 @@ class Bare:
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 from huesong.config import SamplingConfig, TrainConfig
 from huesong.model.folder import load_model
-from huesong.model.sampling import Request, sample
+from huesong.model.requests import Request
+from huesong.model.sampling import sample
 from huesong.stages import train
 
 root = Path(sys.argv[1])

@@ -6,7 +6,8 @@ import pytest
 
 from huesong.config import EvaluateConfig
 from huesong.emotion import baselines
-from huesong.model.sampling import Request, sample
+from huesong.model.requests import Request
+from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.stages import evaluate_figures

@@ -11,7 +11,8 @@ from huesong import contracts
 from huesong.config import Params, SamplingConfig
 from huesong.datasets.sample import make_sample
 from huesong.model.folder import load_model
-from huesong.model.sampling import Request, sample
+from huesong.model.requests import Request
+from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.reading import parse_score
 from huesong.stages import label, preprocess, train

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.grammar import Asked
-from huesong.model.sampling import Request, draw, hear, last_bars, mean_of, roll_out, sample, steer, value_at
+from huesong.model.requests import Request, mean_of, value_at
+from huesong.model.sampling import draw, hear, last_bars, roll_out, sample, steer
 from huesong.music import tokens
 from huesong.music.reading import parse_score
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from symusic import Score
 
-    from huesong.model.sampling import Course, OnStep
+    from huesong.model.requests import Course
+    from huesong.model.sampling import OnStep
 
 SUFFIXES = (".mid", ".wav", ".png")
 VA = tuple[float, float]
@@ -119,7 +120,8 @@ class Composer:
         Raises:
             UserError: a value out of range, or a prompt with neither a picture nor both valence and arousal.
         """
-        from huesong.model.sampling import Request, sample
+        from huesong.model.requests import Request
+        from huesong.model.sampling import sample
         from huesong.music import tokens
 
         for prompt in prompts:

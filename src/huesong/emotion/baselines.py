@@ -20,7 +20,8 @@ from huesong.datasets.composing.melody import Character
 from huesong.datasets.sample_music import compose_by_rule
 from huesong.emotion.listening import Listeners
 from huesong.model.folder import Model
-from huesong.model.sampling import Request, sample
+from huesong.model.requests import Request
+from huesong.model.sampling import sample
 from huesong.music import reading, tokens
 from huesong.progress import log, track
 

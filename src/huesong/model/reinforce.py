@@ -29,7 +29,8 @@ from huesong.errors import UserError
 from huesong.model.checkpoints import Checkpoints
 from huesong.model.folder import Model
 from huesong.model.optimizer import load_optimizer, optimizer_state, seed_step
-from huesong.model.sampling import Ear, Job, Request, hear, roll_out
+from huesong.model.requests import Request
+from huesong.model.sampling import Ear, Job, hear, roll_out
 from huesong.progress import log, track
 
 REINFORCE = "reinforce"

@@ -15,7 +15,8 @@ from huesong.datasets.pool import Crashed, SafePool, cores
 from huesong.emotion.ear import LabellerEar
 from huesong.errors import UserError
 from huesong.model.folder import Model, load_model
-from huesong.model.sampling import Request, Sample, sample
+from huesong.model.requests import Request
+from huesong.model.sampling import Sample, sample
 from huesong.music import tokens
 from huesong.progress import track
 

@@ -1,0 +1,99 @@
+"""What is asked for: a request, and the same as the network takes it.
+
+Shapes: S image tokens, C channels, D the network's width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from huesong.errors import UserError
+from huesong.model.folder import Model
+
+Course = float | tuple[float, ...]
+"""A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One piece to compose.
+
+    picture: a row of the picture array, float [S, C] or uint8 [H, W, 3]; None = no picture, valence and arousal only.
+    valence, arousal: in [-1, 1]; None = what the picture suggests. seed: any integer. seconds: asked length.
+    bars: asked length in 4/4 bars instead of seconds. primer: token ids that the piece begins with (no BOS); they count
+    towards its length.
+    """
+
+    picture: np.ndarray | None
+    valence: Course | None
+    arousal: Course | None
+    seed: int
+    seconds: float
+    bars: int | None = None
+    primer: tuple[int, ...] = ()
+
+
+@dataclass
+class Condition:
+    """A request as the network takes it."""
+
+    picture_tokens_1SD: Tensor
+    valence: Course
+    arousal: Course
+    predicted: tuple[float, float]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the request changes in the course of the piece."""
+        return isinstance(self.valence, tuple) or isinstance(self.arousal, tuple)
+
+    @property
+    def requested(self) -> tuple[float, float]:
+        """The mean request."""
+        return mean_of(self.valence), mean_of(self.arousal)
+
+    def until(self, share: float) -> tuple[float, float]:
+        """The mean request of the first `share` of the piece."""
+        points = np.linspace(0, max(share, 1e-3), 33)
+        return (
+            float(np.mean([value_at(self.valence, point) for point in points])),
+            float(np.mean([value_at(self.arousal, point) for point in points])),
+        )
+
+    def at(self, share: float) -> tuple[float, float]:
+        """The request when this share of the piece, 0 to 1, is over."""
+        return value_at(self.valence, share), value_at(self.arousal, share)
+
+
+def condition_of(model: Model, request: Request) -> Condition:
+    """Image tokens and the valence and arousal to ask for; one picture at a time, so that batches do not matter."""
+    network = model.network
+    given = (request.valence, request.arousal)
+    if request.picture is None:
+        if request.valence is None or request.arousal is None:
+            raise UserError("a request without a picture needs both a valence and an arousal")
+        return Condition(network.no_picture(1), request.valence, request.arousal, (float("nan"), float("nan")))
+    pixels = torch.from_numpy(np.array(request.picture)[None]).to(model.device)
+    encoding = network.encode_picture(pixels)
+    predicted = [float(value) for value in encoding.va_B2[0]]
+    suggested = [float(value) for value in encoding.request_B2[0]]
+    valence, arousal = (own if value is None else value for value, own in zip(given, suggested, strict=True))
+    return Condition(encoding.tokens_BSD, valence, arousal, (predicted[0], predicted[1]))
+
+
+def value_at(course: Course, share: float) -> float:
+    """The value of a course when `share` of the piece, 0 to 1, is over."""
+    if isinstance(course, tuple):
+        return float(np.interp(share, np.linspace(0, 1, len(course)), course))
+    return course
+
+
+def mean_of(course: Course) -> float:
+    """The mean over time."""
+    if isinstance(course, tuple):
+        return float(np.trapezoid(course) / (len(course) - 1))
+    return course
