@@ -1,0 +1,108 @@
+"""What a listener would hear, measured: notes, loudness and mode of pieces for pictures and for the corners of the plane.
+
+Usage: python benchmarks/listening.py MODEL PICTURE ... [--pieces OUT] [--part NAME --report docs/results.md]
+Writes one table row a picture and corner: means over the seeds, and the range. Loudness is that of the rendered audio.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from huesong.compose import Composer, Piece, Prompt, sampling_config
+from huesong.config import PreprocessConfig
+from huesong.experiments.report import put_into
+from huesong.model.ending import tonic
+from huesong.music.reading import listen
+from huesong.music.rendering import find_soundfont, piano_roll, render_wav
+from huesong.pictures.decode import decode
+
+CORNER = 0.8
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
+"""Scale steps in semitones; the minor one holds the natural and the harmonic form."""
+HEAD = (
+    "| asked for | asked V, A | notes a second | tempo | velocity | RMS dBFS | mean pitch | major | in scale "
+    "| heard V, A (labeller) |\n" + "| --- " * 10 + "|\n"
+)
+
+
+def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
+    """Figures of one piece; its audio goes to `wav`."""
+    notes = listen(piece.score)
+    weight_12 = np.zeros(12)
+    np.add.at(weight_12, notes.pitch.astype(int) % 12, notes.end_s - notes.onset_s)
+    root, major = tonic(weight_12)
+    scale = [(root + step) % 12 for step in (MAJOR if major else MINOR)]
+    render_wav(piece.score, wav, find_soundfont(None))
+    _, samples = wavfile.read(wav)
+    full = np.iinfo(samples.dtype).max
+    return {
+        "rate": len(notes) / seconds,
+        "tempo": piece.score.tempos[0].qpm,
+        "velocity": float(notes.velocity.mean()),
+        "rms": 20 * np.log10(np.sqrt(np.mean((samples / full) ** 2))),
+        "pitch": float(notes.pitch.mean()),
+        "major": float(major),
+        "in_scale": float(weight_12[scale].sum() / weight_12.sum()),
+    }
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean, and the range where there is one."""
+    low, mean, high = (f"{value:.{digits}f}" for value in (min(values), np.mean(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def row(name: str, pieces: Sequence[Piece], figures: Sequence[dict[str, float]]) -> str:
+    """The table row of one request."""
+    column = {key: [one[key] for one in figures] for key in figures[0]}
+    asked = ", ".join(f"{np.mean([piece.requested[axis] for piece in pieces]):+.2f}" for axis in (0, 1))
+    heard = ", ".join(f"{np.mean([piece.obtained[axis] for piece in pieces]):+.2f}" for axis in (0, 1))
+    return (
+        f"| {name} | {asked} | {spread(column['rate'])} | {spread(column['tempo'], 0)} | {spread(column['velocity'], 0)} "
+        f"| {spread(column['rms'])} | {np.mean(column['pitch']):.0f} | {sum(column['major']):.0f} of {len(pieces)} "
+        f"| {np.mean(column['in_scale']):.2f} | {heard} |\n"
+    )
+
+
+def main() -> None:
+    """Compose, measure, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="*")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--candidates", type=int, default=8)
+    parser.add_argument("--pieces", type=Path, default=Path("out/listening"))
+    parser.add_argument("--part", help="the part of --report that the table replaces")
+    parser.add_argument("--report", type=Path)
+    arguments = parser.parse_args()
+    arguments.pieces.mkdir(parents=True, exist_ok=True)
+    asked = {path.stem: Prompt(decode(path, PreprocessConfig().max_pixels)) for path in arguments.pictures}
+    asked |= {f"{v:+.1f}, {a:+.1f}": Prompt(None, v, a) for v, a in product((-CORNER, CORNER), repeat=2)}
+    settings = sampling_config(seconds=arguments.seconds, candidates=arguments.candidates)
+    seeds = range(arguments.seeds)
+    prompts = [Prompt(p.picture, p.valence, p.arousal, seed) for p in asked.values() for seed in seeds]
+    composed = Composer(arguments.model).compose(prompts, settings)
+    page = HEAD
+    for number, name in enumerate(asked):
+        pieces = composed[number * len(seeds) : (number + 1) * len(seeds)]
+        stems = [arguments.pieces / f"{name.replace(', ', '_')}-{seed}" for seed in seeds]
+        figures = [
+            measured(piece, arguments.seconds, stem.with_name(stem.name + ".wav"))
+            for piece, stem in zip(pieces, stems, strict=True)
+        ]
+        piano_roll(pieces[0].score, stems[0].with_name(stems[0].name + ".png"), name)
+        page += row(name, pieces, figures)
+    print(page, end="")
+    if arguments.report and arguments.part:
+        put_into(arguments.report, arguments.part, page)
+
+
+if __name__ == "__main__":
+    main()
