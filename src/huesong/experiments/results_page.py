@@ -32,6 +32,8 @@ GOALS = (
     ("half axis valence, grid", "grid_valence_half_accuracy", ">= .80"),
     ("arousal CCC, test pictures", "arousal_ccc", ">= .62"),
     ("valence CCC, test pictures", "valence_ccc", ">= .68"),
+    ("valence CCC, music against people's rating of its test picture", "picture_valence_ccc", ""),
+    ("arousal CCC, music against people's rating of its test picture", "picture_arousal_ccc", ""),
     ("picture head, valence r", "image_head_valence_r", ">= .65"),
     ("picture head, arousal r", "image_head_arousal_r", ">= .65"),
     ("distance to data, paper's form", "distance_paper", "<= .15"),
