@@ -1,0 +1,56 @@
+"""The listening table (benchmarks/listening.py): what it measures in music whose notes are known."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from symusic import Note, Score, Tempo, Track
+
+from huesong.compose import Piece
+
+
+@pytest.fixture(scope="module")
+def listening() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("listening", Path(__file__).parent.parent / "benchmarks/listening.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def piece(pitches: list[int], velocity: int) -> Piece:
+    """Quarter notes at 120 a minute, two a second."""
+    score = Score(480)
+    score.tempos.append(Tempo(0, 120))
+    track = Track()
+    for place, pitch in enumerate(pitches):
+        track.notes.append(Note(480 * place, 480, pitch, velocity))
+    score.tracks.append(track)
+    return Piece(bytes(score.dumps_midi()), score, (0.5, -0.5), None, (0.25, -0.75), (0.0, 0.0))
+
+
+def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:
+    c_major = [60, 62, 64, 65, 67, 69, 71, 72, 67, 60]
+    found = listening.measured(piece(c_major, 90), 5.0, tmp_path / "loud.wav")
+    assert found["rate"] == 2.0
+    assert found["tempo"] == 120
+    assert found["velocity"] == 90
+    assert found["major"] == 1
+    assert found["in_scale"] == 1
+    assert found["pitch"] == pytest.approx(65.7)
+    softer = listening.measured(piece(c_major, 60), 5.0, tmp_path / "soft.wav")
+    assert softer["rms"] < found["rms"] < 0
+
+
+def test_a_row_names_mean_and_range(listening: ModuleType, tmp_path: Path) -> None:
+    pieces = [piece([60, 62, 64, 67], 80), piece([60, 63, 67, 60], 100)]
+    figures = [listening.measured(one, 2.0, tmp_path / "one.wav") for one in pieces]
+    cells = [cell.strip() for cell in listening.row("a corner", pieces, figures).strip().strip("|").split("|")]
+    assert cells[:5] == ["a corner", "+0.50, -0.50", "2.0", "120", "90 (80 to 100)"]
+    assert cells[7] == "1 of 2"
+    assert cells[-1] == "+0.25, -0.75"
+    assert len(cells) == listening.HEAD.splitlines()[1].count("---")
