@@ -65,15 +65,18 @@ def test_the_objective_is_judged_not_the_choice_among_candidates() -> None:
 
 
 def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> None:
-    plain = [judged(tmp_path / "plain" / str(seed), 0.3) for seed in range(3)]
-    near = [judged(tmp_path / "near" / str(seed), 0.1) for seed in range(3)]
+    plain = {seed: judged(tmp_path / "plain" / str(seed), 0.3) for seed in range(3)}
+    near = {seed: judged(tmp_path / "near" / str(seed), 0.1 + 0.03 * seed) for seed in (0, 1, 2, 5)}
     found = compared(plain, near, PARAMS)
     assert found["n"] == 150
-    assert found["arousal"] == pytest.approx(0.2)
+    assert found["arousal"] == pytest.approx(0.17)
+    assert found["arousal_seed_2"] == pytest.approx(0.14)
+    assert "arousal_seed_5" not in found
     assert found["arousal_low"] > 0
     assert found["valence"] == 0
     line = verdict("near", found)
-    assert "arousal helps (+0.200" in line
+    assert "arousal helps (+0.170" in line
+    assert "seed by seed +0.200, +0.170, +0.140)" in line
     assert "valence cannot be told apart" in line
     assert "arousal hurts" in verdict("far", compared(near, plain, PARAMS))
 
@@ -91,9 +94,9 @@ def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) 
     ladder = baselines(folders[0])
     assert ladder["nearest training piece"]["grid_arousal_r"] == 0.7
     assert ladder["nearest training piece"]["arousal_r"] == 0.5
-    page = markdown({"ce": found, "- nearest training piece": ladder["nearest training piece"]}, {}, 2)
-    assert "| ce | 100 |" in page
-    assert "| - nearest training piece | - | - |" in page
+    page = markdown({"ce": found, "- nearest training piece": ladder["nearest training piece"]}, {})
+    assert "| ce | 2 | 100 |" in page
+    assert "| - nearest training piece | - | - | - |" in page
     chart({"ce": found, **ladder}, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000
 
@@ -103,6 +106,21 @@ def test_an_unknown_variant_is_refused_before_any_training(tmp_path: Path) -> No
         run(PARAMS, data=tmp_path, preprocess=tmp_path, label=tmp_path, out=tmp_path / "out", variants=["gan"])
     assert not (tmp_path / "out").exists()
     assert "ce" in VARIANTS
+
+
+def test_a_table_of_what_is_finished(tmp_path: Path) -> None:
+    places = {"data": tmp_path, "preprocess": tmp_path, "label": tmp_path, "out": tmp_path / "out"}
+    with pytest.raises(UserError, match=r"no run in .*out is finished: leave out --no-train"):
+        run(PARAMS, **places, trains=False)
+    for name, seed, error in (("ce", 0, 0.3), ("ce", 1, 0.3), ("ce+va_head", 1, 0.2), ("paper-preset", 0, 0.4)):
+        judged(tmp_path / "out" / f"{name}-{seed}" / "evaluate", error)
+    made = run(PARAMS, **places, trains=False)
+    assert {name: found["seeds_n"] for name, found in made.figures.items()} == {
+        "ce": 2, "ce+va_head": 1, "paper preset": 1
+    }  # fmt: skip
+    assert made.comparisons["ce+va_head against ce"]["n"] == 50
+    assert made.comparisons["ce+va_head against ce"]["arousal"] == pytest.approx(0.1)
+    assert "| ce | 2 | 100 |" in (tmp_path / "out" / "table" / "ablation.md").read_text()
 
 
 @pytest.mark.slow

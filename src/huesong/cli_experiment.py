@@ -28,6 +28,9 @@ def ablation(
     report: Annotated[
         Path | None, typer.Option(help="Markdown file whose part between <!-- ablation --> markers is replaced.")
     ] = None,
+    train: Annotated[
+        bool, typer.Option("--train/--no-train", help="--no-train: the table of the runs that are finished.")
+    ] = True,
 ) -> None:
     """Compare the objectives, from one shared base, on the same requests.
 
@@ -39,7 +42,7 @@ def ablation(
 
     made = run(
         load_params(params), data=data, preprocess=preprocess, label=label, out=out, seeds=seeds,
-        variants=variant or list(VARIANTS), report=report,
+        variants=variant or list(VARIANTS), report=report, trains=train,
     )  # fmt: skip
     for path in made.files:
         typer.echo(str(path))

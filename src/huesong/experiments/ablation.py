@@ -62,6 +62,7 @@ def run(
     seeds: int = 3,
     variants: Sequence[str] = tuple(VARIANTS),
     report: Path | None = None,
+    trains: bool = True,
 ) -> AblationReport:
     """Train and judge every variant with every seed, and write the table.
 
@@ -73,9 +74,10 @@ def run(
         variants: names of VARIANTS.
         report: a Markdown file whose part between the markers `<!-- ablation -->` and `<!-- /ablation -->` is replaced
             by the table.
+        trains: False = a table of the runs that are finished; nothing is trained.
 
     Raises:
-        UserError: an unknown variant, missing artifacts, or a report without the markers.
+        UserError: an unknown variant, missing artifacts, a report without the markers, or nothing to make a table of.
     """
     for name in variants:
         if name not in VARIANTS:
@@ -83,23 +85,28 @@ def run(
     if report is not None:
         put_into(report, "ablation", None)  # before hours of training: are the markers there?
     os.environ.setdefault("HUESONG_SESSION", f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M}")
-    finished: dict[str, list[Path]] = {}
+    finished: dict[str, dict[int, Path]] = {}
     for seed in range(seeds):  # seed by seed: after a third of the time there is one run of everything
         for name in variants:
             folder = out / f"{name.replace(' ', '-')}-{seed}"
             if not (folder / "evaluate" / contracts.METRICS).exists():
+                if not trains:
+                    continue
                 one_run(params, name, seed, folder, data=data, preprocess=preprocess, label=label, out=out)
-            finished.setdefault(name, []).append(folder / "evaluate")
-    figures = {name: pooled(folders, params) for name, folders in finished.items()}
-    plain = next(iter(finished))
-    figures |= {f"- {title}": found for title, found in baselines(finished[plain][0]).items()}
+            finished.setdefault(name, {})[seed] = folder / "evaluate"
+    if not finished:
+        raise UserError(f"no run in {out} is finished: leave out --no-train")
+    figures = {name: pooled(list(folders.values()), params) for name, folders in finished.items()}
+    first = next(iter(finished.values()))
+    figures |= {f"- {title}": found for title, found in baselines(next(iter(first.values()))).items()}
     comparisons = {
         f"{name} against {plain}": compared(finished[plain], folders, params)
         for plain in YARDSTICKS
         for name, folders in finished.items()
         if plain in finished and name not in YARDSTICKS[: YARDSTICKS.index(plain) + 1]
+        if finished[plain].keys() & folders.keys()
     }
-    page = markdown(figures, comparisons, seeds)
+    page = markdown(figures, comparisons)
     with replacing_folder(out / "table") as work:
         write_json(work / "ablation.json", {"figures": figures, "comparisons": comparisons, "seeds": seeds})
         (work / "ablation.md").write_text(page, encoding="utf-8")
@@ -160,7 +167,7 @@ def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bo
 def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
     """Agreement of all seeds' pieces with their requests, grid and pictures apart; means of the other figures."""
     heard = pd.concat([judged(folder) for folder in folders], ignore_index=True)
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"seeds_n": len(folders)}
     for kind, prefix in (("pictures", ""), ("grid", "grid_")):
         part = heard[heard["set"] == kind]
         if len(part):
@@ -192,14 +199,16 @@ def judged(folder: Path) -> pd.DataFrame:
     return pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"))
 
 
-def compared(plain: Sequence[Path], other: Sequence[Path], params: Params) -> dict[str, float]:
+def compared(plain: Mapping[int, Path], other: Mapping[int, Path], params: Params) -> dict[str, float]:
     """How much nearer the request `other` is than `plain`, piece by piece, on the grid: mean and 95 % interval.
 
-    A positive figure: `other` follows better. Pairs are pieces of the same request, request seed and training seed.
+    A positive figure: `other` follows better. Pairs are pieces of the same request, request seed and training seed
+    (the keys). The interval is over pieces; `AXIS_seed_N` is the mean of one training seed.
     """
     differences: dict[str, list[float]] = {axis: [] for axis in AXES}
-    for ours, theirs in zip(plain, other, strict=True):
-        both = [judged(folder).query("set == 'grid'").set_index("request") for folder in (ours, theirs)]
+    by_seed: dict[str, float] = {}
+    for seed in sorted(plain.keys() & other.keys()):
+        both = [judged(side[seed]).query("set == 'grid'").set_index("request") for side in (plain, other)]
         rows = both[0].index.intersection(both[1].index)
         for axis in AXES:
             first, second = (
@@ -207,7 +216,8 @@ def compared(plain: Sequence[Path], other: Sequence[Path], params: Params) -> di
                 for part in both
             )
             differences[axis] += list(first - second)
-    found: dict[str, float] = {"n": len(differences[AXES[0]])}
+            by_seed[f"{axis}_seed_{seed}"] = float(np.mean(first - second))
+    found: dict[str, float] = {"n": len(differences[AXES[0]]), **by_seed}
     mean: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(axis=-1)  # noqa: E731
     for axis, values in differences.items():
         found[axis] = float(np.mean(values))

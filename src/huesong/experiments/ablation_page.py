@@ -9,18 +9,16 @@ from huesong.emotion.space import AXES
 from huesong.experiments.results_page import cell
 
 COLUMNS = {
-    "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
+    "seeds_n": "seeds", "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
     "grid_arousal_mae": "A MAE", "grid_arousal_r": "A r", "grid_arousal_ccc": "A CCC", "grid_quadrant_accuracy": "quadrant",
     "distance_paper": "distance",
 }  # fmt: skip
 
 
-def markdown(
-    figures: Mapping[str, Mapping[str, float]], comparisons: Mapping[str, Mapping[str, float]], seeds: int
-) -> str:
+def markdown(figures: Mapping[str, Mapping[str, float]], comparisons: Mapping[str, Mapping[str, float]]) -> str:
     """Table and verdicts as Markdown."""
     lines = [
-        f"Grid of 25 emotions, {seeds} training seeds an objective, pieces pooled over the seeds; brackets: bootstrap 95 %. "
+        "Grid of 25 emotions, pieces pooled over the training seeds; brackets: bootstrap 95 % over pieces. "
         "Distance: the paper's form over polyphony rate, pitch entropy and groove, lower is better.",
         "",
         "| objective | " + " | ".join(COLUMNS.values()) + " |",
@@ -38,7 +36,9 @@ def verdict(title: str, found: Mapping[str, float]) -> str:
     for axis in AXES:
         low, high = found.get(f"{axis}_low", 0.0), found.get(f"{axis}_high", 0.0)
         word = "helps" if low > 0 else "hurts" if high < 0 else "cannot be told apart"
-        parts.append(f"{axis} {word} ({found[axis]:+.3f} [{low:+.3f}, {high:+.3f}])")
+        seeds = [f"{value:+.3f}" for key, value in found.items() if key.startswith(f"{axis}_seed_")]
+        each = f"; seed by seed {', '.join(seeds)}" if len(seeds) > 1 else ""
+        parts.append(f"{axis} {word} ({found[axis]:+.3f} [{low:+.3f}, {high:+.3f}]{each})")
     return f"* **{title}**: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, n = {found['n']:.0f}."
 
 
