@@ -31,6 +31,7 @@ def base_names(ids: list[int], positions_per_beat: int = 8) -> list[tuple[str, i
     seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 40), habit=st.sampled_from(HABITS),
     positions=st.sampled_from([8, 8, 8, 2, 3, 12]),
 )  # fmt: skip
+@example(seed=247541, seconds=5.0, habit="Tempo", positions=2)  # a slower tempo after a long note, in one token
 def test_whatever_is_drawn_is_a_piece_of_the_asked_length(
     seed: int, seconds: float, habit: str, positions: int
 ) -> None:

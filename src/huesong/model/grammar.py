@@ -212,7 +212,8 @@ class Grammar:
             state.limits_of_tempos = np.concatenate(
                 ([0], self._tempo_limits(state, 0), self._tempo_limits(state, self.bar_ticks))
             )
-        lookup = state.limits_of_tempos
+        # Notes read since the cache was made may sound longer than before: no tempo may let the last chord begin under them.
+        lookup = np.where(state.limits_of_tempos + state.bar_tick >= state.latest_end, state.limits_of_tempos, -FAR)
         lookup[0] = room
         return lookup[self.table.limit_entry]
 
@@ -220,7 +221,7 @@ class Grammar:
         """For each tempo, if it comes at the start of this bar (`ahead` 0) or the next: the tick of the last chord.
 
         It counts from the start of this bar. -FAR where the tempo may not come: it is in force already, the last chord
-        begins there, or would then have to begin in that very bar or while a note still sounds.
+        begins there, or would then have to begin in that very bar. Notes that still sound are `_limits`' matter.
         """
         first = state.tempo < 0
         if state.bar < 0:
@@ -235,7 +236,7 @@ class Grammar:
                 if not allowed.any():
                     allowed[-1] = True  # the fastest: its grid is the finest
         else:
-            allowed = (onset >= now + self.bar_ticks) & (onset >= state.latest_end) & (now < state.last_onset)
+            allowed = (onset >= now + self.bar_ticks) & (now < state.last_onset)
             allowed[state.tempo] = False
         # Before the first bar its own start is yet to come, one bar ahead in the token's own count.
         shift = self.bar_ticks if state.bar < 0 else 0
