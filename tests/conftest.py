@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from huesong.config import Params
+
+if TYPE_CHECKING:
+    from tests.kfp_server import KfpServer
 
 # Tests never talk to a tracking server, and never call home.
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -66,3 +71,20 @@ def world(tiny_data: Path) -> World:
         params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=folder / "checkpoints"
     )
     return made
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compiled Kubeflow pipeline with one task."""
+    from tests.kfp_package import compile_to
+
+    return compile_to(tmp_path_factory.mktemp("package") / "pipeline.yaml")
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    """A strict stand-in of a Kubeflow Pipelines server."""
+    from tests.kfp_server import KfpServer
+
+    with KfpServer() as started:
+        yield started

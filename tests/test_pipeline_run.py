@@ -2,18 +2,14 @@
 
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from huesong.datasets.remote import publish
 from huesong.errors import UserError
 
 kfp = pytest.importorskip("kfp")
 
-from kfp import compiler, dsl  # noqa: E402
 from pipeline.client import Client, Connection, connect  # noqa: E402
 
 from pipeline import client as clients  # noqa: E402
@@ -25,36 +21,12 @@ MONDAYS = "0 0 3 * * 1"
 GIVEN = {"data_digest": "current", "remote": "s3://bucket/data"}
 
 
-@dsl.component(base_image="example.org/huesong:1")
-def stage(digest: str, steps: int, params: dict):
-    print(digest, steps, params)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A compiled pipeline with one task."""
-
-    @dsl.pipeline(name="huesong")
-    def tiny(data_digest: str, remote: str, steps: int = 3, params: dict = {"seed": 0}):  # noqa: B006
-        stage(digest=data_digest, steps=steps, params=params)
-
-    path = tmp_path_factory.mktemp("package") / "pipeline.yaml"
-    compiler.Compiler().compile(tiny, str(path))
-    return path
-
-
 @pytest.fixture(autouse=True)
 def _no_setting_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("KF_PIPELINES_ENDPOINT", clients.TOKEN_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(clients.kfp.client.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "none.json"))
     monkeypatch.setattr(clients, "BACKOFF_S", 0.01)
-
-
-@pytest.fixture
-def server() -> Iterator[KfpServer]:
-    with KfpServer() as started:
-        yield started
 
 
 @pytest.fixture
@@ -382,99 +354,7 @@ def test_hosts_are_checked(tmp_path: Path) -> None:
         connect(Connection("http://localhost:1", token_file=tmp_path / "none"))
 
 
-# --- the console ---------------------------------------------------------------------------------
-
-
-def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "huesong.cli", "pipeline", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-    )
-
-
-def test_console_submits_and_schedules(server: KfpServer, package: Path, tmp_path: Path) -> None:
-    host = ("--host", server.url)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a").write_text("a")
-    publish(tmp_path / "data", str(tmp_path / "remote"))
-    given = ["-p", "data_digest=current", "-p", f"remote={tmp_path / 'remote'}"]
-    assert huesong("upload", *host, "--package", str(package), "--version", "v1").returncode == 0
-    done = huesong("schedule", "weekly", *host, "--cron", MONDAYS, "--version", "v1", *given)
-    assert (done.returncode, done.stdout) == (0, "schedule weekly: created\n"), done.stderr
-    server.outcome = "FAILED"
-    server.looks_until_done = 0
-    done = huesong("submit", *host, "--package", str(package), *given)
-    assert done.returncode == 1
-    assert "failed: train: the loss is not finite" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("schedule", "--cron", "0 3 * * 1"), "has five fields"),
-        (("schedule",), "say when with --cron"),
-        (("list", "--host", "http://127.0.0.1:9"), "not reachable"),
-        (("submit", "--host", "http://127.0.0.1:9", "--package", "nowhere.yaml"), "cannot be read"),
-        (("submit", "-p", "x"), "write name=value"),
-    ],
-)
-def test_console_errors_are_one_line(arguments: tuple[str, ...], message: str) -> None:
-    done = huesong(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.strip().count("\n") == 0
-
-
-@pytest.mark.parametrize(
-    "command", [("submit",), ("schedule", "--cron", MONDAYS, "--version", "v1")], ids=lambda c: c[0]
-)
-@pytest.mark.parametrize(
-    ("digest", "message"),
-    [("0" * 32, "is not in"), ("current", "no published data version"), ("v1", "is no data digest")],
-)
-def test_console_refuses_data_that_are_not_there(
-    server: KfpServer, package: Path, tmp_path: Path, command: tuple[str, ...], digest: str, message: str
-) -> None:
-    given = ["--host", server.url, "-p", f"data_digest={digest}", "-p", f"remote={tmp_path}"]
-    given += ["--package", str(package)] if command == ("submit",) else []
-    done = huesong(*command, *given)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert sum(server.requests.values()) == 0
-
-
-def test_console_compiles_the_pipeline_of_this_checkout(server: KfpServer) -> None:
-    """The real pipeline with its Kubernetes settings passes the strict server, as a run and as a version."""
-    host = ("--host", server.url)
-    digest = next(word for word in (ROOT / "data.dvc").read_text().split() if word.endswith(".dir"))
-    given = [
-        "-p",
-        f"data_digest={digest}",
-        "-p",
-        f"remote={ROOT / 'dvc-remote'}",
-        "-p",
-        f"params=@{ROOT / 'params.yaml'}",
-    ]
-    done = huesong("submit", *host, *given, "--no-wait")
-    assert done.returncode == 0, done.stderr
-    [started] = server.runs.values()
-    assert set(started["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
-    for new in ("uploaded", "is there already"):
-        done = huesong("upload", *host, "--version", "v1")
-        assert new in done.stdout, done.stderr
-    done = huesong("schedule", *host, "--cron", MONDAYS, "--version", "v1", *given, "-p", "stepz=1")
-    assert done.returncode == 2
-    assert "no parameter 'stepz'" in done.stderr
-    assert server.jobs == {}
-
-
-def test_console_outside_a_checkout(tmp_path: Path) -> None:
-    done = huesong("compile", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "change to the top of a huesong checkout" in done.stderr
+# --- the stand-in --------------------------------------------------------------------------------
 
 
 def test_the_stand_in_is_strict() -> None:
