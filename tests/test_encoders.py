@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_the_grid_keeps_top_left_first(backbones: dict[str, Path]) -> None:
         changed.paste(noise(3, (24, 24)), (0, 0))
         moved = np.abs(encoder.encode([changed]).astype(float) - encoder.encode([grey]).astype(float))[0].sum(axis=1)
         assert moved.argmax() == 0, name
+
+
+def test_a_cnn_looks_in_two_sizes(backbones: dict[str, Path], tmp_path: Path) -> None:
+    """The tokens are the means of those of the picture in its own size and in twice that."""
+    name = str(backbones["resnet"])
+    both, single = load_encoder(name, size=32, grid=2, scales=2), load_encoder(name, size=32, grid=2)
+    assert (both.side, both.shape, single.side) == (128, single.shape, 64)
+    large = np.asarray(noise(4, (64, 64)).resize((128, 128)))
+    small = large.reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))  # a fraction of a grey level is lost to uint8 here
+    tokens = [
+        Encoder(replace(single.settings, side=side), single._backbone).encode_pixels(pixels[None])[0].astype(float)
+        for side, pixels in ((128, large), (64, small.round().astype(np.uint8)))
+    ]
+    assert np.allclose(both.encode_pixels(large[None])[0], np.mean(tokens, axis=0), atol=5e-3)
+    assert not np.allclose(tokens[0], tokens[1], atol=5e-2)
+    both.save(tmp_path)
+    assert np.array_equal(Encoder.load(tmp_path).encode_pixels(large[None]), both.encode_pixels(large[None]))
+    with pytest.raises(UserError, match=r"one size only, set preprocess\.picture_scales: 1"):
+        load_encoder(str(backbones["vit"]), size=32, grid=2, scales=2)
 
 
 def test_normalisation_is_the_backbones_own(backbones: dict[str, Path]) -> None:

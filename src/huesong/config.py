@@ -47,6 +47,8 @@ class PreprocessConfig(Section):
     """Side in pixels of the picture the `builtin` CNN sees (a backbone brings its own size)."""
     picture_grid: int = Field(4, ge=1, le=16)
     """A backbone's feature map is average-pooled to grid x grid image tokens."""
+    picture_scales: int = Field(1, ge=1, le=3)
+    """A CNN backbone looks at the picture in its own size, in twice that, and so on; its tokens are the means."""
     max_pixels: int = Field(64_000_000, ge=1)
     min_notes: int = Field(12, ge=1)
     min_seconds: float = Field(4.0, gt=0)

@@ -5,7 +5,8 @@ map is pooled to grid x grid image tokens: the project's own student (student.py
 wrote, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
-and a mild distortion has none.
+and a mild distortion has none. A CNN may look at it in several sizes, each twice the one before: small things are seen in
+the large one, the scene in the small one, and each token is the mean of both.
 
 Shapes: N pictures, H = W side in pixels, S = grid * grid image tokens, C channels.
 """
@@ -49,10 +50,11 @@ class Settings:
     name: str
     kind: Kind
     shape: tuple[int, ...]
-    side: int  # pixels
+    side: int  # pixels, of the smallest size that is looked at
     grid: int = 0  # 0: pixels
     mean: Triple = (0.0, 0.0, 0.0)  # of pixels in [0, 1]
     sd: Triple = (1.0, 1.0, 1.0)
+    scales: int = 1  # sizes that are looked at
     format: int = FORMAT
 
 
@@ -86,8 +88,8 @@ class Encoder:
 
     @property
     def side(self) -> int:
-        """Side in pixels of the square a picture is squashed to."""
-        return self.settings.side
+        """Side in pixels of the square a picture is squashed to: the largest size that is looked at."""
+        return self.settings.side * 2 ** (self.settings.scales - 1)
 
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures of any sizes -> [N, *shape] of `dtype`."""
@@ -115,16 +117,19 @@ class Encoder:
 
     def _features(self, pixels_NHW3: np.ndarray) -> np.ndarray:
         import torch
-        from torch.nn.functional import adaptive_avg_pool2d
+        from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
         assert self._backbone is not None
         mean, sd = (np.array(value, dtype=np.float32) for value in (self.settings.mean, self.settings.sd))
         values = (pixels_NHW3.astype(np.float32) / 255.0 - mean) / sd
         with torch.inference_mode():
             pixels_N3HW = torch.from_numpy(values.transpose(0, 3, 1, 2).copy())
-            map_NChw = self._backbone(pixels_N3HW) if self._own else feature_map(self._backbone, pixels_N3HW)
-            pooled_NCgg = adaptive_avg_pool2d(map_NChw, self.settings.grid)
-            tokens_NSC = pooled_NCgg.flatten(2).transpose(1, 2)
+            pooled_NCgg = torch.zeros(())
+            for halvings in range(self.settings.scales):
+                seen_N3HW = avg_pool2d(pixels_N3HW, 2**halvings) if halvings else pixels_N3HW
+                map_NChw = self._backbone(seen_N3HW) if self._own else feature_map(self._backbone, seen_N3HW)
+                pooled_NCgg = pooled_NCgg + adaptive_avg_pool2d(map_NChw, self.settings.grid)
+            tokens_NSC = (pooled_NCgg / self.settings.scales).flatten(2).transpose(1, 2)
         limit = float(np.finfo(np.float16).max)
         return tokens_NSC.clamp(-limit, limit).numpy().astype(np.float16)
 
@@ -165,14 +170,24 @@ class Encoder:
 
         return cls(settings, Student.load(folder))
 
-    def with_grid(self, grid: int) -> Encoder:
-        """The same backbone, its feature map pooled to grid x grid tokens."""
-        settings = replace(self.settings, grid=grid)
-        probe = Encoder(settings, self._backbone).encode([Image.new("RGB", (self.side, self.side))])
+    def looking(self, grid: int, scales: int = 1) -> Encoder:
+        """The same backbone, its feature maps of `scales` sizes pooled to grid x grid tokens.
+
+        Raises:
+            UserError: the backbone takes pictures of one size only.
+        """
+        settings = replace(self.settings, grid=grid, scales=scales)
+        encoder = Encoder(settings, self._backbone)
+        try:
+            probe = encoder.encode([Image.new("RGB", (encoder.side, encoder.side))])
+        except UserError as error:
+            if scales == 1:
+                raise
+            raise UserError(f"{error}; if it takes one size only, set preprocess.picture_scales: 1") from error
         return Encoder(replace(settings, shape=probe.shape[1:]), self._backbone)
 
 
-def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
+def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder:
     """The encoder called `name`.
 
     Args:
@@ -180,6 +195,7 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
             the hub.
         size: side in pixels of what `builtin` sees; a backbone brings its own.
         grid: a backbone's feature map is average-pooled to grid x grid tokens.
+        scales: sizes in which a backbone looks at a picture: its own, twice that, and so on; the tokens are the means.
 
     Raises:
         UserError: no such folder or model, not a vision backbone, transformers missing, or the hub is out of reach.
@@ -188,7 +204,7 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
     if (folder / contracts.STUDENT_WEIGHTS).exists():
-        return Encoder.load(folder).with_grid(grid)
+        return Encoder.load(folder).looking(grid, scales)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
@@ -199,7 +215,7 @@ def load_encoder(name: str, *, size: int, grid: int) -> Encoder:
     else:
         backbone, own = hub_backbone(name)
     side, mean, sd = input_of(backbone.config.to_dict(), own)
-    return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).with_grid(grid)
+    return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).looking(grid, scales)
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

@@ -87,7 +87,9 @@ def shard(*, data: Path, checked: Path, out: Path, part: int, parts: int) -> Non
     pool = start_workers(config)
     dropped = Dropped()
     with replacing_folder(out) as work:
-        encoder = load_encoder(config.encoder, size=config.picture_size, grid=config.picture_grid)
+        encoder = load_encoder(
+            config.encoder, size=config.picture_size, grid=config.picture_grid, scales=config.picture_scales
+        )
         if part == 0:  # weights are large, and the same for all
             encoder.save(work / contracts.ENCODER)
         pack_pictures(part_of(images, part, parts), data, work, encoder, config, pool, dropped)
