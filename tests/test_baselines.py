@@ -87,7 +87,8 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
         predicted_valence=asked[:, 0], predicted_arousal=asked[:, 1], **stats,
     )  # fmt: skip
     half = answers(asked, asked / 2, asked, set=sets, piece="x", **stats)
-    found = evaluate_figures.measure(frame, {"rules": half}, frame, CONFIG)
+    twice = frame.assign(**{name: 2 * values for name, values in stats.items()})
+    found = evaluate_figures.measure(frame, {"rules": half}, frame, twice, CONFIG)
     assert found["valence_r"] == found["grid_arousal_ccc"] == found["picture_valence_r"] == pytest.approx(1)
     assert found["second_valence_r"] == found["second_grid_arousal_r"] == pytest.approx(-1)
     assert found["second_quadrant_accuracy"] == 0
@@ -98,6 +99,7 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
     assert found["identical_share"] == pytest.approx(2 / 40)
     assert found["rules_identical_share"] == 1
     assert found["distance_paper"] == found["rules_distance_correct"] == pytest.approx(0)
+    assert found["distance_taught_paper"] == found["distance_taught_correct"] == pytest.approx(3 * 0.5)
     assert found["length_within_10_percent"] == 1
     assert found["rules_pieces"] == 40
 

@@ -48,6 +48,7 @@ def test_metrics_are_complete_and_consistent(evaluated: Path) -> None:
     assert metrics["invalid_tokens"] == 0
     assert metrics["length_within_10_percent"] == 1.0
     assert metrics["distance_paper"] > 0
+    assert metrics["distance_taught_paper"] > 0
     assert metrics["judge_n"] == metrics["second_judge_n"] > 0
     error = (grid["requested_arousal"] - grid["second_arousal"]).abs().mean()
     assert metrics["second_grid_arousal_mae"] == pytest.approx(error, abs=1e-4)

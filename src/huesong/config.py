@@ -195,7 +195,7 @@ class SamplingConfig(Section):
     """Classifier-free guidance: logits = u + guidance * (c - u); 1 = off."""
     candidates: int = Field(1, ge=1)
     """Best of n: the piece in which critic and music labeller hear what is nearest to the request."""
-    steering: int = Field(4, ge=1)
+    steering: int = Field(8, ge=1)
     """Parts of a piece; after each the candidates are heard and the nearer ones continued. 1 = choose at the end only."""
     max_polyphony: int = Field(24, ge=1)
     """Most notes sounding at once."""

@@ -38,6 +38,7 @@ GOALS = (
     ("picture head, arousal r", "image_head_arousal_r", ">= .65"),
     ("distance to data, paper's form", "distance_paper", "<= .15"),
     ("distance to data, correct form", "distance_correct", ""),
+    ("distance to the music of the training pairs, paper's form", "distance_taught_paper", ""),
     ("share of identical outputs", "identical_share", "= 0"),
     ("share within 10 % of the length", "length_within_10_percent", "= 1"),
     ("invalid tokens", "invalid_tokens", "= 0"),

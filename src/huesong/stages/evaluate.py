@@ -56,6 +56,9 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
 
     listeners, judge_scores = train_judges(config, preprocess, pieces)
     reference = listeners.piece_statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
+    pairs = pd.read_parquet(artifacts.require(label / contracts.PAIRS, "huesong label"))
+    # As often as a pair names it: that is how often the model hears it.
+    taught = listeners.piece_statistics.set_index("id").loc[pairs.loc[pairs["split"] == "train", "piece_id"]]
 
     with artifacts.replacing_folder(out) as work:
         asked = pd.concat([picture_requests(config, preprocess, label), grid_requests(config)], ignore_index=True)
@@ -63,7 +66,7 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
         heard = listen(composed, listeners, work)
         answers = ladder(heard, model, listeners, pieces, piece_labels, config) if config.baselines else {}
 
-        metrics = judge_scores | measure(heard, answers, reference, config)
+        metrics = judge_scores | measure(heard, answers, reference, taught, config)
         copies, heard["copied_notes"] = novelty(heard, answers, listeners.library, pieces["split"], config)
         metrics |= copies
         write_tables(work, heard, answers, config)

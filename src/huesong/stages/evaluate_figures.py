@@ -26,7 +26,11 @@ Figures = dict[str, float]
 
 
 def measure(
-    heard: pd.DataFrame, ladder: Mapping[str, pd.DataFrame], reference: pd.DataFrame, config: EvaluateConfig
+    heard: pd.DataFrame,
+    ladder: Mapping[str, pd.DataFrame],
+    reference: pd.DataFrame,
+    taught: pd.DataFrame,
+    config: EvaluateConfig,
 ) -> Figures:
     """All figures but the judges' own scores and the novelty: flat, without NaN.
 
@@ -34,6 +38,7 @@ def measure(
         heard: contracts.REQUESTS, the model's pieces.
         ladder: the baselines' answers by name.
         reference: the statistics of rated real pieces.
+        taught: the statistics of the pieces in the training pairs.
         config: bootstrap, seed and asked length.
     """
     bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
@@ -56,6 +61,8 @@ def measure(
     close = (heard["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
     metrics["length_within_10_percent"] = float(close.mean())
     metrics |= statistics.compare(heard, reference, **bootstrap)
+    for key, value in statistics.distances(heard, taught, **bootstrap).items():
+        metrics[key.replace("distance_", "distance_taught_")] = value
     for name, answers in ladder.items():
         metrics[f"{name}_pieces"] = len(answers)
         metrics[f"{name}_identical_share"] = identical_share(answers)

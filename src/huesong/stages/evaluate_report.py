@@ -134,6 +134,7 @@ def quality_table(metrics: dict[str, float]) -> Markup:
         for key, label in (
             ("distance_paper", "distance to data, paper's form (PR, PE, GC)"),
             ("distance_correct", "distance to data, correct form"),
+            ("distance_taught_paper", "distance to the music of the training pairs, paper's form"),
             ("identical_share", "share of identical outputs"),
             ("length_within_10_percent", "share within 10 % of the asked length"),
             ("invalid_tokens", "invalid tokens"),
