@@ -6,16 +6,24 @@ from components import component
 
 
 @component
-def outcome(data_digest: str, git_sha: str, summary: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus):
-    """Report the outcome.
+def outcome(
+    data_digest: str,
+    git_sha: str,
+    summary: dsl.Output[dsl.Markdown],
+    status: dsl.PipelineTaskFinalStatus,
+    tracking_uri: str = "",
+):
+    """Report the outcome, and end the MLflow runs of stages that could not.
 
     Args:
         data_digest: the data version.
         git_sha: the commit.
         summary: state, run, data version and commit.
         status: how the run ended (filled in by the engine).
+        tracking_uri: the MLflow store; empty: that of the pod's secret.
     """
     from huesong.stages import handover
 
     handover.started()
-    handover.write(summary, handover.outcome(status, data_digest, git_sha))
+    left = handover.close_left(tracking_uri)
+    handover.write(summary, handover.outcome(status, data_digest, git_sha, left))

@@ -61,7 +61,7 @@ def make_pipeline(
         git_sha: str = "",
         tracking_uri: str = "",
     ) -> None:
-        reporting = on(outcome(data_digest=data_digest, git_sha=git_sha), "outcome")
+        reporting = on(outcome(data_digest=data_digest, git_sha=git_sha, tracking_uri=tracking_uri), "outcome")
         reporting.set_caching_options(False)
         with dsl.ExitHandler(reporting, name="from data to model"):
             checked = on(settings(params=params, tracking_uri=tracking_uri), "settings").outputs

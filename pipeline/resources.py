@@ -58,7 +58,7 @@ TABLE: dict[str, Resources] = {
     "evaluate": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi", secret=TRACKING),
     "register": Resources(cpu="500m", memory="2Gi", hours=1, retries=4, secret=TRACKING),
     "compose": Resources(cpu="2", memory="4Gi", hours=0.5, secret=TRACKING),
-    "outcome": Resources(cpu="250m", memory="512Mi", hours=0.1),
+    "outcome": Resources(cpu="250m", memory="512Mi", hours=0.1, secret=TRACKING),
 }
 FAN_OUT = ("validate", "shard", "merge")
 """What stands for `preprocess` in a pipeline that is compiled with several shards."""

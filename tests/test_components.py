@@ -16,6 +16,7 @@ import pytest
 import yaml
 from components import build, image
 from kfp import dsl
+from mlflow import MlflowClient
 from pipeline.resources import FAN_OUT, TABLE
 
 from huesong import contracts
@@ -23,9 +24,11 @@ from huesong.config import Params
 from huesong.datasets import remote as remotes
 from huesong.errors import UserError
 from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+from huesong.registry.tracking import stage_run
 from huesong.stages import handover
 
 from .conftest import TINY
+from .stores import new_database
 
 ROOT = Path(__file__).parent.parent
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
@@ -251,6 +254,29 @@ def test_the_outcome_is_told(tmp_path: Path) -> None:
     told = (tmp_path / "summary").read_text()
     for word in ("FAILED", "run-7", "abc.dir", SHA, "out of memory"):
         assert word in told
+    assert "did not come to its end" not in told
+
+
+def test_the_outcome_ends_runs_that_were_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = new_database(tmp_path / "left.db")
+    monkeypatch.setenv("HUESONG_SESSION", "run-8")
+    monkeypatch.delenv("HUESONG_TRACKING", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    left = stage_run("evaluate", Params(), experiment="left", root=tmp_path)
+    left.__enter__()
+    left._stop_monitor()  # the thread would have died with its pod
+    status = dsl.PipelineTaskFinalStatus("FAILED", "run-8", "exit-handler-1", 9, "the node is gone")
+    summary = dsl.Markdown(name="summary", uri=str(tmp_path / "summary"))
+    end = component("outcome").python_func
+    end(data_digest="abc.dir", git_sha=SHA, summary=summary, status=status, tracking_uri=uri)
+    assert "| did not come to its end | evaluate |" in (tmp_path / "summary").read_text()
+    assert MlflowClient(uri).get_run(left.run_id).info.status == "KILLED"
+    capsys.readouterr()
+    end(data_digest="", git_sha="", summary=summary, status=status, tracking_uri="http://127.0.0.1:9")
+    assert "FAILED" in (tmp_path / "summary").read_text()
+    assert "127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_releases_pin_packages_that_an_image_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from huesong.config import Params
 from huesong.errors import UserError
 from huesong.registry import provenance, store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.tracking import Run, current_run, stage_run
+from huesong.registry.tracking import Run, current_run, end_left, stage_run
 
 from .stores import new_database
 
@@ -161,6 +161,33 @@ def test_a_stage_that_is_ended_before_it_begins_is_killed_too(root: Path, monkey
         raise AssertionError
     assert runs(root, "early")["train"].info.status == "KILLED"
     assert dict(os.environ) == before
+
+
+def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os; from pathlib import Path; from huesong.config import Params\n"
+        "from huesong.registry.tracking import stage_run\n"
+        f"with stage_run('train', Params(), experiment='left', root=Path({str(root)!r})): os._exit(9)"
+    )
+    uri = store.tracking_uri(root)
+    for again, ended in ((False, "KILLED"), (True, "FINISHED")):
+        session = f"evicted, tried again: {again}"
+        monkeypatch.setenv("HUESONG_SESSION", session)
+        with stage_run("label", Params(), experiment="left", root=root) as label:
+            pass
+        assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 9
+        if again:
+            with stage_run("train", Params(), experiment="left", root=root):
+                pass
+        assert end_left(uri, "another session") == []
+        assert end_left(uri, session) == ["train"]
+        assert end_left(uri, session) == []
+        client = store.connect(uri)
+        parent = client.get_run(label.parent_id)
+        assert parent.info.status == parent.data.tags["huesong.stage.train"] == ended
+        below = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{label.parent_id}'")
+        states = sorted((run.data.tags["huesong.stage"], run.info.status) for run in below)
+        assert states == [("label", "FINISHED"), *[("train", "FINISHED")] * again, ("train", "KILLED")]
 
 
 def test_processes_that_race_agree_on_one_parent(root: Path) -> None:

@@ -218,9 +218,7 @@ class Run:
             tags={f"{STAGE_TAG}.{self.stage}": status, **self.tags},
         )
         self._log_points([(f"{self.stage}/{key}", value, 0) for key, value in self._metrics.items()], run_id=parent)
-        tags = self._client.get_run(parent).data.tags
-        stages = [tags.get(f"{STAGE_TAG}.{stage}", "FINISHED") for stage in contracts.STAGES]
-        self._client.set_terminated(parent, next((s for s in stages if s != "FINISHED"), "FINISHED"))
+        settle(self._client, parent)
 
     def _start_monitor(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -274,6 +272,42 @@ def current_run(uri: str) -> str | None:
     """Id of the run of the stage that is being tracked in the store `uri`, None without one."""
     run = _current.get()
     return run.run_id if run is not None and run.active and run.uri == uri else None
+
+
+def settle(client: Any, parent: str) -> None:
+    """End a parent run as its stages ended: the first that did not finish says how."""
+    tags = client.get_run(parent).data.tags
+    stages = [tags.get(f"{STAGE_TAG}.{stage}", "FINISHED") for stage in contracts.STAGES]
+    client.set_terminated(parent, next((s for s in stages if s != "FINISHED"), "FINISHED"))
+
+
+def end_left(uri: str, key: str) -> list[str]:
+    """End as KILLED the runs of session `key` that still stand as RUNNING, once none of its stages lives any more.
+
+    A stage whose machine went away could not say so itself. Its parent is ended with it, as KILLED unless another
+    attempt of the stage has ended otherwise.
+
+    Returns:
+        The stages of those runs.
+
+    Raises:
+        one of `store.errors()`: the store does not answer.
+    """
+    left = []
+    with store.http_limits():
+        client = store.connect(uri)
+        for experiment in client.search_experiments():
+            for parent in sessions(client, experiment.experiment_id, key):
+                below = f"tags.`{PARENT_TAG}` = '{parent}' and attributes.status = 'RUNNING'"
+                for run in client.search_runs([experiment.experiment_id], below):
+                    stage = run.data.tags.get(STAGE_TAG, "")
+                    client.set_tag(run.info.run_id, ERROR_TAG, "the stage did not come to its end")
+                    client.set_terminated(run.info.run_id, "KILLED")
+                    if f"{STAGE_TAG}.{stage}" not in client.get_run(parent).data.tags:
+                        client.set_tag(parent, f"{STAGE_TAG}.{stage}", "KILLED")
+                    left.append(stage)
+                settle(client, parent)
+    return left
 
 
 def find_or_create_parent(client: Any, experiment: str, key: str, tags: Mapping[str, str]) -> str:

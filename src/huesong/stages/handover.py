@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,11 +23,12 @@ from huesong.config import Params, describe
 from huesong.datasets.tables import read_table
 from huesong.emotion.space import QUADRANT_NAMES
 from huesong.errors import UserError
+from huesong.registry import store
 from huesong.registry.card import figures, table
 from huesong.registry.figures import numbers
 from huesong.registry.gate import number
-from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
-from huesong.registry.tracking import Report, Run, stage_run
+from huesong.registry.provenance import DATA_DIGEST, GIT_SHA, session_key
+from huesong.registry.tracking import Report, Run, end_left, stage_run
 from huesong.signals import unwind_on_sigterm
 
 PARAMETERS = Path("params")
@@ -260,15 +261,40 @@ def registered(model: str, tracking: Mapping[str, str]) -> Path:
     return resolve_model(model, tracking_uri=tracking.get("uri") or None, root=Path(tempfile.gettempdir()))
 
 
-def outcome(status: Any, data_digest: str, git_sha: str) -> str:
+def close_left(tracking_uri: str) -> list[str]:
+    """End the MLflow runs that stages of this pipeline run left behind, such as that of an evicted pod.
+
+    Only for the exit handler, which runs when no stage does any more. A store that does not answer is a warning.
+
+    Args:
+        tracking_uri: the MLflow store; empty: MLFLOW_TRACKING_URI.
+
+    Returns:
+        The stages they belong to.
+    """
+    uri, key = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), session_key()
+    if not uri or not key:
+        return []
+    try:
+        return end_left(uri, key)
+    except store.errors() as error:
+        progress.log.warning(
+            "MLflow at %s: %s; runs may still stand as RUNNING", store.shown(uri), store.one_line(error)
+        )
+        return []
+
+
+def outcome(status: Any, data_digest: str, git_sha: str, left: Sequence[str] = ()) -> str:
     """How a pipeline run ended, as Markdown; also one log line, at error level unless it succeeded.
 
     Args:
         status: the engine's final status: `state`, `pipeline_job_resource_name`, `error_message`.
         data_digest, git_sha: what the run was made from.
+        left: stages that did not come to their end (`close_left`).
     """
     state, message = str(status.state), str(status.error_message or "")
     log = progress.log.info if state == "SUCCEEDED" else progress.log.error
     log("pipeline %s: %s %s", status.pipeline_job_resource_name, state, message)
     rows = [("state", state), ("run", status.pipeline_job_resource_name), ("data", data_digest), ("commit", git_sha)]
+    rows += [("did not come to its end", stage) for stage in left]
     return f"# {state}\n\n{table(('', ''), rows)}\n\n{message}\n"
