@@ -15,7 +15,9 @@ def run_of(root: Path) -> Path:
     agreement = {"n": 50, "valence_ccc": 0.5, "valence_ccc_low": 0.25, "valence_ccc_high": 0.755, "arousal_ccc": -0.04}
     figures = {
         "label": {f"pieces_eimg_{key}": value for key, value in agreement.items()},
-        "train": {"parameters": 1_870_000.0, "steps": 250.0, "tokens_seen": 680_000.0, "train_ce": 3.5, "val_ce": 3.25},
+        "train": {"parameters": 1_870_000.0, "steps": 250.0, "tokens_seen": 680_000.0, "train_ce": 3.5, "val_ce": 3.25,
+                  "critic_val_segments": 394, "critic_val_valence_r": 0.52, "critic_val_valence_ccc": 0.46,
+                  "critic_val_arousal_r": 0.85},
         "evaluate": {
             f"{prefix}{key}": value
             for prefix in ("", "grid_", "grid_retrieval_", "second_grid_", "judge_")
@@ -35,6 +37,7 @@ def test_the_tables_hold_the_figures_of_the_run(tmp_path: Path) -> None:
     assert "| EIMG (music, 6 raters) | 50 | - | - | .50 [.25, .76] | - | - | -.04 | - |" in page
     assert "1.87 M parameters, 250 steps, 0.7 M tokens; cross-entropy 3.50" in page
     assert page.count("| **the model** | 50 |") == 3  # grid before both judges, pictures before the first
+    assert "(n = 394): valence r .52, CCC .46; arousal r .85, CCC -." in page
     assert "| nearest training piece | 50 |" in page
     assert "| valence CCC, grid | .50 [.25, .76] | .50 [.25, .76] | >= .60 |" in page
     assert "| share of identical outputs | 0 | - | = 0 |" in page

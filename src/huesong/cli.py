@@ -292,6 +292,8 @@ def compose(
     top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strongly the emotion is followed; 1 = off.")] = None,
     candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = 4,
+    max_polyphony: Annotated[int | None, typer.Option(help="Most notes at once, but for the closing chord.")] = None,
+    max_notes_per_second: Annotated[float | None, typer.Option(help="Most notes that begin in a second.")] = None,
     primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
     model: Annotated[
         str | None,
@@ -307,8 +309,9 @@ def compose(
     from huesong.compose import parse_course, sampling_config
 
     config = sampling_config(
-        seconds=seconds, temperature=temperature, top_p=top_p, guidance=guidance, candidates=candidates
-    )
+        seconds=seconds, temperature=temperature, top_p=top_p, guidance=guidance, candidates=candidates,
+        max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
+    )  # fmt: skip
     composition = compose_picture(
         picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
         arousal=parse_course(arousal, "arousal"), seed=seed, config=config, primer=primer, soundfont=soundfont,

@@ -246,6 +246,8 @@ def sampling_config(
     top_p: float | None = None,
     guidance: float | None = None,
     candidates: int | None = None,
+    max_polyphony: int | None = None,
+    max_notes_per_second: float | None = None,
 ) -> SamplingConfig:
     """Sampling settings from options; None = the default.
 
@@ -254,6 +256,7 @@ def sampling_config(
     """
     given = {
         "seconds": seconds, "temperature": temperature, "top_p": top_p, "guidance": guidance, "candidates": candidates,
+        "max_polyphony": max_polyphony, "max_notes_per_second": max_notes_per_second,
     }  # fmt: skip
     known = {key: value for key, value in given.items() if value is not None}
     for key, value in known.items():

@@ -59,7 +59,8 @@ def markdown(artifacts: Path) -> str:
         f"{train['parameters'] / 1e6:.2f} M parameters, {train['steps']:.0f} steps, {train['tokens_seen'] / 1e6:.1f} M tokens; "
         f"cross-entropy {train['train_ce']:.2f} nats a token on training pieces, {train.get('val_ce', float('nan')):.2f} on "
         f"validation pieces; the critic on held-out rated segments (n = {train.get('critic_val_segments', 0):.0f}): valence r "
-        f"{number(train.get('critic_val_valence_r'))}, arousal r {number(train.get('critic_val_arousal_r'))}."
+        f"{number(train.get('critic_val_valence_r'))}, CCC {number(train.get('critic_val_valence_ccc'))}; "
+        f"arousal r {number(train.get('critic_val_arousal_r'))}, CCC {number(train.get('critic_val_arousal_ccc'))}."
     )
     parts = ["Labellers (folds of whole groups) and judges (on music that nothing else heard):", "", *head("who")]
     parts += [row(label, prefix, title) for prefix, title in MUSIC.items() if f"{prefix}n" in label]
