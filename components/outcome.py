@@ -25,5 +25,5 @@ def outcome(
     from huesong.stages import handover
 
     handover.started()
-    left = handover.close_left(tracking_uri)
+    left = handover.end_orphans(tracking_uri)
     handover.write(summary, handover.outcome(status, data_digest, git_sha, left))

@@ -32,7 +32,7 @@ def encoder() -> Encoder:
     torch.manual_seed(0)
     student = Student(Architecture((8, 8, 8, 12), (0, 0, 1, 0), 8)).eval().requires_grad_(False)
     student.figures = FIGURES
-    return Encoder(Settings("student", "features", (), 112, 1, (0.45,) * 3, (0.27,) * 3), student).looking(2)
+    return Encoder(Settings("student", "features", (), 112, 1, (0.45,) * 3, (0.27,) * 3), student).with_pooling(2)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def teacher() -> Encoder:
     """A larger student with random weights: any fixed function of the pixels can teach."""
     torch.manual_seed(0)
     student = Student(Architecture((8, 8, 8, 16), (0, 0, 0, 0), 24)).eval().requires_grad_(False)
-    return Encoder(Settings("teacher", "features", (), 64, 1, (0.5,) * 3, (0.3,) * 3), student).looking(2)
+    return Encoder(Settings("teacher", "features", (), 64, 1, (0.5,) * 3, (0.3,) * 3), student).with_pooling(2)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_student_learns_what_the_teacher_sees(pool: Pool) -> None:
 
     def error(student: Student) -> float:
         settings = Settings("student", "features", (), 112, 1, (0.45,) * 3, (0.27,) * 3)
-        seen_NSC = Encoder(settings, student).looking(2).encode_pixels(pool.pixels_NHW3).astype(float)
+        seen_NSC = Encoder(settings, student).with_pooling(2).encode_pixels(pool.pixels_NHW3).astype(float)
         return float(((seen_NSC - pool.tokens_NSC) ** 2).mean())
 
     guess = float((pool.tokens_NSC.astype(float) ** 2).mean())  # the error of always saying the mean
@@ -105,7 +105,7 @@ def test_an_encoder_folder_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = Student(TINY).eval().requires_grad_(False)
     settings = Settings("own", "features", (), 112, 1, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
-    encoder = Encoder(settings, student).looking(4)
+    encoder = Encoder(settings, student).with_pooling(4)
     assert encoder.shape == (16, 6)
     encoder.save(tmp_path / "own")
     again = Encoder.load(tmp_path / "own")

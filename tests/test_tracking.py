@@ -15,7 +15,7 @@ from huesong.config import Params
 from huesong.errors import UserError
 from huesong.registry import provenance, store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.tracking import Run, current_run, end_left, stage_run
+from huesong.registry.tracking import Run, current_run, end_orphaned_runs, stage_run
 
 from .stores import new_database
 
@@ -179,9 +179,9 @@ def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, m
         if again:
             with stage_run("train", Params(), experiment="left", root=root):
                 pass
-        assert end_left(uri, "another session") == []
-        assert end_left(uri, session) == ["train"]
-        assert end_left(uri, session) == []
+        assert end_orphaned_runs(uri, "another session") == []
+        assert end_orphaned_runs(uri, session) == ["train"]
+        assert end_orphaned_runs(uri, session) == []
         client = store.connect(uri)
         parent = client.get_run(label.parent_id)
         assert parent.info.status == parent.data.tags["huesong.stage.train"] == ended

@@ -50,7 +50,7 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
     pool = draw_pool(train, teacher, projection, recipe)
     student = train_student(pool, recipe)
     probe = Settings(out.resolve().name, "features", (), SIDE, 1, MEAN, SD)
-    encoder = Encoder(probe, student).looking(preprocess.picture_grid)
+    encoder = Encoder(probe, student).with_pooling(preprocess.picture_grid)
     student.figures = figures = compare({"student": encoder, "teacher": teacher}, train, val)
     with replacing_folder(out) as work:
         encoder.save(work)

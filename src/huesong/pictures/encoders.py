@@ -170,7 +170,7 @@ class Encoder:
 
         return cls(settings, Student.load(folder))
 
-    def looking(self, grid: int, scales: int = 1) -> Encoder:
+    def with_pooling(self, grid: int, scales: int = 1) -> Encoder:
         """The same backbone, its feature maps of `scales` sizes pooled to grid x grid tokens.
 
         Raises:
@@ -204,7 +204,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
     if (folder / contracts.STUDENT_WEIGHTS).exists():
-        return Encoder.load(folder).looking(grid, scales)
+        return Encoder.load(folder).with_pooling(grid, scales)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
@@ -215,7 +215,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     else:
         backbone, own = hub_backbone(name)
     side, mean, sd = input_of(backbone.config.to_dict(), own)
-    return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).looking(grid, scales)
+    return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).with_pooling(grid, scales)
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

@@ -281,7 +281,7 @@ def settle(client: Any, parent: str) -> None:
     client.set_terminated(parent, next((s for s in stages if s != "FINISHED"), "FINISHED"))
 
 
-def end_left(uri: str, key: str) -> list[str]:
+def end_orphaned_runs(uri: str, key: str) -> list[str]:
     """End as KILLED the runs of session `key` that still stand as RUNNING, once none of its stages lives any more.
 
     A stage whose machine went away could not say so itself. Its parent is ended with it, as KILLED unless another

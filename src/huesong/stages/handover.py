@@ -28,7 +28,7 @@ from huesong.registry.card import figures, table
 from huesong.registry.figures import numbers
 from huesong.registry.gate import number
 from huesong.registry.provenance import DATA_DIGEST, GIT_SHA, session_key
-from huesong.registry.tracking import Report, Run, end_left, stage_run
+from huesong.registry.tracking import Report, Run, end_orphaned_runs, stage_run
 from huesong.signals import unwind_on_sigterm
 
 PARAMETERS = Path("params")
@@ -261,7 +261,7 @@ def registered(model: str, tracking: Mapping[str, str]) -> Path:
     return resolve_model(model, tracking_uri=tracking.get("uri") or None, root=Path(tempfile.gettempdir()))
 
 
-def close_left(tracking_uri: str) -> list[str]:
+def end_orphans(tracking_uri: str) -> list[str]:
     """End the MLflow runs that stages of this pipeline run left behind, such as that of an evicted pod.
 
     Only for the exit handler, which runs when no stage does any more. A store that does not answer is a warning.
@@ -276,7 +276,7 @@ def close_left(tracking_uri: str) -> list[str]:
     if not uri or not key:
         return []
     try:
-        return end_left(uri, key)
+        return end_orphaned_runs(uri, key)
     except store.errors() as error:
         progress.log.warning(
             "MLflow at %s: %s; runs may still stand as RUNNING", store.shown(uri), store.one_line(error)
@@ -290,7 +290,7 @@ def outcome(status: Any, data_digest: str, git_sha: str, left: Sequence[str] = (
     Args:
         status: the engine's final status: `state`, `pipeline_job_resource_name`, `error_message`.
         data_digest, git_sha: what the run was made from.
-        left: stages that did not come to their end (`close_left`).
+        left: stages that did not come to their end (`end_orphans`).
     """
     state, message = str(status.state), str(status.error_message or "")
     log = progress.log.info if state == "SUCCEEDED" else progress.log.error
