@@ -16,6 +16,7 @@ from huesong.experiments.ablation import (
     run,
     variant_config,
     variant_judging,
+    yardsticks,
 )
 from huesong.experiments.ablation_page import chart, markdown, verdict
 
@@ -26,12 +27,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def judged(folder: Path, error: float, **metrics: float) -> Path:
-    """The folder of a run whose pieces all miss their arousal by `error`."""
+    """The folder of a run whose pieces miss their arousal by `error`; the second judge hears a tenth of it, in valence."""
     folder.mkdir(parents=True)
     levels = (-0.8, -0.4, 0.0, 0.4, 0.8)
     rows = [
         {"set": "grid", "request": f"{v}{a}{seed}", "requested_valence": v, "requested_arousal": a,
-         "obtained_valence": v, "obtained_arousal": a + error + 0.01 * seed}
+         "obtained_valence": v, "obtained_arousal": a + error + 0.01 * seed,
+         "second_valence": v - error / 10, "second_arousal": a}
         for v in levels for a in levels for seed in range(2)
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
@@ -77,7 +79,10 @@ def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> Non
     line = verdict("near", found)
     assert "arousal helps (+0.170" in line
     assert "seed by seed +0.200, +0.170, +0.140)" in line
-    assert "valence cannot be told apart" in line
+    assert "First judge: valence cannot be told apart" in line
+    assert found["second_valence"] == pytest.approx(0.017)
+    assert "Second judge: valence helps (+0.017 [" in line
+    assert "arousal cannot be told apart (+0.000 [+0.000, +0.000]; seed by seed +0.000, +0.000, +0.000)." in line
     assert "arousal hurts" in verdict("far", compared(near, plain, PARAMS))
 
 
@@ -90,13 +95,19 @@ def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) 
     found = pooled(folders, PARAMS)
     assert found["grid_n"] == 100
     assert found["grid_arousal_mae"] == pytest.approx(0.105)
+    assert found["second_grid_valence_mae"] == pytest.approx(0.01)
     assert found["distance_paper"] == pytest.approx(0.7)
     ladder = baselines(folders[0])
     assert ladder["nearest training piece"]["grid_arousal_r"] == 0.7
     assert ladder["nearest training piece"]["arousal_r"] == 0.5
-    page = markdown({"ce": found, "- nearest training piece": ladder["nearest training piece"]}, {})
-    assert "| ce | 2 | 100 |" in page
-    assert "| - nearest training piece | - | - | - |" in page
+    page = markdown({"ce": found, "- nearest training piece": {"grid_n": 50.0, **ladder["nearest training piece"]}}, {})
+    first, second = page.split("Grid of 25 emotions, second judge:")
+    assert "| ce | 100 |" in first
+    assert "| 2 | .70 |" in first
+    assert "| - nearest training piece | 50 | - |" in first
+    assert "| ce | 100 | .01 " in second
+    assert "nearest" not in second
+    assert "Test pictures" not in page, "none were asked for"
     chart({"ce": found, **ladder}, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000
 
@@ -120,7 +131,15 @@ def test_a_table_of_what_is_finished(tmp_path: Path) -> None:
     }  # fmt: skip
     assert made.comparisons["ce+va_head against ce"]["n"] == 50
     assert made.comparisons["ce+va_head against ce"]["arousal"] == pytest.approx(0.1)
-    assert "| ce | 2 | 100 |" in (tmp_path / "out" / "table" / "ablation.md").read_text()
+    assert "| ce | 100 |" in (tmp_path / "out" / "table" / "ablation.md").read_text()
+
+
+def test_what_a_variant_is_compared_with() -> None:
+    assert {name: yardsticks(name) for name in VARIANTS} == {
+        "ce": [], "ce+contrastive": ["ce"], "ce+va_head": ["ce", "ce+contrastive"], "ce+va_critic": ["ce", "ce+contrastive"],
+        "ce+va_critic+reward": ["ce", "ce+contrastive", "ce+va_critic"],
+        "ce+va_head+reward": ["ce", "ce+contrastive", "ce+va_head"], "paper preset": ["ce", "ce+contrastive"],
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -129,11 +148,15 @@ def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
 ) -> None:
     monkeypatch.setenv("HUESONG_TRACKING", "off")
     places = {"data": world.data, "preprocess": world.preprocess, "label": world.label, "out": tmp_path / "ablation"}
-    made = run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"])
+    made = run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"], jobs=2)
     assert made.figures["ce"]["grid_n"] == made.figures["ce+va_critic+reward"]["grid_n"] == 25
     assert made.comparisons.keys() == {"ce+va_critic+reward against ce"}
+    assert "second_grid_valence_ccc" in made.figures["- nearest training piece"]
     assert "- nearest training piece" in made.figures
     assert [path.name for path in made.files] == ["ablation.json", "ablation.md", "ablation.png"]
-    assert len(list((tmp_path / "ablation" / "checkpoints").glob("base-*"))) == 1
+    kept = [path.name.partition("-")[0] for path in (tmp_path / "ablation" / "checkpoints").iterdir()]
+    assert kept == ["critic"]
+    assert "Hours by the runs' own clocks: train 0.0, evaluate 0.0." in made.files[1].read_text()
+    assert (tmp_path / "ablation" / "session.txt").read_text().startswith("ablation 20")
     monkeypatch.setattr("huesong.stages.train.run", lambda *_, **__: pytest.fail("a finished run is repeated"))
     assert run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"]).figures == made.figures

@@ -60,3 +60,4 @@ def test_rewards_say_what_they_need(tmp_path: Path) -> None:
     done = on_a_bare_machine(tmp_path, settings(reinforce={"steps": 2}).model_dump_json())
     assert done.returncode != 0
     assert "is not installed: pip install huesong, or set train.reinforce.steps to 0" in done.stderr
+    assert not (tmp_path / "kept").exists(), "it must be said before anything is trained"

@@ -69,6 +69,7 @@ def test_version() -> None:
         (["register", "--train", "nowhere"], "huesong train"),
         (["preprocess", "--data", "nowhere"], "dvc pull"),
         (["compose", "nowhere.jpg", "--model", "nowhere"], "nowhere.jpg"),
+        (["compose", "nowhere.jpg", "--seconds", "9", "--bars", "4"], "--seconds and --bars both say how long"),
         (["status"], "dvc repro"),
         (["data", "import", "oasis", "nowhere"], "nowhere"),
     ],

@@ -250,6 +250,14 @@ def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Comp
     assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest
 
 
+def test_a_length_in_bars(composer: Composer) -> None:
+    [piece] = composer.compose([Prompt(None, 0.3, 0.3, bars=3)], SHORT)
+    assert piece.score.end() == pytest.approx(3 * 4 * piece.score.ticks_per_quarter, rel=0.05)
+    for bars in (0, 301):
+        with pytest.raises(UserError, match=f"--bars {bars}: give a number from 1 to 300, or --seconds"):
+            composer.compose([Prompt(None, 0.3, 0.3, bars=bars)], SHORT)
+
+
 def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_path: Path) -> None:
     first = compose(picture, tmp_path / "a", composer, config=SHORT)
     begin = tmp_path / "begin.mid"

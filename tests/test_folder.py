@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
@@ -139,6 +140,24 @@ def test_a_critic_of_another_vocabulary_is_refused(folder: Path) -> None:
     renew_digest(folder, contracts.CRITIC_WEIGHTS)
     with pytest.raises(UserError, match=r"critic\.safetensors holds weights of another architecture"):
         load_model(folder)
+
+
+def test_weights_of_another_vocabulary_of_the_same_size_are_refused(folder: Path) -> None:
+    for name in (contracts.CRITIC_WEIGHTS, contracts.MODEL_WEIGHTS):
+        path = folder / name
+        with safe_open(path, "pt") as stream:
+            own = stream.metadata()
+        tensors = load_file(path)
+        save_file(tensors, path, {"vocabulary": "0" * 64})
+        renew_digest(folder, name)
+        with pytest.raises(UserError, match=rf"{name} was trained on another vocabulary"):
+            load_model(folder)
+        save_file(tensors, path, own)
+        renew_digest(folder, name)
+    load_model(folder)
+    save_file(tensors, path)  # as files were written before they named it
+    renew_digest(folder, name)
+    load_model(folder)
 
 
 def test_another_vocabulary_is_refused(folder: Path) -> None:

@@ -52,9 +52,22 @@ def test_it_leaves_a_model_curves_and_figures(root: Path) -> None:
     assert [bool(row["val_loss"]) for row in rows] == [step % 4 == 0 for step in range(1, 13)]
     assert all(float(row["va"]) > 0 for row in rows if row["phase"] == "pairs")
     assert all(path.is_file() for path in report.files)
-    (base,) = (root / "checkpoints").iterdir()
-    assert base.name.startswith("base-")  # critic and pre-trained weights, for runs with another seed or objective
-    assert sorted(path.name for path in base.iterdir()) == ["critic", "done"]
+    kept = {
+        path.name.partition("-")[0]: [file.name for file in path.iterdir()] for path in (root / "checkpoints").iterdir()
+    }
+    assert kept == {"base": ["done"], "critic": ["critic"]}  # for runs with another seed or objective
+
+
+def test_rewards_start_from_the_pairs_of_a_run_that_kept_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"preprocess": root / "preprocess", "label": root / "label", "checkpoints": root / "kept"}
+    plain = train.run(settings(pretrain_steps=2), **places, out=root / "plain", keep_pairs=True)
+    kept = sorted(path.name.partition("-")[0] for path in (root / "kept").iterdir())
+    assert kept == ["base", "critic", "pairs"]
+    monkeypatch.setattr(training, "take_step", lambda *_: pytest.fail("the pairs are trained again"))
+    again = train.run(settings(pretrain_steps=2), **places, out=root / "again")
+    ours, theirs = (load_file(report.out / "model" / contracts.MODEL_WEIGHTS) for report in (plain, again))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert sorted(path.name.partition("-")[0] for path in (root / "kept").iterdir()) == ["base", "critic"]
 
 
 def test_the_same_seed_gives_the_same_weights(root: Path) -> None:

@@ -286,7 +286,8 @@ def compose(
     arousal: Annotated[
         str | None, typer.Option(help="-1 (calm) to 1 (excited), or a course. Default: what the picture shows.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of the piece, 4 to 600.")] = 30.0,
+    seconds: Annotated[float | None, typer.Option(help="Length of the piece, 4 to 600.", show_default="30")] = None,
+    bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
     temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
@@ -308,13 +309,16 @@ def compose(
     from huesong.compose import compose as compose_picture
     from huesong.compose import parse_course, sampling_config
 
+    if seconds is not None and bars is not None:
+        raise UserError("--seconds and --bars both say how long the piece is: give one of them")
     config = sampling_config(
-        seconds=seconds, temperature=temperature, top_p=top_p, guidance=guidance, candidates=candidates,
-        max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
+        seconds=30.0 if seconds is None else seconds, temperature=temperature, top_p=top_p, guidance=guidance,
+        candidates=candidates, max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
     )  # fmt: skip
     composition = compose_picture(
         picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
-        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, primer=primer, soundfont=soundfont,
+        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, bars=bars, primer=primer,
+        soundfont=soundfont,
     )  # fmt: skip
     typer.echo(str(composition))
 

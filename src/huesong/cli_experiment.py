@@ -31,6 +31,7 @@ def ablation(
     train: Annotated[
         bool, typer.Option("--train/--no-train", help="--no-train: the table of the runs that are finished.")
     ] = True,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, in a process each.")] = 1,
 ) -> None:
     """Compare the objectives, from one shared base, on the same requests.
 
@@ -42,7 +43,7 @@ def ablation(
 
     made = run(
         load_params(params), data=data, preprocess=preprocess, label=label, out=out, seeds=seeds,
-        variants=variant or list(VARIANTS), report=report, trains=train,
+        variants=variant or list(VARIANTS), report=report, trains=train, jobs=jobs,
     )  # fmt: skip
     for path in made.files:
         typer.echo(str(path))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from huesong.model.sampling import OnStep
 
 SUFFIXES = (".mid", ".wav", ".png")
+MOST_BARS = 300
+"""Ten minutes at 120 beats a minute, as the longest `--seconds`."""
 VA = tuple[float, float]
 """Valence and arousal in [-1, 1]."""
 
@@ -39,7 +41,7 @@ class Prompt:
 
     picture: RGB; None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None =
     what the picture suggests; a tuple is their course over the piece. seconds: None = the sampling settings' length.
-    primer: music that the piece begins with.
+    bars: length in 4/4 bars instead, at the tempo that the piece takes. primer: music that the piece begins with.
     """
 
     picture: Image | None
@@ -47,6 +49,7 @@ class Prompt:
     arousal: Course | None = None
     seed: int = 0
     seconds: float | None = None
+    bars: int | None = None
     primer: Score | None = None
 
 
@@ -126,6 +129,7 @@ class Composer:
 
         for prompt in prompts:
             check_emotion(prompt.valence, prompt.arousal)
+            check_bars(prompt.bars)
             if prompt.seconds is not None:
                 sampling_config(seconds=prompt.seconds)
         learned = self.model.config.get("training", {}).get("config", {})
@@ -138,7 +142,7 @@ class Composer:
         requests = [
             Request(
                 next(rows) if prompt.picture is not None else None, prompt.valence, prompt.arousal, prompt.seed,
-                config.seconds if prompt.seconds is None else prompt.seconds,
+                config.seconds if prompt.seconds is None else prompt.seconds, bars=prompt.bars,
                 primer=() if prompt.primer is None else tuple(tokens.encode(self.tokenizer, prompt.primer)),
             )
             for prompt in prompts
@@ -178,6 +182,7 @@ def compose_many(
     arousal: Course | None = None,
     seed: int = 0,
     config: SamplingConfig | None = None,
+    bars: int | None = None,
     primer: Path | None = None,
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
@@ -195,6 +200,7 @@ def compose_many(
         arousal: likewise.
         seed: the same seed gives the same files.
         config: sampling settings, the length among them; None = the defaults.
+        bars: length in 4/4 bars instead of the settings' seconds.
         primer: a MIDI file that every piece begins with; it counts towards the length.
         soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
         on_step: told the composed share, 0 to 1.
@@ -207,6 +213,7 @@ def compose_many(
     assert len(pictures) == len(outs), "one output name a picture"
     config = config or SamplingConfig()
     check_emotion(valence, arousal)
+    check_bars(bars)
     names = output_names(pictures, outs)
     limit = PreprocessConfig().max_pixels
     images = [decode(picture, limit) for picture in pictures]
@@ -218,7 +225,8 @@ def compose_many(
     sounds = find_soundfont(soundfont)
     if not isinstance(model, Composer):
         model = Composer(model if isinstance(model, Path) else model())
-    pieces = model.compose([Prompt(image, valence, arousal, seed, primer=begin) for image in images], config, on_step)
+    prompts = [Prompt(image, valence, arousal, seed, bars=bars, primer=begin) for image in images]
+    pieces = model.compose(prompts, config, on_step)
     made = []
     with ExitStack() as files:
         for picture, name, piece in zip(pictures, names, pieces, strict=True):
@@ -286,6 +294,16 @@ def check_emotion(valence: Course | None, arousal: Course | None) -> None:
                 )
         if isinstance(course, tuple) and len(course) < 2:
             raise UserError(f"--{name}: a course needs at least two values, such as 0.2..0.8")
+
+
+def check_bars(bars: int | None) -> None:
+    """Refuse a length of no bars, or of more than MOST_BARS.
+
+    Raises:
+        UserError: names the number.
+    """
+    if bars is not None and not 1 <= bars <= MOST_BARS:
+        raise UserError(f"--bars {bars}: give a number from 1 to {MOST_BARS}, or --seconds")
 
 
 def parse_course(text: str | None, name: str) -> Course | None:

@@ -30,7 +30,7 @@ from huesong.music.reading import Limits, Unusable, clean, read_score
 from huesong.music.statistics import STATISTIC_NAMES, statistics
 from huesong.pictures.colours import COLOUR_NAMES, colours
 from huesong.pictures.decode import decode
-from huesong.pictures.encoders import BATCH, Encoder, squash
+from huesong.pictures.encoders import Encoder, squash
 from huesong.progress import track
 
 PICTURES_AT_ONCE = 64
@@ -187,7 +187,7 @@ def pack_pictures(
 
         def flush() -> None:
             if held:
-                features_file.append(encode_whole_batches(encoder, np.stack([pixels for pixels, _ in held])))
+                features_file.append(encoder.encode_pixels(np.stack([pixels for pixels, _ in held])))
                 colours_file.append(np.stack([numbers for _, numbers in held]))
                 held.clear()
 
@@ -204,13 +204,6 @@ def pack_pictures(
     table = images.iloc[kept].reset_index(drop=True)
     write_parquet(table, out / contracts.IMAGES_TABLE)
     return table
-
-
-def encode_whole_batches(encoder: Encoder, pixels_NHW3: np.ndarray) -> np.ndarray:
-    """`encoder.encode_pixels`, its last batch filled up: a CNN's last bits depend on how many pictures it is given."""
-    spare = -len(pixels_NHW3) % BATCH
-    filled = np.concatenate([pixels_NHW3, np.repeat(pixels_NHW3[-1:], spare, axis=0)])
-    return encoder.encode_pixels(filled)[: len(pixels_NHW3)]
 
 
 # --- music ---------------------------------------------------------------------------------------

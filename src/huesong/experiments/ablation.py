@@ -9,24 +9,34 @@ A finished run leaves its `evaluate/` folder and is not repeated; a killed one r
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.artifacts import read_json, replacing_folder, require, write_json
+from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
+from huesong.datasets.pool import Crashed, SafePool
+from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
 from huesong.experiments.ablation_page import chart, markdown
 from huesong.experiments.report import put_into
+from huesong.model.checkpoints import Checkpoints
 from huesong.progress import log
+from huesong.signals import unwind_on_sigterm
+
+if TYPE_CHECKING:
+    from huesong.stages.evaluate import Judges
 
 OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -38,9 +48,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What each variant changes of the `train` section. `+reward` takes train.reinforce as it is."""
 YARDSTICKS = ("ce", "ce+contrastive")
 """What the others are compared with piece by piece: no emotion in the loss, and the objective that the paper argues against."""
+REWARDED = "+reward"
+"""Ending of variants that are also compared with the same objective without rewards."""
 BASELINES = {"retrieval": "nearest training piece", "random": "random training piece", "rules": "rule-based composer",
              "unconditional": "the model, unconditional"}  # fmt: skip
 KEPT = ("distance_paper", "distance_correct", "identical_share", "length_within_10_percent", "invalid_tokens")
+SESSION = "session.txt"
+"""The name of the MLflow parent of all runs in a folder, so that a resumed ablation goes on below the same one."""
+CLOCK = "clock.json"
+"""Seconds that a run took, training (and the base, where it made it) and evaluation (and the judges) apart."""
+TIME_LIMIT_S = 24 * 3600
+"""A run that takes longer hangs."""
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """A variant with a seed, its folder, and what it reads."""
+
+    params: Params
+    name: str
+    seed: int
+    folder: Path
+    data: Path
+    preprocess: Path
+    label: Path
+    checkpoints: Path
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "evaluate" / contracts.METRICS).exists()
 
 
 @dataclass(frozen=True)
@@ -63,6 +99,7 @@ def run(
     variants: Sequence[str] = tuple(VARIANTS),
     report: Path | None = None,
     trains: bool = True,
+    jobs: int = 1,
 ) -> AblationReport:
     """Train and judge every variant with every seed, and write the table.
 
@@ -75,25 +112,31 @@ def run(
         report: a Markdown file whose part between the markers `<!-- ablation -->` and `<!-- /ablation -->` is replaced
             by the table.
         trains: False = a table of the runs that are finished; nothing is trained.
+        jobs: runs at a time, each in a process of its own where there are several.
 
     Raises:
-        UserError: an unknown variant, missing artifacts, a report without the markers, or nothing to make a table of.
+        UserError: an unknown variant, missing artifacts, a report without the markers, a process that ended, or nothing to
+            make a table of.
     """
     for name in variants:
         if name not in VARIANTS:
             raise UserError(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}")
     if report is not None:
         put_into(report, "ablation", None)  # before hours of training: are the markers there?
-    os.environ.setdefault("HUESONG_SESSION", f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M}")
+    planned = [  # seed by seed: after a third of the time there is one run of everything
+        OneRun(
+            params, name, seed, out / f"{name.replace(' ', '-')}-{seed}", data, preprocess, label, out / "checkpoints"
+        )
+        for seed in range(seeds)
+        for name in variants
+    ]
+    if trains and (missing := [one for one in planned if not one.finished]):
+        os.environ.setdefault("HUESONG_SESSION", session(out))
+        train_and_judge(missing, jobs)
     finished: dict[str, dict[int, Path]] = {}
-    for seed in range(seeds):  # seed by seed: after a third of the time there is one run of everything
-        for name in variants:
-            folder = out / f"{name.replace(' ', '-')}-{seed}"
-            if not (folder / "evaluate" / contracts.METRICS).exists():
-                if not trains:
-                    continue
-                one_run(params, name, seed, folder, data=data, preprocess=preprocess, label=label, out=out)
-            finished.setdefault(name, {})[seed] = folder / "evaluate"
+    for one in planned:
+        if one.finished:
+            finished.setdefault(one.name, {})[one.seed] = one.folder / "evaluate"
     if not finished:
         raise UserError(f"no run in {out} is finished: leave out --no-train")
     figures = {name: pooled(list(folders.values()), params) for name, folders in finished.items()}
@@ -101,14 +144,15 @@ def run(
     figures |= {f"- {title}": found for title, found in baselines(next(iter(first.values()))).items()}
     comparisons = {
         f"{name} against {plain}": compared(finished[plain], folders, params)
-        for plain in YARDSTICKS
         for name, folders in finished.items()
-        if plain in finished and name not in YARDSTICKS[: YARDSTICKS.index(plain) + 1]
-        if finished[plain].keys() & folders.keys()
+        for plain in yardsticks(name)
+        if plain in finished and finished[plain].keys() & folders.keys()
     }
-    page = markdown(figures, comparisons)
+    clocks = [read_json(one.folder / CLOCK, "") for one in planned if (one.folder / CLOCK).exists()]
+    hours = {key: sum(clock[key] for clock in clocks) / 3600 for key in ("train", "evaluate")} if clocks else {}
+    page = markdown(figures, comparisons, hours)
     with replacing_folder(out / "table") as work:
-        write_json(work / "ablation.json", {"figures": figures, "comparisons": comparisons, "seeds": seeds})
+        write_json(work / "ablation.json", {"figures": figures, "comparisons": comparisons, "hours": hours})
         (work / "ablation.md").write_text(page, encoding="utf-8")
         chart(figures, work / "ablation.png")
     if report is not None:
@@ -116,30 +160,93 @@ def run(
     return AblationReport(figures, comparisons, sorted((out / "table").iterdir()))
 
 
-def one_run(
-    params: Params, name: str, seed: int, folder: Path, *, data: Path, preprocess: Path, label: Path, out: Path
-) -> None:
+def yardsticks(name: str) -> list[str]:
+    """The variants that one is compared with."""
+    before = YARDSTICKS[: YARDSTICKS.index(name)] if name in YARDSTICKS else YARDSTICKS
+    return [*before, *([name.removesuffix(REWARDED)] if name.endswith(REWARDED) else [])]
+
+
+def session(out: Path) -> str:
+    """The name that the runs in `out` are tracked under; written there by the first."""
+    path = out / SESSION
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing_file(path) as work:
+            work.write_text(f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def train_and_judge(missing: Sequence[OneRun], jobs: int) -> None:
+    """Make every run, `jobs` at a time."""
+    first: dict[str, OneRun] = {}
+    for one in missing:
+        first.setdefault(shared_base(one), one)
+    # One run of each base before the others: two processes must not make the same base twice.
+    for batch in (list(first.values()), [one for one in missing if one not in first.values()]):
+        if jobs == 1:
+            for one in batch:
+                one_run(one)
+            continue
+        pool = SafePool(min(jobs, max(1, len(batch))), preload=[__name__], time_limit_s=TIME_LIMIT_S)
+        for one, result in pool.map(in_a_process, batch):
+            if isinstance(result, Crashed):
+                raise UserError(
+                    f"the process of {one.name}, seed {one.seed}, was ended, perhaps for want of memory: start the same "
+                    "command again, with fewer --jobs; it goes on where it stopped"
+                )
+    for pairs in missing[0].checkpoints.glob("pairs-*"):
+        Checkpoints(pairs).clear()
+
+
+def in_a_process(one: OneRun) -> None:
+    """A run beside others: it leaves the other cores to them."""
+    unwind_on_sigterm()
+    one_run(
+        replace(
+            one,
+            params=one.params.model_copy(update={"evaluate": one.params.evaluate.model_copy(update={"workers": 1})}),
+        )
+    )
+
+
+def shared_base(one: OneRun) -> str:
+    """Equal for runs that begin with the same critic and pre-trained network."""
+    from huesong.stages.train import base_settings
+
+    return json.dumps(base_settings(variant_config(one.params.train, one.name, one.seed)), sort_keys=True)
+
+
+def one_run(one: OneRun) -> None:
     """One variant with one seed: train, then evaluate; both are tracked runs."""
     from huesong.registry.tracking import stage_run
     from huesong.stages import evaluate, train
 
-    config = variant_config(params.train, name, seed)
-    log.info("ablation: %s, seed %d", name, seed)
-    experiment = params.register_.experiment
-    if not (folder / "train" / contracts.METRICS).exists():
-        with stage_run("train", config, experiment=experiment, data=data) as tracked:
+    config = variant_config(one.params.train, one.name, one.seed)
+    log.info("ablation: %s, seed %d", one.name, one.seed)
+    started = time.monotonic()
+    tracking: dict[str, Any] = {"experiment": one.params.register_.experiment, "data": one.data}
+    sources: dict[str, Path] = {"preprocess": one.preprocess, "label": one.label}
+    if not (one.folder / "train" / contracts.METRICS).exists():
+        with stage_run("train", config, **tracking) as tracked:
+            # Rewards start where the same objective and seed without them ended.
             tracked(
-                train.run(
-                    config, preprocess=preprocess, label=label, out=folder / "train", checkpoints=out / "checkpoints"
-                )
+                train.run(config, **sources, out=one.folder / "train", checkpoints=one.checkpoints, keep_pairs=True)
             )
-    judging = variant_judging(params.evaluate, config, ladder=name == "ce" and seed == 0)
-    with stage_run("evaluate", judging, experiment=experiment, data=data) as tracked:
-        tracked(
-            evaluate.run(
-                judging, data=data, preprocess=preprocess, label=label, train=folder / "train", out=folder / "evaluate"
-            )
-        )
+    trained = time.monotonic()
+    judges = judges_of(one.params.evaluate.model_dump_json(), one.preprocess)
+    judging = variant_judging(one.params.evaluate, config, ladder=one.name == "ce" and one.seed == 0)
+    with stage_run("evaluate", judging, **tracking) as tracked:
+        places = {"data": one.data, **sources, "train": one.folder / "train", "out": one.folder / "evaluate"}
+        tracked(evaluate.run(judging, **places, judges=judges))
+    write_json(one.folder / CLOCK, {"train": trained - started, "evaluate": time.monotonic() - trained})
+
+
+@functools.lru_cache(maxsize=1)
+def judges_of(settings: str, preprocess: Path) -> Judges:
+    """The judges, trained once a process: all variants are judged alike. `settings`: the evaluate section as JSON."""
+    from huesong.stages.evaluate import train_judges
+
+    return train_judges(EvaluateConfig.model_validate_json(settings), preprocess)
 
 
 def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
@@ -153,27 +260,32 @@ def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
 def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bool) -> EvaluateConfig:
     """The `evaluate` section for a variant.
 
-    One candidate a request, since the choice among several would hide what the objective did. `ladder`: whether the
-    baselines answer too; they are the same for all.
+    One candidate a request, since the choice among several would hide what the objective did, and one piece a picture,
+    since every training seed adds another. `ladder`: whether the baselines answer too; they are the same for all.
     """
     sampling = {"candidates": 1}
     if config.condition_dropout == 0:  # never trained without its condition: there is nothing to guide away from
         sampling["guidance"] = 1
     return evaluate.model_copy(
-        update={"baselines": ladder, "report_pieces": 0, "sampling": evaluate.sampling.model_copy(update=sampling)}
+        update={
+            "baselines": ladder,
+            "report_pieces": 0,
+            "per_picture": 1,
+            "sampling": evaluate.sampling.model_copy(update=sampling),
+        }
     )
 
 
 def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
-    """Agreement of all seeds' pieces with their requests, grid and pictures apart; means of the other figures."""
+    """Agreement of all seeds' pieces with their requests, by both judges, grid and pictures apart; means of the rest."""
     heard = pd.concat([judged(folder) for folder in folders], ignore_index=True)
     found: dict[str, float] = {"seeds_n": len(folders)}
     for kind, prefix in (("pictures", ""), ("grid", "grid_")):
         part = heard[heard["set"] == kind]
-        if len(part):
-            asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", "obtained"))
+        for judge, column in JUDGES.items() if len(part) else ():
+            asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
             scores = agreement(asked, got, bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed)
-            found |= {prefix + key: value for key, value in scores.items() if "confusion" not in key}
+            found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
     metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
     for key in KEPT:
         values = [content[key] for content in metrics if key in content]
@@ -187,7 +299,7 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
     metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
     found: dict[str, dict[str, float]] = {}
     for name, title in BASELINES.items():
-        for prefix in ("", "grid_"):
+        for prefix in (judge + kind for judge in JUDGES for kind in ("", "grid_")):
             start = f"{prefix}{name}_"
             own = {prefix + key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
             found.setdefault(title, {}).update(own)
@@ -195,7 +307,7 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def judged(folder: Path) -> pd.DataFrame:
-    """One row a composed piece: set, request, seed, requested and obtained emotion."""
+    """One row a composed piece: set, request, seed, the emotion that was requested and what each judge heard."""
     return pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"))
 
 
@@ -203,27 +315,28 @@ def compared(plain: Mapping[int, Path], other: Mapping[int, Path], params: Param
     """How much nearer the request `other` is than `plain`, piece by piece, on the grid: mean and 95 % interval.
 
     A positive figure: `other` follows better. Pairs are pieces of the same request, request seed and training seed
-    (the keys). The interval is over pieces; `AXIS_seed_N` is the mean of one training seed.
+    (the keys). The interval is over pieces; `AXIS_seed_N` is the mean of one training seed. The second judge's figures
+    begin with `second_`.
     """
-    differences: dict[str, list[float]] = {axis: [] for axis in AXES}
+    heard = {f"{judge}{axis}": (axis, f"{column}_{axis}") for judge, column in JUDGES.items() for axis in AXES}
+    differences: dict[str, list[float]] = {key: [] for key in heard}
     by_seed: dict[str, float] = {}
     for seed in sorted(plain.keys() & other.keys()):
         both = [judged(side[seed]).query("set == 'grid'").set_index("request") for side in (plain, other)]
         rows = both[0].index.intersection(both[1].index)
-        for axis in AXES:
+        for key, (axis, column) in heard.items():
             first, second = (
-                (part.loc[rows, f"obtained_{axis}"] - part.loc[rows, f"requested_{axis}"]).abs().to_numpy()
-                for part in both
+                (part.loc[rows, column] - part.loc[rows, f"requested_{axis}"]).abs().to_numpy() for part in both
             )
-            differences[axis] += list(first - second)
-            by_seed[f"{axis}_seed_{seed}"] = float(np.mean(first - second))
+            differences[key] += list(first - second)
+            by_seed[f"{key}_seed_{seed}"] = float(np.mean(first - second))
     found: dict[str, float] = {"n": len(differences[AXES[0]]), **by_seed}
     mean: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(axis=-1)  # noqa: E731
-    for axis, values in differences.items():
-        found[axis] = float(np.mean(values))
+    for key, values in differences.items():
+        found[key] = float(np.mean(values))
         interval = bootstrap_interval(
             mean, np.array(values), bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed
         )
         if interval is not None:
-            found[f"{axis}_low"], found[f"{axis}_high"] = interval
+            found[f"{key}_low"], found[f"{key}_high"] = interval
     return found

@@ -6,40 +6,59 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from huesong.emotion.space import AXES
-from huesong.experiments.results_page import cell
+from huesong.experiments.results_page import COLUMNS, JUDGES, SETS, cell
 
-COLUMNS = {
-    "seeds_n": "seeds", "grid_n": "n", "grid_valence_mae": "V MAE", "grid_valence_r": "V r", "grid_valence_ccc": "V CCC",
-    "grid_arousal_mae": "A MAE", "grid_arousal_r": "A r", "grid_arousal_ccc": "A CCC", "grid_quadrant_accuracy": "quadrant",
-    "distance_paper": "distance",
-}  # fmt: skip
+WHOLE = {"seeds_n": "seeds", "distance_paper": "distance"}
+"""Figures of a variant as a whole, in the first table."""
 
 
-def markdown(figures: Mapping[str, Mapping[str, float]], comparisons: Mapping[str, Mapping[str, float]]) -> str:
-    """Table and verdicts as Markdown."""
+def markdown(
+    figures: Mapping[str, Mapping[str, float]],
+    comparisons: Mapping[str, Mapping[str, float]],
+    hours: Mapping[str, float] | None = None,
+) -> str:
+    """Tables of both request sets by both judges, and verdicts, as Markdown; `hours`: the sums of the runs' clocks."""
     lines = [
-        "Grid of 25 emotions, pieces pooled over the training seeds; brackets: bootstrap 95 % over pieces. "
-        "Distance: the paper's form over polyphony rate, pitch entropy and groove, lower is better.",
-        "",
-        "| objective | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- |" + " --- |" * len(COLUMNS),
+        "Pieces are pooled over the training seeds; brackets: bootstrap 95 % over pieces. Distance: the paper's form over "
+        "polyphony rate, pitch entropy and groove, lower is better.",
     ]
-    for name, found in figures.items():
-        lines.append(f"| {name} | " + " | ".join(cell(found, key) for key in COLUMNS) + " |")
+    for number, (prefix, requests) in enumerate(SETS.items()):
+        for judge, name in JUDGES.items():
+            columns = {f"{judge}{prefix}{key}": title for key, title in COLUMNS.items()}
+            if number == 0 and not judge:
+                columns = columns | WHOLE
+            rows = [
+                f"| {variant} | " + " | ".join(cell(found, key) for key in columns) + " |"
+                for variant, found in figures.items()
+                if f"{judge}{prefix}n" in found
+            ]
+            if rows:
+                lines += ["", f"{requests}, {name}:", "", "| objective | " + " | ".join(columns.values()) + " |"]
+                lines += ["| --- |" + " --- |" * len(columns), *rows]
     lines += ["", *(verdict(title, found) for title, found in comparisons.items())]
+    if hours:
+        lines += [
+            "",
+            "Hours by the runs' own clocks: " + ", ".join(f"{key} {value:.1f}" for key, value in hours.items()) + ".",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def verdict(title: str, found: Mapping[str, float]) -> str:
     """One line: whether an objective follows the request better than another (`title`: which against which)."""
-    parts = []
-    for axis in AXES:
-        low, high = found.get(f"{axis}_low", 0.0), found.get(f"{axis}_high", 0.0)
-        word = "helps" if low > 0 else "hurts" if high < 0 else "cannot be told apart"
-        seeds = [f"{value:+.3f}" for key, value in found.items() if key.startswith(f"{axis}_seed_")]
-        each = f"; seed by seed {', '.join(seeds)}" if len(seeds) > 1 else ""
-        parts.append(f"{axis} {word} ({found[axis]:+.3f} [{low:+.3f}, {high:+.3f}]{each})")
-    return f"* **{title}**: {'; '.join(parts)}. Mean reduction of the error, paired by request and seed, n = {found['n']:.0f}."
+    told = []
+    for judge, name in JUDGES.items():
+        parts = []
+        for axis in AXES:
+            key = f"{judge}{axis}"
+            low, high = found.get(f"{key}_low", 0.0), found.get(f"{key}_high", 0.0)
+            word = "helps" if low > 0 else "hurts" if high < 0 else "cannot be told apart"
+            seeds = [f"{value:+.3f}" for one, value in found.items() if one.startswith(f"{key}_seed_")]
+            each = f"; seed by seed {', '.join(seeds)}" if len(seeds) > 1 else ""
+            parts.append(f"{axis} {word} ({found[key]:+.3f} [{low:+.3f}, {high:+.3f}]{each})")
+        told.append(f"{name.capitalize()}: {'; '.join(parts)}.")
+    how = f"reduction of the error, paired by request and seed, n = {found['n']:.0f}"
+    return f"* **{title}** ({how}). {' '.join(told)}"
 
 
 def chart(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
@@ -24,6 +24,8 @@ from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.vocabulary import Vocabulary
 
 REMEDY = "train again with `huesong train`, or copy the whole model folder again"
+VOCABULARY_KEY = "vocabulary"
+"""Metadata of the weight files: digest of the vocabulary they were trained on, since another may have the same size."""
 REQUIRED = (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
 
 
@@ -72,8 +74,9 @@ def save_model(
     if label is not None:
         source = require(label / contracts.PIECE_LABELLER, "huesong label")
         shutil.copyfile(source, folder / contracts.PIECE_LABELLER)
+    digest = Vocabulary.load(folder / contracts.VOCABULARY).digest
     for name, module in ((contracts.MODEL_WEIGHTS, network), (contracts.CRITIC_WEIGHTS, critic)):
-        save_file(weights_of(module, half), folder / name)
+        save_file(weights_of(module, half), folder / name, metadata={VOCABULARY_KEY: digest})
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / contracts.MODEL_CONFIG)
     write_json(
         folder / contracts.MODEL_CONFIG,
@@ -82,10 +85,7 @@ def save_model(
             "network": network.config.model_dump(),
             "critic": critic.config.model_dump(),
             "picture": asdict(network.picture_shape),
-            "vocabulary": {
-                "size": network.vocabulary_size,
-                "digest": Vocabulary.load(folder / contracts.VOCABULARY).digest,
-            },
+            "vocabulary": {"size": network.vocabulary_size, "digest": digest},
             "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
             "training": training,
         },
@@ -120,21 +120,28 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     network = HuesongNetwork(network_config, size, picture)
     critic = Critic(critic_config, size)
-    load_weights(network, folder / contracts.MODEL_WEIGHTS)
-    load_weights(critic, folder / contracts.CRITIC_WEIGHTS)
+    load_weights(network, folder / contracts.MODEL_WEIGHTS, digest)
+    load_weights(critic, folder / contracts.CRITIC_WEIGHTS, digest)
     network.to(device).eval().requires_grad_(False)
     critic.to(device).freeze()
     return Model(network, critic, vocabulary, Grammar(vocabulary), config, folder)
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
+def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
     """Fill `module` from a safetensors file; every tensor must be there, none may be left over.
 
+    Args:
+        module: what to fill.
+        path: the file.
+        vocabulary: digest of the vocabulary; a file that names none, as older ones, is taken.
+
     Raises:
-        UserError: a damaged file, or weights of another architecture.
+        UserError: a damaged file, or weights of another architecture or vocabulary.
     """
     try:
         tensors = load_file(path)
+        with safe_open(path, "pt") as stream:
+            learnt = (stream.metadata() or {}).get(VOCABULARY_KEY, vocabulary)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
     own = module.state_dict()
@@ -143,6 +150,8 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     )
     if wrong:
         raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
+    if learnt != vocabulary:
+        raise UserError(f"{path} was trained on another vocabulary: {REMEDY}")
     module.load_state_dict(tensors)
 
 

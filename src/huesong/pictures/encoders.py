@@ -37,8 +37,6 @@ from huesong.pictures.backbones import (
 BUILTIN = "builtin"
 ENCODER_FILE = "encoder.json"
 FORMAT = 1
-BATCH = 8
-"""Pictures a forward pass of a backbone takes at once: more is no faster on a CPU, and costs memory."""
 
 Kind = Literal["pixels", "features"]
 
@@ -103,8 +101,9 @@ class Encoder:
             return pixels_NHW3
         if not len(pixels_NHW3):
             return np.zeros((0, *self.shape), dtype=self.dtype)
-        starts = range(0, len(pixels_NHW3), BATCH)
-        return np.concatenate([self._features(pixels_NHW3[start : start + BATCH]) for start in starts])
+        # One at a time: on a CPU twice as fast at 448 pixels as eight, whose feature maps do not fit its cache, and a
+        # picture's last bits do not depend on what is beside it.
+        return np.concatenate([self._features(pixels_HW3[None]) for pixels_HW3 in pixels_NHW3])
 
     @property
     def _own(self) -> bool:

@@ -39,13 +39,27 @@ class EvaluateReport:
     files: list[Path]
 
 
-def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, train: Path, out: Path) -> EvaluateReport:
+Judges = tuple[Listeners, dict[str, float]]
+"""Both judges with what they hear music by, and their own scores."""
+
+
+def run(
+    config: EvaluateConfig,
+    *,
+    data: Path,
+    preprocess: Path,
+    label: Path,
+    train: Path,
+    out: Path,
+    judges: Judges | None = None,
+) -> EvaluateReport:
     """Evaluate the model in `train` and write the folder `out` (contracts: metrics, requests, plots, report, judge).
 
     Args:
         data: raw data folder (for the pictures shown in the report).
         preprocess, label, train: artifact folders of the earlier stages.
         out: folder to write, replaced as a whole.
+        judges: those of `train_judges` on the same artifacts, where several models are evaluated; None = train them.
 
     Raises:
         UserError: an artifact is missing or damaged, or there is nothing to evaluate on.
@@ -54,7 +68,7 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
     piece_labels = pd.read_parquet(artifacts.require(label / contracts.PIECE_LABELS, "huesong label"))
     model = load_model(artifacts.require(train / contracts.MODEL, "huesong train"))
 
-    listeners, judge_scores = train_judges(config, preprocess, pieces)
+    listeners, judge_scores = judges or train_judges(config, preprocess)
     reference = listeners.piece_statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
     pairs = pd.read_parquet(artifacts.require(label / contracts.PAIRS, "huesong label"))
     # As often as a pair names it: that is how often the model hears it.
@@ -81,8 +95,12 @@ def run(config: EvaluateConfig, *, data: Path, preprocess: Path, label: Path, tr
     return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
 
 
-def train_judges(config: EvaluateConfig, preprocess: Path, pieces: pd.DataFrame) -> tuple[Listeners, dict[str, float]]:
-    """Both judges, and their own scores on rated music of split `test` (`judge_*`, `second_judge_*`)."""
+def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:
+    """Both judges, and their own scores on rated music of split `test` (`judge_*`, `second_judge_*`).
+
+    Of the settings only `seed`, `bootstrap` and `second_judge` matter.
+    """
+    pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
     piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
     piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
     library = Library(preprocess, pieces)

@@ -40,6 +40,7 @@ from huesong.model.vocabulary import Vocabulary
 from huesong.progress import log
 
 KEPT_BASES = 3
+CRITIC = "critic"
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
 INPUTS = {
     "preprocess": (contracts.TOKENS, contracts.VOCABULARY, contracts.PICTURE_FEATURES),
@@ -61,7 +62,9 @@ class TrainReport:
         return [self.out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
 
 
-def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path) -> TrainReport:
+def run(
+    config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path, keep_pairs: bool = False
+) -> TrainReport:
     """Train the model and write its folder, learning curves and figures.
 
     Args:
@@ -70,8 +73,8 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         label: artifacts of the label stage.
         out: folder for the artifacts of this stage; replaced as a whole.
         checkpoints: a killed run leaves its checkpoints here, below a digest of settings and inputs; removed after
-            success, but for the last bases (critic and pre-trained weights), from which runs with another seed or
-            objective start.
+            success, but for the last critics and pre-trained bases, from which runs with another seed or objective start.
+        keep_pairs: leave what the pairs phase learnt there as well, for a run that differs in its rewards alone.
 
     Raises:
         UserError: missing or mismatched inputs, no CUDA where it was asked for, a loss that is not finite.
@@ -84,18 +87,23 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
     require(preprocess / contracts.ENCODER, "huesong preprocess")
     for name in (contracts.PIECE_LABELLER, contracts.SOURCES):
         require(label / name, "huesong label")
+    if config.reinforce.steps:
+        labeller_parts()
     device = choose_device(config)
     with joined_processes(device) as processes, reproducible(config, device):
         examples = load_examples(preprocess, label)
         inputs = input_digests(preprocess, label)
         stores = {
+            CRITIC: Checkpoints(
+                checkpoints / f"critic-{digest(critic_settings(config), base_inputs(examples, inputs)[:3])}"
+            ),
             PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), base_inputs(examples, inputs))}"),
             PAIRS: Checkpoints(
                 checkpoints / f"pairs-{digest(config.model_dump(mode='json', exclude={'reinforce'}), inputs)}"
             ),
             REINFORCE: Checkpoints(checkpoints / f"reinforce-{digest(config.model_dump(mode='json'), inputs)}"),
         }
-        critic, critic_history, critic_figures = make_critic(config, examples, stores[PRETRAIN], device, processes)
+        critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
         picture = PictureShape.of(examples.pictures.rows.shape[1:], rated=len(rated_pictures(examples)))
         network = HuesongNetwork(config.network, examples.special.size, picture)
@@ -110,10 +118,12 @@ def run(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkp
         if processes.writes:
             with replacing_folder(out) as work:
                 write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
-            stores[PAIRS].clear()
+            if not keep_pairs:
+                stores[PAIRS].clear()
             stores[REINFORCE].clear()
-            for old in sorted(checkpoints.glob("base-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
-                Checkpoints(old).clear()
+            for kind in ("base", "critic"):
+                for old in sorted(checkpoints.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
+                    Checkpoints(old).clear()
     log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
     return TrainReport(out, metrics)
 
@@ -174,8 +184,14 @@ PAIRS_ONLY = (
 
 
 def base_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that critic and pre-training depend on."""
+    """The settings that pre-training depends on."""
     return {key: value for key, value in config.model_dump(mode="json").items() if key not in PAIRS_ONLY}
+
+
+def critic_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that the critic depends on: not the network's, so that networks of all sizes share it."""
+    own = {key: getattr(config, key) for key in ("base_seed", "device", "threads")}
+    return {**own, "critic": config.critic.model_dump(mode="json"), "context": config.network.context}
 
 
 def input_digests(preprocess: Path, label: Path) -> list[str]:
@@ -186,7 +202,7 @@ def input_digests(preprocess: Path, label: Path) -> list[str]:
 
 
 def base_inputs(examples: Examples, inputs: Sequence[str]) -> list[str]:
-    """What critic and pre-training read: tokens, vocabulary and the labelled music, and of the pictures only the shape.
+    """What pre-training reads: tokens, vocabulary and the labelled music (the critic, too), and the shape of the pictures.
 
     So the base outlives another picture encoder of the same shape, other pictures, and other pairs.
 
@@ -220,13 +236,14 @@ def make_critic(
     history: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     if processes.writes:
-        if (found := saved.load("critic")) is not None:
+        if (found := saved.load(CRITIC)) is not None:
             critic.load_state_dict(found.tensors["critic"])
             history, figures = found.state["history"], found.state["figures"]
         else:
             context, seed = config.network.context, config.base_seed
             history, figures = train_critic(critic, examples, context=context, seed=seed, device=device)
-            saved.save_as("critic", {"critic": weights_of(critic)}, {"history": history, "figures": figures})
+            if saved.load(CRITIC) is None:  # another run, started beside this one, may have been faster
+                saved.save_as(CRITIC, {"critic": weights_of(critic)}, {"history": history, "figures": figures})
     processes.give_all(critic)
     return critic.to(device).freeze(), history, figures
 
@@ -244,16 +261,7 @@ def reward(
     """Fine-tune by reward where the settings ask for it; its last figures. The history gets its steps."""
     if not config.reinforce.steps or not processes.writes:  # the sampled batch is small: one process does it
         return {}
-    try:  # here: training without rewards needs neither MidiTok nor scikit-learn
-        from huesong.emotion.ear import LabellerEar
-        from huesong.emotion.labellers import PieceLabeller
-        from huesong.music import tokens
-    except ImportError as error:
-        raise UserError(
-            f"rewards need the music labeller, and {error.name} is not installed: pip install huesong, or set "
-            "train.reinforce.steps to 0"
-        ) from error
-
+    LabellerEar, PieceLabeller, tokens = labeller_parts()
     vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
     model = Model(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
     ear = LabellerEar(
@@ -269,6 +277,24 @@ def reward(
         "reinforce_last_error": sum(row["va"] for row in rows[-edge:]) / edge,
         "reinforce_kl": rows[-1]["kl"],
     }
+
+
+def labeller_parts() -> tuple[Any, Any, Any]:
+    """What rewards need beyond the network; training without them needs neither MidiTok nor scikit-learn.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    try:
+        from huesong.emotion.ear import LabellerEar
+        from huesong.emotion.labellers import PieceLabeller
+        from huesong.music import tokens
+    except ImportError as error:
+        raise UserError(
+            f"rewards need the music labeller, and {error.name} is not installed: pip install huesong, or set "
+            "train.reinforce.steps to 0"
+        ) from error
+    return LabellerEar, PieceLabeller, tokens
 
 
 def write_artifacts(
