@@ -99,14 +99,31 @@ def _ask(uri: str) -> None:
 def _open_database(uri: str) -> None:
     """MLflow itself would try a database that cannot be opened for an hour."""
     import sqlalchemy
+    from mlflow import MlflowClient
 
-    if (path := sqlite_path(uri)) is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
     engine = sqlalchemy.create_engine(uri)
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.dispose)
+        if (path := sqlite_path(uri)) is None:
+            sqlalchemy.inspect(engine).get_table_names()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_alone(path.parent))
+        if not sqlalchemy.inspect(engine).get_table_names():
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)  # makes the tables
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: two that make the tables of a new database at once both fail."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        sqlalchemy.inspect(engine).get_table_names()
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        engine.dispose()
+        os.close(handle)
 
 
 @contextlib.contextmanager
