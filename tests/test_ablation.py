@@ -88,7 +88,8 @@ def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> Non
 
 def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) -> None:
     folders = [
-        judged(tmp_path / str(seed), 0.1, distance_paper=0.2 + seed, retrieval_grid=9.0, grid_retrieval_arousal_r=0.7,
+        judged(tmp_path / str(seed), 0.1, distance_paper=0.2 + seed, polyphony_rate=0.3 + seed / 5, polyphony_rate_data=0.6,
+               scale_overlap=0.5, pitch_overlap=0.7, retrieval_grid=9.0, grid_retrieval_arousal_r=0.7,
                retrieval_arousal_r=0.5)
         for seed in range(2)
     ]  # fmt: skip
@@ -107,6 +108,8 @@ def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) 
     assert "| - nearest training piece | 50 | - |" in first
     assert "| ce | 100 | .01 " in second
     assert "nearest" not in second
+    assert "| ce | .40 | - | - | - | .70 | - | .60 | - |" in page
+    assert "| - rated data | .60 | - |" in page
     assert "Test pictures" not in page, "none were asked for"
     chart({"ce": found, **ladder}, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000
@@ -132,6 +135,16 @@ def test_a_table_of_what_is_finished(tmp_path: Path) -> None:
     assert made.comparisons["ce+va_head against ce"]["n"] == 50
     assert made.comparisons["ce+va_head against ce"]["arousal"] == pytest.approx(0.1)
     assert "| ce | 100 |" in (tmp_path / "out" / "table" / "ablation.md").read_text()
+
+
+def test_a_sweep_of_the_weight() -> None:
+    own = load_params(ROOT / "presets" / "cpu.yaml").train
+    swept, plain = (variant_config(own, name, 1) for name in ("ce+va_head@1.5", "ce+va_head"))
+    assert swept == plain.model_copy(update={"va_weight": 1.5})
+    assert yardsticks("ce+va_head@1.5") == ["ce+va_head"]
+    for name in ("ce+va_head@", "ce+va_head@-1", "ce+va_head@much", "ce+va_head@nan"):
+        with pytest.raises(UserError, match="the weight behind @ must be a number"):
+            variant_config(own, name, 1)
 
 
 def test_what_a_variant_is_compared_with() -> None:

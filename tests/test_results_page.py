@@ -23,6 +23,10 @@ def run_of(root: Path) -> Path:
             for prefix in ("", "grid_", "grid_retrieval_", "second_grid_", "judge_")
             for key, value in agreement.items()
         }
+        | {f"{judge}grid_confusion_{row}_{column}": 10 * row + column + (100 if judge else 0)
+           for judge in ("", "second_") for row in range(1, 5) for column in range(1, 5)}
+        | {"polyphony_rate": 0.4, "polyphony_rate_low": 0.35, "polyphony_rate_high": 0.45, "polyphony_rate_data": 0.5,
+           "scale_overlap": 0.8, "scale_kl": 0.05, "critic_n": 7, "critic_valence_r": 0.3}
         | {"identical_share": 0.0, "copied_notes": 3.3, "copied_notes_p95": 8, "copied_notes_data": 6.5,
            "copied_notes_p95_data": 10},
     }  # fmt: skip
@@ -39,6 +43,10 @@ def test_the_tables_hold_the_figures_of_the_run(tmp_path: Path) -> None:
     assert page.count("| **the model** | 50 |") == 3  # grid before both judges, pictures before the first
     assert "(n = 394): valence r .52, CCC .46; arousal r .85, CCC -." in page
     assert "| nearest training piece | 50 |" in page
+    assert "| V- A+ | 21 / 121 | 22 / 122 | 23 / 123 | 24 / 124 |" in page
+    assert "| polyphony rate (PR) | .40 [.35, .45] | .50 |" in page
+    assert "| scale | .80 | .05 |" in page
+    assert "| the generator's critic, on split `test` | 7 | - | .30 |" in page
     assert "| valence CCC, grid | .50 [.25, .76] | .50 [.25, .76] | >= .60 |" in page
     assert "| share of identical outputs | 0 | - | = 0 |" in page
     assert "mean 3.30, 95th percentile 8; real held-out pieces against the same training set: 6.50 and 10." in page

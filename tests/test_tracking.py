@@ -386,3 +386,12 @@ def test_where_a_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert store.artifact_root("http://server:5000", tmp_path) is None
     assert store.artifact_root("sqlite:////var/x/y.db", tmp_path) == "file:///var/x/mlartifacts"
     assert store.shown("postgresql://me:secret@db/mlflow") == "postgresql://db/mlflow"
+
+
+def test_processes_that_open_a_new_database_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    script = "import sys; from huesong.registry import store; store.connect(sys.argv[1]).search_experiments()"
+    together = [subprocess.Popen([sys.executable, "-c", script, uri], stderr=subprocess.PIPE) for _ in range(3)]
+    for process in together:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()

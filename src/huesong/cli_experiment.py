@@ -23,7 +23,8 @@ def ablation(
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs; finished ones are kept.")] = Path("ablation"),
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds a variant.")] = 3,
     variant: Annotated[
-        list[str] | None, typer.Option(help="One variant; give it several times. Default: all of them.")
+        list[str] | None,
+        typer.Option(help="One variant, or ce+va_head@0.25 for another VA weight; repeatable. Default: all."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Markdown file whose part between <!-- ablation --> markers is replaced.")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,7 +58,7 @@ class SafePool:
         """
         waiting: deque[tuple[Item, Future[Any]]] = deque()
         left = iter(items)
-        pool = self._executor(self.workers)
+        pool = self._new(self.workers)
         try:
             pool.submit(cores).result()
         except BrokenProcessPool:
@@ -84,10 +85,21 @@ class SafePool:
                     waiting.clear()
                     for suspect, done in suspects:
                         yield suspect, self._result_alone(function, suspect, done)
-                    pool = self._executor(self.workers)
-        except (KeyboardInterrupt, SystemExit):  # an item may take longer than a scheduler waits for us to end
-            for worker in list((pool._processes or {}).values()):
-                worker.terminate()
+                    pool = self._new(self.workers)
+        except (KeyboardInterrupt, SystemExit):
+            end(pool)
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def executor(self) -> Iterator[ProcessPoolExecutor]:
+        """The bare pool, for what `map` does not fit; whatever ends the block ends the workers, but for its own end."""
+        pool = self._new(self.workers)
+        try:
+            yield pool
+        except BaseException:
+            end(pool)
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -96,20 +108,26 @@ class SafePool:
         try:
             result: Result = done.result()
         except BrokenProcessPool:
-            with self._executor(1) as pool:
+            with self._new(1) as pool:
                 try:
                     return pool.submit(_limited, function, item, self.time_limit_s).result()
                 except BrokenProcessPool:
                     return Crashed()
         return result
 
-    def _executor(self, workers: int) -> ProcessPoolExecutor:
+    def _new(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(workers, mp_context=self._context)
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """Send SIGTERM to the workers: what they do may take longer than a scheduler waits for us to end."""
+    for worker in list((pool._processes or {}).values()):
+        worker.terminate()
 
 
 def _failed(error: BaseException) -> Future[Any]:

@@ -14,6 +14,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +27,7 @@ import pandas as pd
 from huesong import contracts
 from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
-from huesong.datasets.pool import Crashed, SafePool
+from huesong.datasets.pool import SafePool
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
@@ -52,13 +54,16 @@ REWARDED = "+reward"
 """Ending of variants that are also compared with the same objective without rewards."""
 BASELINES = {"retrieval": "nearest training piece", "random": "random training piece", "rules": "rule-based composer",
              "unconditional": "the model, unconditional"}  # fmt: skip
-KEPT = ("distance_paper", "distance_correct", "identical_share", "length_within_10_percent", "invalid_tokens")
+KEPT = (
+    "polyphony_rate", "pitch_entropy", "groove_paper", "groove", "distance_paper", "distance_correct", "copied_notes",
+    "identical_share", "length_within_10_percent", "invalid_tokens",
+)  # fmt: skip
+SPREAD = ("overlap", "kl")
+"""Endings of the figures of Yang and Lerch's nine features, of which the mean is shown."""
 SESSION = "session.txt"
 """The name of the MLflow parent of all runs in a folder, so that a resumed ablation goes on below the same one."""
 CLOCK = "clock.json"
 """Seconds that a run took, training (and the base, where it made it) and evaluation (and the judges) apart."""
-TIME_LIMIT_S = 24 * 3600
-"""A run that takes longer hangs."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def run(
         data, preprocess, label: raw data and artifacts of the earlier stages.
         out: folder of the runs and of the table (`ablation.json`, `ablation.md`, `ablation.png`).
         seeds: runs a variant.
-        variants: names of VARIANTS.
+        variants: names of VARIANTS, each with `@WEIGHT` behind it for another train.va_weight: a sweep.
         report: a Markdown file whose part between the markers `<!-- ablation -->` and `<!-- /ablation -->` is replaced
             by the table.
         trains: False = a table of the runs that are finished; nothing is trained.
@@ -119,8 +124,7 @@ def run(
             make a table of.
     """
     for name in variants:
-        if name not in VARIANTS:
-            raise UserError(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}")
+        changes(name)
     if report is not None:
         put_into(report, "ablation", None)  # before hours of training: are the markers there?
     planned = [  # seed by seed: after a third of the time there is one run of everything
@@ -161,7 +165,9 @@ def run(
 
 
 def yardsticks(name: str) -> list[str]:
-    """The variants that one is compared with."""
+    """The variants that one is compared with: YARDSTICKS, the same without rewards, and the same with its usual VA weight."""
+    if "@" in name:
+        return [name.partition("@")[0]]
     before = YARDSTICKS[: YARDSTICKS.index(name)] if name in YARDSTICKS else YARDSTICKS
     return [*before, *([name.removesuffix(REWARDED)] if name.endswith(REWARDED) else [])]
 
@@ -177,23 +183,29 @@ def session(out: Path) -> str:
 
 
 def train_and_judge(missing: Sequence[OneRun], jobs: int) -> None:
-    """Make every run, `jobs` at a time."""
-    first: dict[str, OneRun] = {}
+    """Make every run, `jobs` at a time; of each base one run before the others, so that no base is made twice at once."""
+    later: dict[str, list[OneRun]] = {}
     for one in missing:
-        first.setdefault(shared_base(one), one)
-    # One run of each base before the others: two processes must not make the same base twice.
-    for batch in (list(first.values()), [one for one in missing if one not in first.values()]):
-        if jobs == 1:
-            for one in batch:
-                one_run(one)
-            continue
-        pool = SafePool(min(jobs, max(1, len(batch))), preload=[__name__], time_limit_s=TIME_LIMIT_S)
-        for one, result in pool.map(in_a_process, batch):
-            if isinstance(result, Crashed):
-                raise UserError(
-                    f"the process of {one.name}, seed {one.seed}, was ended, perhaps for want of memory: start the same "
-                    "command again, with fewer --jobs; it goes on where it stopped"
-                )
+        later.setdefault(shared_base(one), []).append(one)
+    if jobs == 1:
+        for one in missing:
+            one_run(one)
+    else:
+        with SafePool(jobs, preload=[__name__]).executor() as pool:
+            running = {pool.submit(in_a_process, runs[0]): runs.pop(0) for runs in later.values()}
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    one = running.pop(future)
+                    try:
+                        future.result()
+                    except BrokenProcessPool:
+                        raise UserError(
+                            f"the process of {one.name}, seed {one.seed}, or of one beside it was ended, perhaps for want of "
+                            "memory: start the same command again, with fewer --jobs; it goes on where it stopped"
+                        ) from None
+                    log.info("ablation: %s, seed %d: done", one.name, one.seed)
+                    running |= {pool.submit(in_a_process, other): other for other in later.pop(shared_base(one), [])}
     for pairs in missing[0].checkpoints.glob("pairs-*"):
         Checkpoints(pairs).clear()
 
@@ -249,10 +261,27 @@ def judges_of(settings: str, preprocess: Path) -> Judges:
     return train_judges(EvaluateConfig.model_validate_json(settings), preprocess)
 
 
+def changes(name: str) -> dict[str, Any]:
+    """What the variant of this name changes of the `train` section: VARIANTS, and the VA weight of `NAME@WEIGHT`.
+
+    Raises:
+        UserError: there is no such variant, or the weight is no number.
+    """
+    variant, swept, weight = name.partition("@")
+    if variant not in VARIANTS:
+        raise UserError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    if not swept:
+        return VARIANTS[variant]
+    try:
+        return {**VARIANTS[variant], "va_weight": TrainConfig(va_weight=float(weight)).va_weight}
+    except ValueError:  # pydantic's too
+        raise UserError(f"variant {name!r}: the weight behind @ must be a number from 0 on, such as 0.5") from None
+
+
 def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
     """The `train` section of a variant; nested sections are merged."""
     settings = train.model_dump(mode="json")
-    for key, value in VARIANTS[name].items():
+    for key, value in changes(name).items():
         settings[key] = {**settings[key], **value} if isinstance(value, Mapping) else value
     return TrainConfig.model_validate({**settings, "seed": seed})
 
@@ -291,6 +320,11 @@ def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
         values = [content[key] for content in metrics if key in content]
         if values:
             found[key] = float(np.mean(values))
+    for ending in SPREAD:
+        values = [value for content in metrics for key, value in content.items() if key.endswith(f"_{ending}")]
+        if values:
+            found[ending] = float(np.mean(values))
+    found |= {f"{key}_data": metrics[0][f"{key}_data"] for key in KEPT if f"{key}_data" in metrics[0]}
     return found
 
 

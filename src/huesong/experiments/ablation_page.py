@@ -10,6 +10,12 @@ from huesong.experiments.results_page import COLUMNS, JUDGES, SETS, cell
 
 WHOLE = {"seeds_n": "seeds", "distance_paper": "distance"}
 """Figures of a variant as a whole, in the first table."""
+MUSIC = {
+    "polyphony_rate": "PR", "pitch_entropy": "PE", "groove_paper": "GC, paper", "groove": "GC, correct",
+    "distance_paper": "distance, paper", "distance_correct": "distance, correct", "overlap": "overlap", "kl": "KL",
+    "copied_notes": "copied notes", "identical_share": "identical", "length_within_10_percent": "length",
+    "invalid_tokens": "invalid",
+}  # fmt: skip
 
 
 def markdown(
@@ -35,6 +41,7 @@ def markdown(
             if rows:
                 lines += ["", f"{requests}, {name}:", "", "| objective | " + " | ".join(columns.values()) + " |"]
                 lines += ["| --- |" + " --- |" * len(columns), *rows]
+    lines += music(figures)
     lines += ["", *(verdict(title, found) for title, found in comparisons.items())]
     if hours:
         lines += [
@@ -42,6 +49,26 @@ def markdown(
             "Hours by the runs' own clocks: " + ", ".join(f"{key} {value:.1f}" for key, value in hours.items()) + ".",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def music(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A row a variant of what its music is like beside the rated data, means over the training seeds."""
+    made = {name: found for name, found in figures.items() if "polyphony_rate" in found}
+    if not made:
+        return []
+    data = {
+        key.removesuffix("_data"): value for key, value in next(iter(made.values())).items() if key.endswith("_data")
+    }
+    lines = [
+        "",
+        "The music, all pieces of a variant: PR, PE and GC, their distance to the rated data; overlapping area and KL divergence, "
+        "means of the nine features of Yang and Lerch; notes of the longest copied passage; share of identical pieces, share "
+        "within 10 % of the asked length, invalid tokens:",
+    ]
+    lines += ["", "| objective | " + " | ".join(MUSIC.values()) + " |", "| --- |" + " --- |" * len(MUSIC)]
+    for name, found in [*made.items(), ("- rated data", data)]:
+        lines.append(f"| {name} | " + " | ".join(cell(found, key) for key in MUSIC) + " |")
+    return lines
 
 
 def verdict(title: str, found: Mapping[str, float]) -> str:

@@ -23,7 +23,13 @@ SETS = {"grid_": "Grid of 25 emotions", "": "Test pictures, the request as the m
 JUDGES = {"": "first judge", "second_": "second judge"}
 MUSIC = {"pieces_eimg_": "EIMG (music, 6 raters)", "pieces_vgmidi_": "VGMIDI (music, about 30 raters)",
          "pieces_emopia_": "EMOPIA (music, quadrants only)", "images_oasis_": "OASIS (pictures, 100 raters)"}  # fmt: skip
-HEARD = {"judge_": "first judge, on split `test`", "second_judge_": "second judge, on split `test`"}
+HEARD = {"judge_": "first judge, on split `test`", "second_judge_": "second judge, on split `test`",
+         "critic_": "the generator's critic, on split `test`"}  # fmt: skip
+STATISTICS = {
+    "polyphony_rate": "polyphony rate (PR)", "pitch_entropy": "pitch entropy (PE)",
+    "groove_paper": "groove consistency (GC), paper's form", "groove": "groove consistency (GC), correct form",
+}  # fmt: skip
+QUADRANTS = ("V+ A+", "V- A+", "V- A-", "V+ A-")
 GOALS = (
     ("arousal CCC, grid", "grid_arousal_ccc", ">= .85"),
     ("valence CCC, grid", "grid_valence_ccc", ">= .60"),
@@ -58,9 +64,10 @@ def markdown(artifacts: Path) -> str:
     training = (
         f"{train['parameters'] / 1e6:.2f} M parameters, {train['steps']:.0f} steps, {train['tokens_seen'] / 1e6:.1f} M tokens; "
         f"cross-entropy {train['train_ce']:.2f} nats a token on training pieces, {train.get('val_ce', float('nan')):.2f} on "
-        f"validation pieces; the critic on held-out rated segments (n = {train.get('critic_val_segments', 0):.0f}): valence r "
-        f"{number(train.get('critic_val_valence_r'))}, CCC {number(train.get('critic_val_valence_ccc'))}; "
-        f"arousal r {number(train.get('critic_val_arousal_r'))}, CCC {number(train.get('critic_val_arousal_ccc'))}."
+        f"validation pieces; the critic on the rated segments of split `val`, which also chose its stopping point (n = "
+        f"{train.get('critic_val_segments', 0):.0f}): valence r {number(train.get('critic_val_valence_r'))}, CCC "
+        f"{number(train.get('critic_val_valence_ccc'))}; arousal r {number(train.get('critic_val_arousal_r'))}, CCC "
+        f"{number(train.get('critic_val_arousal_ccc'))}."
     )
     parts = ["Labellers (folds of whole groups) and judges (on music that nothing else heard):", "", *head("who")]
     parts += [row(label, prefix, title) for prefix, title in MUSIC.items() if f"{prefix}n" in label]
@@ -74,6 +81,7 @@ def markdown(artifacts: Path) -> str:
                 if f"{judge}{requests}{who}n" in evaluate
             ]
             parts += ["", f"{title}, {name}:", "", *head("who"), *rows]
+    parts += confusion(evaluate) + music(evaluate)
     parts += ["", "| figure | first judge | second judge | goal |", "| --- | --- | --- | --- |"]
     parts += [
         f"| {title} | {cell(evaluate, key)} | {cell(evaluate, f'second_{key}')} | {goal or '-'} |"
@@ -82,6 +90,42 @@ def markdown(artifacts: Path) -> str:
     ]
     parts += ["", copied(evaluate)] if "copied_notes" in evaluate else []
     return "\n".join(parts) + "\n"
+
+
+def confusion(figures: Figures) -> list[str]:
+    """Counts of the grid's pieces by the quadrant asked for and heard, both judges side by side."""
+    if "grid_confusion_1_1" not in figures:
+        return []
+    lines = ["", "Grid, pieces by quadrant, heard by the first / second judge:", ""]
+    lines += ["| asked for | " + " | ".join(f"heard {name}" for name in QUADRANTS) + " |", "| --- |" + " --- |" * 4]
+    for row, name in enumerate(QUADRANTS, start=1):
+        keys = [f"grid_confusion_{row}_{column}" for column in range(1, 5)]
+        lines.append(
+            f"| {name} | " + " | ".join(f"{figures[k]} / {figures.get(f'second_{k}', '-')}" for k in keys) + " |"
+        )
+    return lines
+
+
+def music(figures: Figures) -> list[str]:
+    """PR, PE and GC beside the rated data's, and how the distributions of the nine features overlap with the data's."""
+    rows = [
+        f"| {title} | {cell(figures, key)} | {number(figures.get(f'{key}_data'))} |"
+        for key, title in STATISTICS.items()
+        if key in figures
+    ]
+    lines = ["", "| music | composed | rated data |", "| --- | --- | --- |", *rows] if rows else []
+    features = sorted(key.removesuffix("_overlap") for key in figures if key.endswith("_overlap"))
+    if features:
+        lines += [
+            "",
+            "| feature (Yang and Lerch) | overlapping area with the data | KL divergence |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| {name.replace('_', ' ')} | {number(figures[f'{name}_overlap'])} | {number(figures.get(f'{name}_kl'))} |"
+            for name in features
+        ]
+    return lines
 
 
 def head(first: str) -> list[str]:

@@ -201,10 +201,11 @@ def hear(critic: Critic, examples: Examples, rows: np.ndarray, context: int, dev
     critic.eval()
     heard = []
     for begin in range(0, len(rows), 32):
+        batch = rows[begin : begin + 32]
         parts = [
             torch.from_numpy(examples.pieces.tokens[s : s + min(n, context)].astype(np.int64))
-            for s, n in zip(examples.pieces.start_N[rows], examples.pieces.count_N[rows], strict=True)
-        ][begin : begin + 32]
+            for s, n in zip(examples.pieces.start_N[batch], examples.pieces.count_N[batch], strict=True)
+        ]
         ids_BT = nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=examples.special.pad)
         mask_BT = torch.arange(ids_BT.shape[1]) < torch.tensor([[len(part)] for part in parts])
         heard.append(critic(ids_BT.to(device), mask_BT.to(device)).float().cpu().numpy())

@@ -9,17 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from huesong import artifacts, contracts
 from huesong.config import EvaluateConfig
+from huesong.datasets.examples import load_examples
 from huesong.emotion import plots
 from huesong.emotion.baselines import REQUESTED, ladder
-from huesong.emotion.judge import Judge
-from huesong.emotion.labellers import MEASURED
+from huesong.emotion.judge import Judge, held_out_scores
+from huesong.emotion.labellers import MEASURED, label_weights
 from huesong.emotion.listening import JUDGES, Listeners
 from huesong.emotion.second_judge import SecondJudge
-from huesong.model.folder import load_model
+from huesong.model.critic import hear
+from huesong.model.folder import Model, load_model
 from huesong.music import reading, statistics
 from huesong.music.library import Library
 from huesong.progress import log
@@ -80,7 +83,8 @@ def run(
         heard = listen(composed, listeners, work)
         answers = ladder(heard, model, listeners, pieces, piece_labels, config) if config.baselines else {}
 
-        metrics = judge_scores | measure(heard, answers, reference, taught, config)
+        metrics = judge_scores | critic_scores(model, pieces, preprocess, label, config)
+        metrics |= measure(heard, answers, reference, taught, config)
         copies, heard["copied_notes"] = novelty(heard, answers, listeners.library, pieces["split"], config)
         metrics |= copies
         write_tables(work, heard, answers, config)
@@ -112,6 +116,22 @@ def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:
     own = second.held_out(pieces, library.notes, **bootstrap)
     scores |= {f"second_judge_{key}": value for key, value in own.items()}
     return Listeners(judge, second, library, piece_features, piece_statistics), scores
+
+
+def critic_scores(
+    model: Model, pieces: pd.DataFrame, preprocess: Path, label: Path, config: EvaluateConfig
+) -> dict[str, float]:
+    """The frozen critic's own scores, on the music that the judges are measured on (`critic_*`).
+
+    The figures of the train stage are on split `val`, which also chose when its training stopped.
+    """
+    rows = ((pieces["split"] == "test") & (label_weights(pieces) > 0) & (pieces["token_count"] > 0)).to_numpy()
+    if rows.sum() < 2:
+        return {}
+    context = model.network.config.context
+    heard = hear(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
+    own = held_out_scores(pieces[rows], heard, bootstrap=config.bootstrap, seed=config.seed)
+    return {f"critic_{key}": value for key, value in own.items()}
 
 
 def picture_requests(config: EvaluateConfig, preprocess: Path, label: Path) -> pd.DataFrame:
