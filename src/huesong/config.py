@@ -148,7 +148,9 @@ class TrainConfig(Section):
     pretrain_learning_rate: float = Field(1.5e-3, gt=0)
     steps: int = Field(300, ge=1)
     batch_size: int = Field(16, ge=1)
+    """Pieces a backward pass; `contrastive` and `ccc` compare them with each other."""
     accumulate: int = Field(1, ge=1)
+    """Backward passes a step, each of pieces of like length."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(30, ge=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -156,7 +158,7 @@ class TrainConfig(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     tempo_weight: float = Field(8.0, gt=0)
     """Weight of tempo tokens in the cross-entropy of the pairs phase: one token in hundreds, and most of the arousal."""
-    objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_critic"
+    objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_head"
     va_weight: float = Field(0.5, ge=0)
     """Weight of the VA loss (or of the contrastive loss)."""
     va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1"

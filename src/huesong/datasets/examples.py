@@ -135,13 +135,20 @@ class Batch:
         """How many tokens are predicted."""
         return int((self.targets_BT != IGNORE).sum())
 
-    def rows(self, which: slice) -> Batch:
+    @property
+    def lengths_B(self) -> np.ndarray:
+        """How many tokens are predicted in each row."""
+        lengths: np.ndarray = (self.targets_BT != IGNORE).sum(axis=1)
+        return lengths
+
+    def rows(self, which: np.ndarray) -> Batch:
         """Some rows of the batch, cut to their own length (a multiple of LENGTHS)."""
-        length = padded(int((self.targets_BT[which] != IGNORE).sum(axis=1).max(initial=1)), self.ids_BT.shape[1])
+        length = padded(int(self.lengths_B[which].max(initial=1)), self.ids_BT.shape[1])
         return Batch(
-            self.ids_BT[which, :length], self.targets_BT[which, :length], self.va_B2[which], self.keep_B[which],
+            self.ids_BT[which][:, :length], self.targets_BT[which][:, :length], self.va_B2[which], self.keep_B[which],
             self.keep_picture_B[which], None if self.pictures is None else self.pictures[which],
-            self.picture_va_B2[which], self.picture_weight_B[which], self.names[which],
+            self.picture_va_B2[which], self.picture_weight_B[which],
+            [self.names[row] for row in which],
         )  # fmt: skip
 
 

@@ -100,6 +100,9 @@ def sinusoid(count: int, width: int, like: Tensor) -> Tensor:
     return (torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :width] * 0.02).to(like.dtype)
 
 
+PARTS = 4
+"""Backward passes a step."""
+
 # --- training ------------------------------------------------------------------------------------
 
 
@@ -147,15 +150,20 @@ def train_critic(
         if distilled:
             rows = np.append(rows, distilled_rows[draw(len(distilled_rows), distilled, seed, 4, step=step)])
         ids_BT, mask_BT = random_stretches(examples, rows, context, np.random.default_rng([seed, 3, step]))
-        heard_B2 = critic.train()(ids_BT.to(device), mask_BT.to(device))
-        weight_B = torch.from_numpy(pieces.weight_N[rows]).to(device)
+        weight_B = torch.from_numpy(pieces.weight_N[rows] / pieces.weight_N[rows].sum()).to(device)
         wanted_B2 = torch.from_numpy(pieces.va_N2[rows]).to(device)
-        loss = ((heard_B2 - wanted_B2).square().mean(dim=-1) * weight_B).sum() / weight_B.sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss = torch.zeros((), device=device)
+        for part in mask_BT.sum(dim=1).argsort(stable=True).tensor_split(PARTS):  # of like length: little padding
+            if len(part):
+                longest = int(mask_BT[part].sum(dim=1).max())
+                heard_B2 = critic.train()(ids_BT[part, :longest].to(device), mask_BT[part, :longest].to(device))
+                own = ((heard_B2 - wanted_B2[part]).square().mean(dim=-1) * weight_B[part]).sum()
+                own.backward()
+                loss += own.detach()
         nn.utils.clip_grad_norm_(critic.parameters(), 1.0)
         optimizer.step()
-        row: dict[str, Any] = {"step": step + 1, "loss": float(loss.detach()), "lr": rate}
+        row: dict[str, Any] = {"step": step + 1, "loss": float(loss), "lr": rate}
         if not math.isfinite(row["loss"]):
             raise UserError(f"the critic's loss is not finite at step {step + 1}: lower train.critic.learning_rate")
         if len(val_rows) and ((step + 1) % 25 == 0 or step + 1 == config.steps):

@@ -269,11 +269,11 @@ def take_step(
         config.image_va_weight if batch.pictures is not None and batch.pictures.ndim == 4 else 0.0,
     )
     optimizer.zero_grad(set_to_none=True)
-    micro = math.ceil(len(batch.names) / (config.accumulate * processes.world))
-    first = processes.rank * config.accumulate
-    for part in range(first, first + config.accumulate):
-        which = slice(part * micro, (part + 1) * micro)
-        if not batch.names[which]:
+    rows = np.arange(len(batch.names))
+    if config.accumulate > 1:  # rows of like length together: little is computed for padding
+        rows = np.argsort(batch.lengths_B, kind="stable")
+    for which in np.array_split(rows[processes.rank :: processes.world], config.accumulate):
+        if not len(which):
             continue
         with autocast(config, device):
             losses = objective(network, to_device(batch.rows(which), device), critic, phase.name == PAIRS)
