@@ -237,8 +237,8 @@ class EvaluateConfig(Section):
     second_judge: SecondJudgeConfig = SecondJudgeConfig()
     baselines: bool = True
     """Whether the ladder of baselines answers the same requests."""
-    unconditional: int = Field(100, ge=0)
-    """Requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
+    unconditional: int = Field(1000, ge=0)
+    """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
     novelty_pieces: int = Field(300, ge=0)
     """Held-out pieces whose copied passages are the reference for novelty."""
     sampling: SamplingConfig = SamplingConfig()

@@ -106,13 +106,14 @@ def sample(
     Raises:
         UserError: a request with neither a picture nor both valence and arousal, or a primer that does not fit.
     """
-    jobs = roll_out(model, requests, config, on_step, ear)
     samples = []
-    for start in range(0, len(jobs), config.candidates):
-        own = jobs[start : start + config.candidates]
-        kept = own[int(np.argmin(distances(model, own, ear)))] if len(own) > 1 else own[0]
-        condition = kept.condition
-        samples.append(Sample(kept.ids, condition.requested, condition.predicted, hear(model, kept.ids)))
+    with _one_thread(model.device):
+        jobs = roll_out(model, requests, config, on_step, ear)
+        for start in range(0, len(jobs), config.candidates):
+            own = jobs[start : start + config.candidates]
+            kept = own[int(np.argmin(distances(model, own, ear)))] if len(own) > 1 else own[0]
+            condition = kept.condition
+            samples.append(Sample(kept.ids, condition.requested, condition.predicted, hear(model, kept.ids)))
     return samples
 
 
