@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from huesong.artifacts import write_json
@@ -173,3 +178,30 @@ def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
     assert (tmp_path / "ablation" / "session.txt").read_text().startswith("ablation 20")
     monkeypatch.setattr("huesong.stages.train.run", lambda *_, **__: pytest.fail("a finished run is repeated"))
     assert run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"]).figures == made.figures
+
+
+@pytest.mark.slow
+def test_a_sigterm_ends_the_runs_that_stand_beside_each_other(world: World, tmp_path: Path) -> None:
+    settings = world.params.model_dump_json(by_alias=True)
+    (tmp_path / "params.yaml").write_text(
+        settings.replace('"steps":', '"steps": 999', 1)
+    )  # the critic: far too many to end soon
+    command = [sys.executable, "-m", "huesong.cli", "experiment", "ablation", "--jobs", "2", "--seeds", "1"]
+    command += [f"--{name}={folder}" for name, folder in vars(world).items() if name in ("data", "preprocess", "label")]
+    command += [
+        f"--params={tmp_path / 'params.yaml'}",
+        f"--out={tmp_path / 'out'}",
+        "--variant=ce",
+        "--variant=paper preset",
+    ]
+    with subprocess.Popen(command, env={**os.environ, "HUESONG_TRACKING": "off"}) as process:
+        own = psutil.Process(process.pid)
+        workers: list[psutil.Process] = []
+        for _ in range(600):
+            time.sleep(0.1)
+            workers = [child for child in own.children(recursive=True) if child.cpu_times().user > 3]
+            if len(workers) >= 2:
+                break
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert not psutil.wait_procs(workers, timeout=30)[1]

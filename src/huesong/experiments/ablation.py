@@ -211,14 +211,13 @@ def train_and_judge(missing: Sequence[OneRun], jobs: int) -> None:
 
 
 def in_a_process(one: OneRun) -> None:
-    """A run beside others: it leaves the other cores to them."""
+    """A run beside others: it leaves the other cores to them, and goes at once when its process is told to."""
     unwind_on_sigterm()
-    one_run(
-        replace(
-            one,
-            params=one.params.model_copy(update={"evaluate": one.params.evaluate.model_copy(update={"workers": 1})}),
-        )
-    )
+    alone = one.params.evaluate.model_copy(update={"workers": 1})
+    try:
+        one_run(replace(one, params=one.params.model_copy(update={"evaluate": alone})))
+    except SystemExit as ended:  # everything is unwound; the pool would take this for a result and begin the next run
+        os._exit(int(ended.code or 0))
 
 
 def shared_base(one: OneRun) -> str:
