@@ -94,7 +94,7 @@ class SafePool:
 
     @contextmanager
     def executor(self) -> Iterator[ProcessPoolExecutor]:
-        """The bare pool, for what `map` does not fit; whatever ends the block ends the workers, but for its own end."""
+        """The bare pool, for what `map` does not fit; an exception in the block ends the workers at once."""
         pool = self._new(self.workers)
         try:
             yield pool
