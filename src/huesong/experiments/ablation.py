@@ -152,7 +152,9 @@ def run(
         for plain in yardsticks(name)
         if plain in finished and finished[plain].keys() & folders.keys()
     }
-    clocks = [read_json(one.folder / CLOCK, "huesong experiment ablation") for one in planned if (one.folder / CLOCK).exists()]
+    clocks = [
+        read_json(one.folder / CLOCK, "huesong experiment ablation") for one in planned if (one.folder / CLOCK).exists()
+    ]
     hours = {key: sum(clock[key] for clock in clocks) / 3600 for key in ("train", "evaluate")} if clocks else {}
     page = markdown(figures, comparisons, hours)
     with replacing_folder(out / "table") as work:
