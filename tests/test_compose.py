@@ -20,6 +20,7 @@ from huesong.compose import (
     compose_many,
     output_names,
     parse_course,
+    parse_key,
     sampling_config,
 )
 from huesong.config import SamplingConfig
@@ -150,6 +151,8 @@ def test_output_names(tmp_path: Path) -> None:
         ({"valence": 1.5}, "--valence 1.5: give a number from -1 to 1"),
         ({"arousal": float("nan")}, "--arousal nan"),
         ({"arousal": -1.01}, "--arousal -1.01"),
+        ({"tempo": -3.0}, "--tempo -3.0: give quarters a minute"),
+        ({"tempo": float("nan")}, "--tempo nan"),
         ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
     ],
 )
@@ -256,6 +259,23 @@ def test_a_length_in_bars(composer: Composer) -> None:
     for bars in (0, 301):
         with pytest.raises(UserError, match=f"--bars {bars}: give a number from 1 to 300, or --seconds"):
             composer.compose([Prompt(None, 0.3, 0.3, bars=bars)], SHORT)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("C", (0, True)), ("am", (9, False)), ("F# minor", (6, False)), ("Bbm", (10, False)), ("b", (11, True)),
+        ("bb", (10, True)), ("E♭ major", (3, True)), ("Cb", (11, True)), (None, None),
+    ],
+)  # fmt: skip
+def test_keys_are_read(text: str | None, key: object) -> None:
+    assert parse_key(text) == key
+
+
+@pytest.mark.parametrize("text", ["H", "", "C major minor", "Cmixolydian", "F##"])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"--key .*: give a key such as C, 'F# minor' or Bbm"):
+        parse_key(text)
 
 
 def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from huesong.errors import UserError
 from huesong.model import ending
-from huesong.model.ending import BASS, CHORD_NOTES, HIGHEST, LastChord, plan, tonic
+from huesong.model.ending import BASS, CHORD_NOTES, HIGHEST, SCALES, Key, LastChord, plan, tonic
 from huesong.model.grammar import Asked, Limits, Phase
 from huesong.model.vocabulary import Vocabulary
 from huesong.music import tokens
@@ -70,13 +70,43 @@ def test_a_length_in_bars(bars: int, habit: str) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 30), habit=st.sampled_from(HABITS))
-def test_a_merged_token_is_allowed_only_if_its_parts_are(seed: int, seconds: float, habit: str) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1), seconds=st.floats(6, 40), habit=st.sampled_from(HABITS), tempo=st.integers(0, 30),
+    key=st.tuples(st.integers(0, 11), st.booleans()),
+)  # fmt: skip
+def test_tempo_and_key_are_kept(seed: int, seconds: float, habit: str, tempo: int, key: Key) -> None:
+    rules = grammar()
+    asked = Asked(seconds=seconds, tempo=tempo % len(rules.table.tempos), key=key)
+    assume(rules.can_be(asked))
+    ids, state = walk(rules, asked, seed, habit)
+    base = base_names(ids)
+    assert [value for kind, value in base if kind == "Tempo"] == [asked.tempo]
+    scale = {(key[0] + step) % 12 for step in SCALES[key[1]]}
+    assert {value % 12 for kind, value in base if kind == "Pitch"} <= scale
+    assert rules.count_violations(ids) == 0
+    assert state.chord is not None
+    assert (state.chord.root, state.chord.major) == key
+    assert tokens.decode(tokenizer(), ids).to("second").end() == pytest.approx(seconds, rel=0.05)
+
+
+def test_a_tempo_too_slow_for_the_length() -> None:
+    assert not grammar().can_be(Asked(seconds=1, tempo=0))
+    assert grammar().can_be(Asked(seconds=60, tempo=0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 30), habit=st.sampled_from(HABITS),
+    key=st.none() | st.tuples(st.integers(0, 11), st.booleans()),
+)  # fmt: skip
+def test_a_merged_token_is_allowed_only_if_its_parts_are(
+    seed: int, seconds: float, habit: str, key: Key | None
+) -> None:
     """The array summaries against the automaton itself, one base token at a time."""
     rules = grammar(8, LOOSE)
     rng = np.random.default_rng(seed)
     merged = [token for token, base in enumerate(rules.table.base) if len(base) > 1]
-    state = rules.start(Asked(seconds=seconds))
+    state = rules.start(Asked(seconds=seconds, key=key))
     for _ in range(25):
         allowed = rules.mask(state)
         for token in rng.choice(merged, 12):

@@ -48,10 +48,10 @@ def test_two_processes_leave_what_one_leaves_and_are_tracked_as_one(
     monkeypatch.setenv("HUESONG_SESSION", "launch")
     uri = f"sqlite:///{root / 'mlflow.db'}"
     source: Any = SimpleNamespace(path="", metadata={})
-    config = settings(**PLAIN)
+    config = settings(**PLAIN, processes=2)
     given = config.model_dump(mode="json")
     with handover.tracked("train", given, {"uri": uri, "experiment": "launch"}, source) as (_, run):
-        report = launch.train(config, **folders(root, "two"), processes=2)
+        report = launch.train(config, **folders(root, "two"))
         run(report)
     alone = train.run(config, **folders(root, "one"))
 
@@ -83,7 +83,7 @@ def test_two_processes_leave_what_one_leaves_and_are_tracked_as_one(
 def test_the_error_is_that_of_the_process_that_failed(root: Path) -> None:
     (root / "label" / contracts.SOURCES).unlink()
     with pytest.raises(UserError, match="run `huesong label` first") as raised:
-        launch.train(settings(**PLAIN), **folders(root, "out"), processes=2)
+        launch.train(settings(**PLAIN, processes=2), **folders(root, "out"))
     assert "\n" not in str(raised.value)
     assert not (root / "out").exists()
 
@@ -104,10 +104,18 @@ def test_processes_that_die_without_a_word_are_an_error_too(
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize(("device", "seen", "wanted"), [("auto", 0, 1), ("auto", 4, 4), ("cuda", 2, 2), ("cpu", 4, 1)])
-def test_one_process_a_visible_gpu(monkeypatch: pytest.MonkeyPatch, device: str, seen: int, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("device", "seen", "processes", "wanted"),
+    [("auto", 0, 0, 1), ("auto", 4, 0, 4), ("cuda", 2, 0, 2), ("cpu", 4, 0, 1), ("cpu", 0, 2, 2), ("auto", 4, 1, 1)],
+)
+def test_one_process_a_visible_gpu_or_as_many_as_asked(
+    monkeypatch: pytest.MonkeyPatch, device: str, seen: int, processes: int, wanted: int
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
-    assert launch.gpus(settings(device=device)) == wanted
+    config = settings(device=device, processes=processes)
+    assert launch.processes_of(config) == wanted
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launch.processes_of(config) == 1, "one of those that torchrun started"
 
 
 def test_one_process_is_the_stage_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

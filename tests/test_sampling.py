@@ -158,6 +158,30 @@ def test_a_length_in_bars() -> None:
     assert tokens.decode(tokenizer(), made.ids).end() == 3 * 4 * 480
 
 
+def test_a_tempo_and_a_key() -> None:
+    made = sample(model(), [asked(0, 12.0, tempo=77.0, key=(2, False))], PLAIN)[0]
+    score = parse_score(bytes(tokens.decode(tokenizer(), made.ids).dumps_midi()))
+    tempos = grammar().table.tempos
+    assert [float(tempo.qpm) for tempo in score.tempos] == pytest.approx(
+        [tempos[np.abs(tempos - 77).argmin()]], abs=0.01
+    )
+    assert {note.pitch % 12 for note in score.tracks[0].notes} <= {2, 4, 5, 7, 9, 10, 0, 1}  # D minor
+    assert length(made.ids) == pytest.approx(12, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tempo": 5000.0}, "--tempo 5000: this model knows"),
+        ({"tempo": 45.0, "seconds": 4.0}, "--tempo 45: a piece of 4 s cannot be written"),
+        ({"tempo": 100.0, "primer": (1, 2)}, "a primer brings its own tempo"),
+    ],
+)
+def test_a_tempo_that_cannot_be(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sample(model(), [asked(0, **change)], PLAIN)
+
+
 def test_progress_is_told() -> None:
     told: list[float] = []
     sample(model(), [asked(0), asked(1)], SamplingConfig(guidance=1.5, candidates=2, steering=1), told.append)

@@ -223,9 +223,9 @@ def train(
     """
     settings = _params(params)
     with _tracked("train", settings) as tracked:
-        from huesong.stages import train as stage
+        from huesong.stages import launch
 
-        tracked(stage.run(settings.train, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
+        tracked(launch.train(settings.train, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
 
 
 @app.command()
@@ -288,6 +288,12 @@ def compose(
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the piece, 4 to 600.", show_default="30")] = None,
     bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None,
+    tempo: Annotated[
+        float | None, typer.Option(help="Quarters a minute throughout. Default: as the music comes.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key, such as C, 'F# minor' or Bbm. Default: as the music comes.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
     temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
@@ -307,7 +313,7 @@ def compose(
     Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
     """
     from huesong.compose import compose as compose_picture
-    from huesong.compose import parse_course, sampling_config
+    from huesong.compose import parse_course, parse_key, sampling_config
 
     if seconds is not None and bars is not None:
         raise UserError("--seconds and --bars both say how long the piece is: give one of them")
@@ -317,8 +323,8 @@ def compose(
     )  # fmt: skip
     composition = compose_picture(
         picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
-        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, bars=bars, primer=primer,
-        soundfont=soundfont,
+        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, bars=bars, tempo=tempo,
+        key=parse_key(key), primer=primer, soundfont=soundfont,
     )  # fmt: skip
     typer.echo(str(composition))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from symusic import Score
 
+    from huesong.model.ending import Key
     from huesong.model.requests import Course
     from huesong.model.sampling import OnStep
 
 SUFFIXES = (".mid", ".wav", ".png")
 MOST_BARS = 300
 """Ten minutes at 120 beats a minute, as the longest `--seconds`."""
+NATURAL = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+"""Pitch classes."""
 VA = tuple[float, float]
 """Valence and arousal in [-1, 1]."""
 
@@ -41,7 +45,9 @@ class Prompt:
 
     picture: RGB; None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None =
     what the picture suggests; a tuple is their course over the piece. seconds: None = the sampling settings' length.
-    bars: length in 4/4 bars instead, at the tempo that the piece takes. primer: music that the piece begins with.
+    bars: length in 4/4 bars instead, at the tempo that the piece takes. tempo: quarters a minute (the nearest that the
+    model knows); None = as it comes. key: whose scale all notes are from (`parse_key`); None = as it comes.
+    primer: music that the piece begins with.
     """
 
     picture: Image | None
@@ -50,6 +56,8 @@ class Prompt:
     seed: int = 0
     seconds: float | None = None
     bars: int | None = None
+    tempo: float | None = None
+    key: Key | None = None
     primer: Score | None = None
 
 
@@ -130,6 +138,7 @@ class Composer:
         for prompt in prompts:
             check_emotion(prompt.valence, prompt.arousal)
             check_bars(prompt.bars)
+            check_tempo(prompt.tempo)
             if prompt.seconds is not None:
                 sampling_config(seconds=prompt.seconds)
         learned = self.model.config.get("training", {}).get("config", {})
@@ -143,6 +152,7 @@ class Composer:
             Request(
                 next(rows) if prompt.picture is not None else None, prompt.valence, prompt.arousal, prompt.seed,
                 config.seconds if prompt.seconds is None else prompt.seconds, bars=prompt.bars,
+                tempo=prompt.tempo, key=prompt.key,
                 primer=() if prompt.primer is None else tuple(tokens.encode(self.tokenizer, prompt.primer)),
             )
             for prompt in prompts
@@ -183,6 +193,8 @@ def compose_many(
     seed: int = 0,
     config: SamplingConfig | None = None,
     bars: int | None = None,
+    tempo: float | None = None,
+    key: Key | None = None,
     primer: Path | None = None,
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
@@ -201,6 +213,8 @@ def compose_many(
         seed: the same seed gives the same files.
         config: sampling settings, the length among them; None = the defaults.
         bars: length in 4/4 bars instead of the settings' seconds.
+        tempo: quarters a minute throughout, the nearest that the model knows; None = as it comes.
+        key: whose scale all notes are from and whose tonic ends the piece (`parse_key`); None = as it comes.
         primer: a MIDI file that every piece begins with; it counts towards the length.
         soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
         on_step: told the composed share, 0 to 1.
@@ -214,6 +228,7 @@ def compose_many(
     config = config or SamplingConfig()
     check_emotion(valence, arousal)
     check_bars(bars)
+    check_tempo(tempo)
     names = output_names(pictures, outs)
     limit = PreprocessConfig().max_pixels
     images = [decode(picture, limit) for picture in pictures]
@@ -225,7 +240,7 @@ def compose_many(
     sounds = find_soundfont(soundfont)
     if not isinstance(model, Composer):
         model = Composer(model if isinstance(model, Path) else model())
-    prompts = [Prompt(image, valence, arousal, seed, bars=bars, primer=begin) for image in images]
+    prompts = [Prompt(image, valence, arousal, seed, bars=bars, tempo=tempo, key=key, primer=begin) for image in images]
     pieces = model.compose(prompts, config, on_step)
     made = []
     with ExitStack() as files:
@@ -304,6 +319,32 @@ def check_bars(bars: int | None) -> None:
     """
     if bars is not None and not 1 <= bars <= MOST_BARS:
         raise UserError(f"--bars {bars}: give a number from 1 to {MOST_BARS}, or --seconds")
+
+
+def check_tempo(tempo: float | None) -> None:
+    """Refuse what is no tempo; which ones a model knows is found out when it is there.
+
+    Raises:
+        UserError: names the value.
+    """
+    if tempo is not None and not 0 < tempo < math.inf:  # nan fails as well
+        raise UserError(f"--tempo {tempo}: give quarters a minute, such as 96")
+
+
+def parse_key(text: str | None) -> Key | None:
+    """What a user wrote: `C`, `F# minor`, `Bbm` ...; the tonic's pitch class and whether it is major.
+
+    Raises:
+        UserError: it is no key.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([A-Ga-g])\s*(#|b|♯|♭|sharp|flat)?\s*(m|min|minor|maj|major)?", text.strip())
+    if found is None:
+        raise UserError(f"--key {text}: give a key such as C, 'F# minor' or Bbm")
+    letter, accidental, mode = found.groups()
+    shift = {None: 0, "#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}[accidental]
+    return (NATURAL[letter.upper()] + shift) % 12, mode not in ("m", "min", "minor")
 
 
 def parse_course(text: str | None, name: str) -> Course | None:

@@ -140,7 +140,10 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
     threads: int = Field(0, ge=0)
-    """CPU threads of torch; 0 = all cores. Part of what bit-for-bit resumption depends on."""
+    """CPU threads of torch in each process; 0 = all cores. Part of what bit-for-bit resumption depends on."""
+    processes: int = Field(0, ge=0)
+    """Processes that share every batch, each with a row of its own at least; 0 = one for each GPU, one without any. Draws of
+    dropout depend on it."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
     pretrain_steps: int = Field(0, ge=0)

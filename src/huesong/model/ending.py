@@ -1,4 +1,4 @@
-"""How a piece ends at the asked length: where its last chord stands, and of which pitches it is made.
+"""What is asked of a score, and how it ends at the asked length: where its last chord stands, and of which pitches it is made.
 
 Ticks are positions of the grid; L = number of tempos planned for at once.
 """
@@ -26,12 +26,24 @@ FEWEST_BEATS = 4
 TOLERANCE = 0.05
 
 
+Key = tuple[int, bool]
+"""The pitch class of the tonic (C = 0), and whether it is major."""
+SCALES = {True: (0, 2, 4, 5, 7, 9, 11), False: (0, 2, 3, 5, 7, 8, 10, 11)}
+"""Steps above the tonic: major; minor, natural and with the raised seventh."""
+
+
 @dataclass(frozen=True)
 class Asked:
-    """The length asked for: seconds, or bars, or neither (endless, for tests of the grammar alone)."""
+    """What is asked of a score.
+
+    seconds, bars: its length, or neither (endless, for tests of the grammar alone). tempo: index into the vocabulary's
+    tempos, kept throughout; None = as it comes. key: whose scale all notes are from and whose tonic ends the piece.
+    """
 
     seconds: float | None = None
     bars: int | None = None
+    tempo: int | None = None
+    key: Key | None = None
 
     def __post_init__(self) -> None:
         assert self.seconds is None or self.bars is None, "either seconds or bars"
@@ -71,8 +83,8 @@ def plan(
     return np.where(on_a_beat_L, onset_LC[rows, best_L], end_L - shortest_L), end_L
 
 
-def tonic(weights: np.ndarray) -> tuple[int, bool]:
-    """The key (tonic pitch class, whether major) whose profile correlates best with pitch-class weights [12].
+def tonic(weights: np.ndarray) -> Key:
+    """The key whose profile correlates best with pitch-class weights [12].
 
     Krumhansl-Schmuckler key finding with the profiles of Krumhansl & Kessler (1982). C major if there are no notes.
     """

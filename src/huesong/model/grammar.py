@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.model.ending import FEWEST_BEATS, TOLERANCE, Asked, LastChord, plan, tonic
+from huesong.model.ending import FEWEST_BEATS, SCALES, TOLERANCE, Asked, LastChord, plan, tonic
 from huesong.model.vocabulary import FAR, FOLLOWS, Phase, TokenTable, Vocabulary, phase_after
 
 __all__ = ["Asked", "Grammar", "Limits", "Phase", "State", "Vocabulary"]
@@ -129,6 +129,10 @@ class Grammar:
         """The state after BOS."""
         return State(asked, limits or self.limits)
 
+    def can_be(self, asked: Asked) -> bool:
+        """Whether the asked length can be had at the asked tempo."""
+        return asked.tempo is None or bool(self._tempo_limits(self.start(asked), 0)[asked.tempo] > -FAR)
+
     def masks(self, states: Sequence[State]) -> np.ndarray:
         """Allowed tokens, bool [B, V]; no row is empty."""
         return np.stack([self.mask(state) for state in states])
@@ -141,6 +145,10 @@ class Grammar:
         limit = self._limits(state, room)
         allowed = table.fits_PV[state.phase] & (table.reach < limit)
         allowed &= table.first_position > state.position
+        if state.asked.key is not None:
+            root, major = state.asked.key
+            scale = sum(1 << (root + step) % 12 for step in SCALES[major])
+            allowed &= table.pitch_classes & ~scale == 0
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
             allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
@@ -223,7 +231,7 @@ class Grammar:
         It counts from the start of this bar. -FAR where the tempo may not come: it is in force already, the last chord
         begins there, or would then have to begin in that very bar. Notes that still sound are `_limits`' matter.
         """
-        first = state.tempo < 0
+        first, asked_tempo = state.tempo < 0, state.asked.tempo
         if state.bar < 0:
             ahead = 0  # the first bar is both this one and the next
         now, now_s = state.bar_tick + ahead, state.bar_s + ahead * state.tick_s
@@ -233,11 +241,13 @@ class Grammar:
             allowed = np.ones(len(onset), dtype=bool)
             if asked is not None:
                 allowed = (end >= FEWEST_BEATS * self.beat) & (np.abs(end * self.tick_s / asked - 1) <= TOLERANCE)
-                if not allowed.any():
+                if asked_tempo is None and not allowed.any():
                     allowed[-1] = True  # the fastest: its grid is the finest
         else:
             allowed = (onset >= now + self.bar_ticks) & (now < state.last_onset)
             allowed[state.tempo] = False
+        if asked_tempo is not None:
+            allowed &= np.arange(len(allowed)) == asked_tempo
         # Before the first bar its own start is yet to come, one bar ahead in the token's own count.
         shift = self.bar_ticks if state.bar < 0 else 0
         return np.where(allowed, onset - state.bar_tick + shift, -FAR)
@@ -327,7 +337,7 @@ class Grammar:
 
     def _begin_last_chord(self, state: State) -> None:
         state.phase = Phase.CHORD
-        root, major = tonic(state.pitch_classes)
+        root, major = state.asked.key or tonic(state.pitch_classes)
         mean = state.velocity_sum / max(1, state.notes)
         nearest = np.argsort(np.abs(self.velocities - mean), kind="stable")[:5]
         velocities = tuple(int(velocity) for velocity in self.velocities[nearest])

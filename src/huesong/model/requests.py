@@ -5,14 +5,16 @@ Shapes: S image tokens, C channels, D the network's width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from huesong.errors import UserError
+from huesong.model.ending import FEWEST_BEATS, Asked, Key
 from huesong.model.folder import Model
+from huesong.model.grammar import Grammar
 
 Course = float | tuple[float, ...]
 """A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
@@ -24,8 +26,9 @@ class Request:
 
     picture: a row of the picture array, float [S, C] or uint8 [H, W, 3]; None = no picture, valence and arousal only.
     valence, arousal: in [-1, 1]; None = what the picture suggests. seed: any integer. seconds: asked length.
-    bars: asked length in 4/4 bars instead of seconds. primer: token ids that the piece begins with (no BOS); they count
-    towards its length.
+    bars: asked length in 4/4 bars instead of seconds. tempo: quarters a minute, the nearest that the vocabulary has;
+    None = as it comes. key: whose scale all notes are from; None = as it comes. primer: token ids that the piece
+    begins with (no BOS); they count towards its length.
     """
 
     picture: np.ndarray | None
@@ -34,6 +37,8 @@ class Request:
     seed: int
     seconds: float
     bars: int | None = None
+    tempo: float | None = None
+    key: Key | None = None
     primer: tuple[int, ...] = ()
 
 
@@ -83,6 +88,31 @@ def condition_of(model: Model, request: Request) -> Condition:
     suggested = [float(value) for value in encoding.request_B2[0]]
     valence, arousal = (own if value is None else value for value, own in zip(given, suggested, strict=True))
     return Condition(encoding.tokens_BSD, valence, arousal, (predicted[0], predicted[1]))
+
+
+def asked_of(grammar: Grammar, request: Request) -> Asked:
+    """What a request asks of the score.
+
+    Raises:
+        UserError: a tempo that the vocabulary does not reach, or at which the piece is too short.
+    """
+    asked = Asked(bars=request.bars, key=request.key)
+    if request.bars is None:
+        asked = replace(asked, seconds=request.seconds)
+    if request.tempo is None:
+        return asked
+    tempos = grammar.table.tempos
+    if not tempos[0] <= request.tempo <= tempos[-1]:
+        raise UserError(
+            f"--tempo {request.tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute"
+        )
+    asked = replace(asked, tempo=int(np.abs(np.log(tempos / request.tempo)).argmin()))
+    if not grammar.can_be(asked):
+        raise UserError(
+            f"--tempo {request.tempo:g}: a piece of {request.seconds:g} s cannot be written at it, for it needs {FEWEST_BEATS} "
+            "beats at least, and a length that the grid can tell: ask for more seconds, or for another tempo"
+        )
+    return asked
 
 
 def value_at(course: Course, share: float) -> float:

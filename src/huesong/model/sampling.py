@@ -26,8 +26,8 @@ from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.cache import KVCache
 from huesong.model.folder import Model
-from huesong.model.grammar import Asked, Grammar, Limits, Phase, State
-from huesong.model.requests import Condition, Request, condition_of
+from huesong.model.grammar import Grammar, Limits, Phase, State
+from huesong.model.requests import Condition, Request, asked_of, condition_of
 
 MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
@@ -104,7 +104,7 @@ def sample(
         ear: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
-        UserError: a request with neither a picture nor both valence and arousal, or a primer that does not fit.
+        UserError: a request with neither a picture nor both valence and arousal, or a primer or tempo that does not fit.
     """
     samples = []
     with _one_thread(model.device):
@@ -170,10 +170,13 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     """A piece that has only BOS, or its primer, with the generator of (seed, candidate).
 
     Raises:
-        UserError: the primer is no music of this vocabulary, or longer than the context or the piece.
+        UserError: the primer is no music of this vocabulary, or longer than the context or the piece; or the tempo
+            cannot be had.
     """
     grammar = model.grammar
-    asked = Asked(bars=request.bars) if request.bars is not None else Asked(seconds=request.seconds)
+    asked = asked_of(grammar, request)
+    if request.primer and request.tempo is not None:
+        raise UserError("a primer brings its own tempo: leave out --tempo")
     generator = generator_of(request.seed, candidate)
     limits = Limits(polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second)
     job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
@@ -187,7 +190,8 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     for token in request.primer:
         _append(grammar, job, token)
         if job.state.phase >= Phase.LAST_BAR or job.state.latest_end > job.state.last_onset:
-            raise UserError(f"the primer is too long for a piece of {request.seconds:g} s: ask for more with --seconds")
+            length = f"{request.seconds:g} s" if request.bars is None else f"{request.bars} bars"
+            raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
     return job
 
 

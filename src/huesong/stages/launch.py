@@ -1,4 +1,4 @@
-"""Training on all GPUs of a machine: one process each, started by torchrun around `huesong train`.
+"""Training in several processes of a machine, one for each GPU or as many as asked: torchrun around `huesong train`.
 
 Tracking and the mirror of the checkpoints stay with the process that calls `train`; the ones it starts only compute.
 """
@@ -26,23 +26,20 @@ SAID = "huesong: "
 """How the console begins the line that says what went wrong."""
 
 
-def train(
-    config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path, processes: int | None = None
-) -> stage.TrainReport:
-    """Run the train stage: here, or in several processes that share every batch. All arguments but the last are its own.
+def train(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path) -> stage.TrainReport:
+    """Run the train stage: here, or in several processes that share every batch. Arguments are its own.
 
     Args:
         config: the `train` section of params.yaml.
         preprocess: artifacts of the preprocess stage.
         label: artifacts of the label stage.
         out: folder for the artifacts of this stage; replaced as a whole.
-        checkpoints: where a killed run leaves what the next one resumes from, with whatever number of processes.
-        processes: how many; None: one for each visible GPU, one without any.
+        checkpoints: where a killed run leaves what the next one resumes from.
 
     Raises:
         UserError: as the stage; with several processes also one that died.
     """
-    processes = processes or gpus(config)
+    processes = processes_of(config)
     if processes == 1:
         return stage.run(config, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints)
     log.info("training in %d processes", processes)
@@ -57,8 +54,15 @@ def train(
     return stage.TrainReport(out, metrics)
 
 
-def gpus(config: TrainConfig) -> int:
-    """CUDA devices that PyTorch sees (CUDA_VISIBLE_DEVICES hides some); 1 where there are none or none are wanted."""
+def processes_of(config: TrainConfig) -> int:
+    """How many to start: as many as the settings say, else one for each CUDA device that PyTorch sees; at least 1.
+
+    1 in a process that torchrun started: it is one of them.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return 1
+    if config.processes:
+        return config.processes
     return 1 if config.device == "cpu" else max(1, torch.cuda.device_count())
 
 
