@@ -22,8 +22,10 @@ from pipeline.resources import TABLE
 
 from huesong import contracts
 from huesong.artifacts import folder_digest
+from huesong.config import Params
 from huesong.datasets import remote as remotes
 from huesong.errors import UserError
+from huesong.stages import launch, train
 
 from .conftest import TINY
 from .test_signals import in_a_pod, statuses
@@ -150,14 +152,32 @@ def test_the_registered_model_names_the_torch_that_its_image_lacks(run: LocalRun
 
 
 def test_the_container_trains_the_very_model_that_is_trained_here(run: LocalRun, tmp_path: Path) -> None:
-    from huesong.config import Params
-    from huesong.stages import train
-
     inputs = {"preprocess": run.artifact("preprocess", "out"), "label": run.artifact("label", "out")}
     params = Params.model_validate(TINY).train
     train.run(params, **inputs, out=tmp_path / "train", checkpoints=tmp_path / "checkpoints")
     weights = Path(contracts.MODEL) / contracts.MODEL_WEIGHTS
     assert (tmp_path / "train" / weights).read_bytes() == (run.artifact("train", "out") / weights).read_bytes()
+
+
+def test_two_processes_train_in_a_container(
+    client: Any, images: dict[str, str], run: LocalRun, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """They find each other without a network, and leave what two processes here leave."""
+    root = tmp_path_factory.mktemp("two")
+    root.chmod(0o777)  # the container's user is another
+    settings = {**TINY["train"], "processes": 2}
+    (root / "params.yaml").write_text(json.dumps({"train": settings}))  # which is YAML, too
+    inputs = {"preprocess": run.artifact("preprocess", "out"), "label": run.artifact("label", "out")}
+    places = {"params": root / "params.yaml", **inputs, "out": root / "out", "checkpoints": root / "checkpoints"}
+    words = ["env", "HUESONG_TRACKING=off", "huesong", "train"]
+    words += [word for name, place in places.items() for word in (f"--{name}", str(place))]
+    volumes = {str(path): {"bind": str(path), "mode": "ro"} for path in inputs.values()}
+    volumes[str(root)] = {"bind": str(root), "mode": "rw"}
+    assert run_container(client, images["train"], words, volumes, **hardened()) == 0
+    params = Params.model_validate({"train": settings}).train
+    launch.train(params, **inputs, out=root / "here", checkpoints=root / "checkpoints-here")
+    weights = Path(contracts.MODEL) / contracts.MODEL_WEIGHTS
+    assert (root / "out" / weights).read_bytes() == (root / "here" / weights).read_bytes()
 
 
 def test_shards_in_containers_make_the_same_artifacts(images: dict[str, str], run: LocalRun) -> None:

@@ -74,7 +74,8 @@ def torchrun(processes: int, words: list[str]) -> None:
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", str(processes), "-m", "huesong.cli", *words]
-    environment = {**os.environ, "HUESONG_TRACKING": "off"}
+    # torchrun sets one thread, too, but with a warning; the stage sets its own number.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "HUESONG_TRACKING": "off"}
     reason = ""
     with child(command, env=environment, stderr=subprocess.PIPE) as process:  # torchrun ends those it started
         assert process.stderr is not None
