@@ -169,7 +169,7 @@ def test_two_processes_train_in_a_container(
     (root / "params.yaml").write_text(json.dumps({"train": settings}))  # which is YAML, too
     inputs = {"preprocess": run.artifact("preprocess", "out"), "label": run.artifact("label", "out")}
     places = {"params": root / "params.yaml", **inputs, "out": root / "out", "checkpoints": root / "checkpoints"}
-    words = ["env", "HUESONG_TRACKING=off", "huesong", "train"]
+    words = ["env", "HUESONG_TRACKING=off", "python", "-m", "huesong.cli", "train"]
     words += [word for name, place in places.items() for word in (f"--{name}", str(place))]
     volumes = {str(path): {"bind": str(path), "mode": "ro"} for path in inputs.values()}
     volumes[str(root)] = {"bind": str(root), "mode": "rw"}
