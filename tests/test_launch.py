@@ -118,6 +118,12 @@ def test_one_process_a_visible_gpu_or_as_many_as_asked(
     assert launch.processes_of(config) == 1, "one of those that torchrun started"
 
 
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"train\.processes = 2, and PyTorch sees 1 CUDA device"):
+        launch.processes_of(settings(device="auto", processes=2))
+
+
 def test_one_process_is_the_stage_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[dict[str, Any]] = []
     monkeypatch.setattr(train, "run", lambda config, **given: called.append(given))

@@ -58,12 +58,19 @@ def processes_of(config: TrainConfig) -> int:
     """How many to start: as many as the settings say, else one for each CUDA device that PyTorch sees; at least 1.
 
     1 in a process that torchrun started: it is one of them.
+
+    Raises:
+        UserError: more processes than devices.
     """
     if "WORLD_SIZE" in os.environ:
         return 1
-    if config.processes:
-        return config.processes
-    return 1 if config.device == "cpu" else max(1, torch.cuda.device_count())
+    devices = 0 if config.device == "cpu" else torch.cuda.device_count()
+    if devices and config.processes > devices:
+        raise UserError(
+            f"train.processes = {config.processes}, and PyTorch sees {devices} CUDA device(s): set it to 0 for one process "
+            "each, or train.device to cpu"
+        )
+    return config.processes or max(1, devices)
 
 
 def torchrun(processes: int, words: list[str]) -> None:
