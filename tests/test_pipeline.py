@@ -33,7 +33,7 @@ def run(*words: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with the tiny data set, after its first `dvc repro`."""
+    """A checkout with the tiny data set, after its first `dvc repro`, which trains in two processes."""
     folder = tmp_path_factory.mktemp("clone") / "huesong"
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -52,7 +52,8 @@ def clone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(tiny_data, folder / "data")
-    (folder / "params.yaml").write_text(yaml.safe_dump({**TINY, "register": {"model_name": "huesong"}}))
+    params = {**TINY, "train": {**TINY["train"], "processes": 2}, "register": {"model_name": "huesong"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
     run("git", "init", "-q", cwd=folder)
     run("git", "config", "user.email", "test@example.invalid", cwd=folder)
     run("git", "config", "user.name", "test", cwd=folder)

@@ -23,24 +23,12 @@ from .tiny_training import settings, write_artifacts
 
 ROOT = Path(__file__).parent.parent
 ENDLESS = settings(steps=1_000_000, checkpoint_every=2).model_dump(mode="json")
-IN_TWO_PROCESSES = """
-import json, sys
-from pathlib import Path
-from types import SimpleNamespace
-from huesong.config import TrainConfig
-from huesong.stages import handover, launch
-
-root, params, uri = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
-source = SimpleNamespace(path="", metadata={})
-folders = {name: root / name for name in ("preprocess", "label", "out", "checkpoints")}
-with handover.tracked("train", params, {"uri": uri, "experiment": "ended"}, source) as (config, run):
-    run(launch.train(config, **folders, processes=2))
-"""
 
 
-def console(root: Path, uri: str) -> list[str]:
+def console(root: Path, uri: str, **changes: Any) -> list[str]:
     """`huesong train`."""
-    (root / "params.yaml").write_text(json.dumps({"train": ENDLESS, "register": {"experiment": "ended"}}))
+    params = {"train": {**ENDLESS, **changes}, "register": {"experiment": "ended"}}
+    (root / "params.yaml").write_text(json.dumps(params))
     words = [f"--{name}={root / name}" for name in ("preprocess", "label", "out", "checkpoints")]
     return [sys.executable, "-m", "huesong.cli", "train", f"--params={root / 'params.yaml'}", *words]
 
@@ -71,7 +59,7 @@ def in_a_pod(root: Path, uri: str) -> list[str]:
 
 def in_two_processes(root: Path, uri: str) -> list[str]:
     """torchrun and what it starts."""
-    return [sys.executable, "-c", IN_TWO_PROCESSES, str(root), json.dumps(ENDLESS), uri]
+    return console(root, uri, processes=2)
 
 
 def statuses(uri: str) -> list[str]:
