@@ -17,14 +17,12 @@ from scipy.io import wavfile
 from huesong.compose import Composer, Piece, Prompt, sampling_config
 from huesong.config import PreprocessConfig
 from huesong.experiments.report import put_into
-from huesong.model.ending import tonic
+from huesong.model.ending import SCALES, tonic
 from huesong.music.reading import listen
 from huesong.music.rendering import find_soundfont, piano_roll, render_wav
 from huesong.pictures.decode import decode
 
 CORNER = 0.8
-MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
-"""Scale steps in semitones; the minor one holds the natural and the harmonic form."""
 HEAD = (
     "| asked for | asked V, A | notes a second | tempo | velocity | RMS dBFS | mean pitch | major | in scale "
     "| heard V, A (labeller) |\n" + "| --- " * 10 + "|\n"
@@ -37,7 +35,7 @@ def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
     weight_12 = np.zeros(12)
     np.add.at(weight_12, notes.pitch.astype(int) % 12, notes.end_s - notes.onset_s)
     root, major = tonic(weight_12)
-    scale = [(root + step) % 12 for step in (MAJOR if major else MINOR)]
+    scale = [(root + step) % 12 for step in SCALES[major]]
     render_wav(piece.score, wav, find_soundfont(None))
     _, samples = wavfile.read(wav)
     full = np.iinfo(samples.dtype).max

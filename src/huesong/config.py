@@ -142,7 +142,7 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0)
     """CPU threads of torch in each process; 0 = all cores. Part of what bit-for-bit resumption depends on."""
     processes: int = Field(0, ge=0)
-    """Processes that share every batch, each with a row of its own at least; 0 = one for each GPU, one without any. Draws of
+    """Processes that share every batch; 0 = one for each GPU, one without any. Draws of
     dropout depend on it."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
