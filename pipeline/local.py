@@ -21,6 +21,7 @@ from typing import Any
 from components import image
 from kfp import local
 from kfp.local import docker_task_handler, subprocess_task_handler
+from rich.text import Text
 
 import huesong
 from huesong.errors import UserError
@@ -150,7 +151,7 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache:
         try:
             make_pipeline(images, shards=shards, retry=False)(tracking_uri=uri, **arguments)
         except RuntimeError as error:
-            raise UserError(str(error)) from error
+            raise UserError(f"{Text.from_ansi(str(error)).plain} The log above says why.") from error
     folder = next(path for path in root.iterdir() if path not in before and path.name.startswith("huesong-"))
     return LocalRun(folder, uri, time.monotonic() - started)
 

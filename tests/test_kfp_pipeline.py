@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -339,8 +340,24 @@ def test_a_failing_component_fails_the_run_and_is_reported(
     version: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = {**version, "data_digest": "0" * 32 + ".dir"}
-    with pytest.raises(UserError, match="fetch"):
+    with pytest.raises(UserError, match=r"'fetch'.*log above") as failed:
         run_local(tmp_path / "root", **wrong, params=TINY, gate=GATE)
     (summary,) = (tmp_path / "root").glob("huesong-*/**/outcome/summary")
     assert "FAILED" in summary.read_text()
     assert "0" * 32 in capfd.readouterr().out, "the log names the version that is not there"
+    assert "\x1b" not in str(failed.value)
+
+
+@pytest.mark.parametrize("command", ["local", "docker"])
+def test_a_version_that_is_not_there_is_named_before_anything_runs(
+    command: str, version: dict[str, str], tmp_path: Path
+) -> None:
+    words = [command, "--digest", "0" * 32, "--remote", version["remote"], "--root", str(tmp_path / "root")]
+    done = subprocess.run(
+        [sys.executable, "-m", "huesong.cli", "pipeline", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.strip().splitlines()
+    assert "0" * 32 in line
+    assert "`huesong data publish`" in line
+    assert not (tmp_path / "root").exists()

@@ -61,7 +61,7 @@ def local_(
     The same components as on a cluster, one after another, without containers; a task whose inputs have not changed is
     taken from the cache below --root.
     """
-    arguments = _here(digest, remote, params, tracking_uri, no_cache)
+    arguments = _with_data(_here(digest, remote, params, tracking_uri, no_cache))
     _done(load("local").run_local(root, shards=shards, **arguments))
 
 
@@ -79,7 +79,7 @@ def docker(
 
     Hardened containers: no network, a user without rights, a read-only root. Needs a Docker engine and the images.
     """
-    arguments = _here(digest, remote, params, tracking_uri, no_cache)
+    arguments = _with_data(_here(digest, remote, params, tracking_uri, no_cache))
     _done(load("local").run_docker(root, images=_images(images), shards=shards, **arguments))
 
 
@@ -159,6 +159,14 @@ def _here(digest: str | None, remote: str, params: Path, tracking_uri: str, no_c
         "data_digest": resolve(digest, remote), "remote": str(Path(remote).resolve()) if "://" not in remote else remote,
         "params": settings, "git_sha": git_sha(Path.cwd()) or "", "tracking_uri": tracking_uri, "cache": not no_cache,
     }  # fmt: skip
+
+
+def _with_data(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments`, if their data version is in the remote: else its remedy would stand far up in the log of a task."""
+    from huesong.datasets.remote import require_version
+
+    require_version(arguments["data_digest"], arguments["remote"])
+    return arguments
 
 
 def _done(result: Any) -> None:
