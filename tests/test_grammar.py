@@ -219,6 +219,25 @@ def test_padding_and_beginning_are_never_drawn() -> None:
 # --- the ending ----------------------------------------------------------------------------------
 
 
+def test_a_token_leans_to_the_notes_of_the_asked_key() -> None:
+    rules = grammar()
+    assert rules.leaning(rules.start(Asked(seconds=12.0))) is None
+    state = rules.start(Asked(seconds=12.0, key=(9, False)))
+    leaning = rules.leaning(state)
+    assert leaning is not None
+    pitch, table = rules.table.ids["Pitch"], rules.table
+    a, c, g_sharp, c_sharp = (float(leaning[pitch[value]]) for value in (57, 60, 56, 61))
+    assert a > c > 0 > g_sharp
+    assert c_sharp == -np.inf
+    assert leaning[table.ids["Bar"][0]] == 0, "what holds no note is as likely as before"
+    for index, base in enumerate(table.base):
+        if any(table.pitch_classes[index]):
+            notes = [value for kind, value in base if kind == "Pitch"]
+            assert leaning[index] == pytest.approx(sum(leaning[pitch[value]] for value in notes))
+    state.phase = Phase.CHORD
+    assert rules.leaning(state) is None
+
+
 def test_keys_are_found() -> None:
     for score in pieces():
         weights = np.zeros(12)

@@ -169,6 +169,13 @@ def test_a_tempo_and_a_key() -> None:
     assert length(made.ids) == pytest.approx(12, rel=0.05)
 
 
+def test_an_asked_key_is_more_than_its_scale() -> None:
+    made = sample(model(), [asked(seed, 12.0, key=(2, False)) for seed in range(6)], PLAIN)
+    base = [part for piece in made for token in piece.ids for part in grammar().table.base[token]]
+    pitches = np.array([value % 12 for kind, value in base if kind == "Pitch"])
+    assert (pitches == 2).mean() > 0.125 + 0.05, "the tonic is one of eight notes"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

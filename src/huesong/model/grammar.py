@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.model.ending import FEWEST_BEATS, SCALES, TOLERANCE, Asked, LastChord, plan, tonic
+from huesong.model.ending import FEWEST_BEATS, TOLERANCE, Asked, Key, LastChord, degree_odds, plan, tonic
 from huesong.model.vocabulary import FAR, FOLLOWS, Phase, TokenTable, Vocabulary, phase_after
 
 __all__ = ["Asked", "Grammar", "Limits", "Phase", "State", "Vocabulary"]
@@ -119,6 +119,7 @@ class Grammar:
         self.only_eos = self._only([vocabulary.eos])
         self.only_first_position = self._only([ids["Position"][0]])
         self.notes_begin = self.table.onsets > 0
+        self._leanings: dict[Key, np.ndarray] = {}
 
     def _only(self, ids: Iterable[int]) -> np.ndarray:
         mask = np.zeros(self.vocabulary.size, dtype=bool)
@@ -145,10 +146,8 @@ class Grammar:
         limit = self._limits(state, room)
         allowed = table.fits_PV[state.phase] & (table.reach < limit)
         allowed &= table.first_position > state.position
-        if state.asked.key is not None:
-            root, major = state.asked.key
-            scale = sum(1 << (root + step) % 12 for step in SCALES[major])
-            allowed &= table.pitch_classes & ~scale == 0
+        if (leaning := self.leaning(state)) is not None:
+            allowed &= np.isfinite(leaning)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
             allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
@@ -160,6 +159,22 @@ class Grammar:
         elif room == self.bar_ticks and kept[self.bar_id]:
             kept |= table.fits_PV[state.phase] & table.bar
         return kept if kept.any() else allowed
+
+    def leaning(self, state: State) -> np.ndarray | None:
+        """What a logit gains where a key was asked for [V]: the log-odds of each of the token's notes in that key.
+
+        A scale alone makes no key: a network that thinks in another one dwells on the notes that both have. -inf for
+        notes outside of the scale; None if no key was asked for, and in the last chord.
+        """
+        key = state.asked.key
+        if key is None or state.phase >= Phase.LAST_BAR:
+            return None
+        if key not in self._leanings:
+            odds = degree_odds(key)
+            logs = np.log(np.where(odds > 0, odds, 1.0))
+            outside = self.table.pitch_classes[:, odds == 0].any(axis=1)
+            self._leanings[key] = np.where(outside, -np.inf, self.table.pitch_classes @ logs)
+        return self._leanings[key]
 
     def advance(self, state: State, token: int) -> list[int]:
         """Read an allowed token: `state` is changed in place; returns the ids to write down for it.

@@ -253,6 +253,9 @@ def _advance(model: Model, jobs: list[Job], config: SamplingConfig, until: float
         if guided:
             asked_BV, free_BV = logits_NV.chunk(2)
             logits_BV = free_BV + config.guidance * (asked_BV - free_BV)
+        for row, job in enumerate(active):
+            if (leaning := grammar.leaning(job.state)) is not None:
+                logits_BV[row] += torch.from_numpy(leaning)
         allowed_BV = torch.from_numpy(grammar.masks([job.state for job in active]))
         luck_B = torch.cat([torch.rand(1, generator=job.generator, dtype=torch.float64) for job in active])
         drawn = draw(logits_BV, allowed_BV, luck_B, config).tolist()

@@ -133,7 +133,7 @@ class TokenTable:
     bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
     of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
     a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
-    that demands a note. pitch_classes: bit k = some note has pitch class k. opens: the Position a token begins with (-1:
+    that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a token begins with (-1:
     another kind). first_onset: tick of the first note (-1: the open position).
     """
 
@@ -163,7 +163,7 @@ class TokenTable:
         self.tempo = np.full(size, -1)
         self.onsets = np.zeros(size, dtype=np.int64)
         self.first_onset = np.full(size, -1)
-        self.pitch_classes = np.zeros(size, dtype=np.int64)
+        self.pitch_classes = np.zeros((size, 12), dtype=np.int64)
         for index, meaning in enumerate(self.base):
             self._summarise(index, meaning)
         # Which entry of the mask's table of limits a token reads: 0 no tempo, then a tempo in this bar, in the next.
@@ -225,7 +225,7 @@ class TokenTable:
                 self.tempo[index] = value
             elif kind == "Pitch":
                 self.onsets[index] += 1
-                self.pitch_classes[index] |= 1 << value % 12
+                self.pitch_classes[index, value % 12] += 1
                 if place < 0:
                     self.lead_notes[index] += 1
                     self.lead_pitch[index] = min(self.lead_pitch[index], value)
