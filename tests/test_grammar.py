@@ -15,6 +15,7 @@ from huesong.model.ending import BASS, CHORD_NOTES, HIGHEST, SCALES, Key, LastCh
 from huesong.model.grammar import Asked, Limits, Phase
 from huesong.model.vocabulary import Vocabulary
 from huesong.music import tokens
+from huesong.music.features import KEY_PROFILES
 from huesong.music.reading import listen, parse_score
 from tests.tiny_music import grammar, pieces, tokenizer, vocabulary_of, walk
 
@@ -236,6 +237,13 @@ def test_a_token_leans_to_the_notes_of_the_asked_key() -> None:
             assert leaning[index] == pytest.approx(sum(leaning[pitch[value]] for value in notes))
     state.phase = Phase.CHORD
     assert rules.leaning(state) is None
+
+
+def test_the_model_and_the_features_mean_the_same_keys() -> None:
+    """The model imports nothing of the music package, so the published figures stand twice."""
+    krumhansl, albrecht = KEY_PROFILES["krumhansl"], KEY_PROFILES["albrecht"]
+    assert (tuple(ending.MAJOR_PROFILE), tuple(ending.MINOR_PROFILE)) == krumhansl
+    assert (ending.SHARES[True], ending.SHARES[False]) == albrecht
 
 
 def test_keys_are_found() -> None:
