@@ -60,7 +60,8 @@ def row(name: str, pieces: Sequence[Piece], figures: Sequence[dict[str, float]])
     """The table row of one request."""
     column = {key: [one[key] for one in figures] for key in figures[0]}
     asked = ", ".join(f"{np.mean([piece.requested[axis] for piece in pieces]):+.2f}" for axis in (0, 1))
-    heard = ", ".join(f"{np.mean([piece.obtained[axis] for piece in pieces]):+.2f}" for axis in (0, 1))
+    obtained = np.array([piece.obtained for piece in pieces], dtype=float)  # every model in use has a labeller
+    heard = ", ".join(f"{value:+.2f}" for value in obtained.mean(axis=0))
     return (
         f"| {name} | {asked} | {spread(column['rate'])} | {spread(column['tempo'], 0)} | {spread(column['velocity'], 0)} "
         f"| {spread(column['rms'])} | {np.mean(column['pitch']):.0f} | {sum(column['major']):.0f} of {len(pieces)} "

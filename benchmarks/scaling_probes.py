@@ -44,7 +44,7 @@ def pictures(count: int, folder: Path, encoder: str = "builtin") -> None:
     import torch
 
     from huesong.config import PreprocessConfig
-    from huesong.datasets.packing import PICTURES_AT_ONCE, PictureJob, encode_whole_batches, read_picture
+    from huesong.datasets.packing import PICTURES_AT_ONCE, PictureJob, read_picture
     from huesong.pictures.encoders import load_encoder
 
     torch.set_num_threads(1)
@@ -53,7 +53,7 @@ def pictures(count: int, folder: Path, encoder: str = "builtin") -> None:
     files = some(folder, (".jpg", ".png"), count)
     while batch := list(itertools.islice(files, PICTURES_AT_ONCE)):
         read = [read_picture(PictureJob(0, path, config.max_pixels, made.side)) for path in batch]
-        encode_whole_batches(made, np.stack([found[0] for found in read]))  # a dropped one would raise here
+        made.encode_pixels(np.stack([found[0] for found in read]))  # a dropped one would raise here
 
 
 def piece_labels(count: int) -> None:
