@@ -290,8 +290,8 @@ def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
 def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bool) -> EvaluateConfig:
     """The `evaluate` section for a variant.
 
-    One candidate a request, since the choice among several would hide what the objective did, and one piece a picture,
-    since every training seed adds another. `ladder`: whether the baselines answer too; they are the same for all.
+    One candidate a request, since the choice among several would hide what the objective did. `ladder`: whether the
+    baselines answer too; they are the same for all.
     """
     sampling = {"candidates": 1}
     if config.condition_dropout == 0:  # never trained without its condition: there is nothing to guide away from
@@ -300,7 +300,6 @@ def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bo
         update={
             "baselines": ladder,
             "report_pieces": 0,
-            "per_picture": 1,
             "sampling": evaluate.sampling.model_copy(update=sampling),
         }
     )
