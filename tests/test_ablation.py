@@ -38,7 +38,8 @@ def judged(folder: Path, error: float, **metrics: float) -> Path:
     rows = [
         {"set": "grid", "request": f"{v}{a}{seed}", "requested_valence": v, "requested_arousal": a,
          "obtained_valence": v, "obtained_arousal": a + error + 0.01 * seed,
-         "second_valence": v - error / 10, "second_arousal": a}
+         "second_valence": v - error / 10, "second_arousal": a,
+         "polyphony_rate": error + seed, "pitch_entropy": 4.0, "groove_paper": 0.9, "groove": 0.8 + v / 10, "copied_notes": 5}
         for v in levels for a in levels for seed in range(2)
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
@@ -93,28 +94,34 @@ def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> Non
 
 def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) -> None:
     folders = [
-        judged(tmp_path / str(seed), 0.1, distance_paper=0.2 + seed, polyphony_rate=0.3 + seed / 5, polyphony_rate_data=0.6,
-               scale_overlap=0.5, pitch_overlap=0.7, retrieval_grid=9.0, grid_retrieval_arousal_r=0.7,
-               retrieval_arousal_r=0.5)
+        judged(tmp_path / str(seed), 0.1 + seed / 5, polyphony_rate_data=0.5, pitch_entropy_data=4.0, groove_paper_data=0.9,
+               groove_data=1.0, copied_notes_data=6.0, pitch_count_overlap=0.5, pitch_range_overlap=0.7 + seed / 5, pitch_overlap=0,
+               identical_share=seed / 2, retrieval_grid=9.0, grid_retrieval_arousal_r=0.7, retrieval_arousal_r=0.5)
         for seed in range(2)
     ]  # fmt: skip
     found = pooled(folders, PARAMS)
     assert found["grid_n"] == 100
-    assert found["grid_arousal_mae"] == pytest.approx(0.105)
-    assert found["second_grid_valence_mae"] == pytest.approx(0.01)
-    assert found["distance_paper"] == pytest.approx(0.7)
+    assert found["grid_arousal_mae"] == pytest.approx(0.205)
+    assert found["second_grid_valence_mae"] == pytest.approx(0.02)
+    assert found["polyphony_rate"] == pytest.approx(0.7), "over the pieces of both seeds"
+    assert found["polyphony_rate_low"] < 0.65 < 0.75 < found["polyphony_rate_high"]
+    assert found["distance_paper"] == pytest.approx(0.4)
+    assert found["distance_correct"] == pytest.approx(0.6)
+    assert found["distance_paper_low"] < 0.4 < found["distance_paper_high"]
+    assert found["overlap"] == pytest.approx(0.65), "of Yang and Lerch's features alone"
     ladder = baselines(folders[0])
     assert ladder["nearest training piece"]["grid_arousal_r"] == 0.7
     assert ladder["nearest training piece"]["arousal_r"] == 0.5
     page = markdown({"ce": found, "- nearest training piece": {"grid_n": 50.0, **ladder["nearest training piece"]}}, {})
     first, second = page.split("Grid of 25 emotions, second judge:")
     assert "| ce | 100 |" in first
-    assert "| 2 | .70 |" in first
+    assert "| 2 | .40 [" in first
     assert "| - nearest training piece | 50 | - |" in first
-    assert "| ce | 100 | .01 " in second
+    assert "| ce | 100 | .02 " in second
     assert "nearest" not in second
-    assert "| ce | .40 | - | - | - | .70 | - | .60 | - |" in page
-    assert "| - rated data | .60 | - |" in page
+    row = next(line for line in page.splitlines() if line.startswith("| ce | .70 ["))
+    assert row.endswith("| .65 | - | 5.00 [5.00, 5.00] | .25 | - | - |")
+    assert "| - rated data | .50 | 4.00 | .90 | 1 | - " in page
     assert "Test pictures" not in page, "none were asked for"
     chart({"ce": found, **ladder}, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 5000

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import gaussian_kde
 from symusic import Note, Score, Tempo, Track
 
 from huesong.music import statistics as module
@@ -132,6 +133,16 @@ def test_constant_samples_are_compared_too() -> None:
     assert math.isfinite(kl_divergence(ones, ones * 3))
 
 
+def test_densities_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.gamma(2, 1, 800), rng.normal(3, 0.7, 600)
+    grid = np.linspace(-4, 20, 4000)
+    p, q = gaussian_kde(a)(grid), gaussian_kde(b)(grid)
+    cell = grid[1] - grid[0]
+    assert overlapping_area(a, b) == pytest.approx(np.minimum(p, q).sum() * cell, abs=0.01)
+    assert kl_divergence(b, a) == pytest.approx((q * np.log((q + 1e-12) / (p + 1e-12))).sum() * cell, rel=0.03)
+
+
 def frame(rng: np.random.Generator, pieces: int, keys: tuple[int, ...], notes: int = 40) -> pd.DataFrame:
     rows = []
     for _ in range(pieces):
@@ -150,6 +161,14 @@ def test_a_set_is_near_itself_and_far_from_another() -> None:
         assert near[f"{name}_kl"] < far[f"{name}_kl"], name
     assert near["distance_correct"] < 0.05 < far["distance_correct"]
     assert near["pitch_entropy_low"] < near["pitch_entropy"] < near["pitch_entropy_high"]
+    for key in ("pitch_range_overlap", "pitch_range_kl", "note_length_histogram_overlap"):
+        for found in (near, far):
+            assert found[f"{key}_low"] <= found[f"{key}_high"] < found[f"{key}_low"] + 1
+    # What tells the sets apart is told by intervals that do not meet.
+    assert near["pitch_range_overlap_low"] > far["pitch_range_overlap_high"]
+    few = compare(alike.head(15), reference, bootstrap=200)
+    widths = [f["pitch_entropy_overlap_high"] - f["pitch_entropy_overlap_low"] for f in (few, near)]
+    assert widths[0] > widths[1] > 0
     assert near["n_data"] == 60
     assert all(math.isfinite(value) for value in (near | far).values())
     assert compare(alike, reference, bootstrap=200) == near

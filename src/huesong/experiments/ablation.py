@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ from huesong.errors import UserError
 from huesong.experiments.ablation_page import chart, markdown
 from huesong.experiments.report import put_into
 from huesong.model.checkpoints import Checkpoints
+from huesong.music.statistics import MGEVAL_NAMES, distances
 from huesong.progress import log
 from huesong.signals import unwind_on_sigterm
 
@@ -54,12 +55,12 @@ REWARDED = "+reward"
 """Ending of variants that are also compared with the same objective without rewards."""
 BASELINES = {"retrieval": "nearest training piece", "random": "random training piece", "rules": "rule-based composer",
              "unconditional": "the model, unconditional"}  # fmt: skip
-KEPT = (
-    "polyphony_rate", "pitch_entropy", "groove_paper", "groove", "distance_paper", "distance_correct", "copied_notes",
-    "identical_share", "length_within_10_percent", "invalid_tokens",
-)  # fmt: skip
+MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
+"""Figures that are means over pieces: those of all seeds are pooled, with an interval."""
+KEPT = ("identical_share", "length_within_10_percent", "invalid_tokens")
+"""Figures of a run as a whole: the mean over the seeds."""
 SPREAD = ("overlap", "kl")
-"""Endings of the figures of Yang and Lerch's nine features, of which the mean is shown."""
+"""Endings of the figures of Yang and Lerch's nine features: the mean over features and seeds."""
 SESSION = "session.txt"
 """The name of the MLflow parent of all runs in a folder, so that a resumed ablation goes on below the same one."""
 CLOCK = "clock.json"
@@ -306,7 +307,7 @@ def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bo
 
 
 def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
-    """Agreement of all seeds' pieces with their requests, by both judges, grid and pictures apart; means of the rest."""
+    """Of all seeds' pieces: agreement with their requests, by both judges, grid and pictures apart, and what the music is like."""
     heard = pd.concat([judged(folder) for folder in folders], ignore_index=True)
     found: dict[str, float] = {"seeds_n": len(folders)}
     for kind, prefix in (("pictures", ""), ("grid", "grid_")):
@@ -316,16 +317,26 @@ def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
             scores = agreement(asked, got, bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed)
             found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
     metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
-    for key in KEPT:
-        values = [content[key] for content in metrics if key in content]
+    bootstrap = {"bootstrap": params.evaluate.bootstrap, "seed": params.evaluate.seed}
+    data = {key: metrics[0][f"{key}_data"] for key in MEANS if f"{key}_data" in metrics[0]}
+    for key in data:
+        found |= {key: float(heard[key].mean()), f"{key}_data": data[key]}
+        if interval := bootstrap_interval(mean, heard[key].to_numpy(float), **bootstrap):
+            found[f"{key}_low"], found[f"{key}_high"] = interval
+    if data:
+        found |= distances(heard, pd.DataFrame([data]), **bootstrap)
+    for key, endings in [(key, [key]) for key in KEPT] + [
+        (e, [f"{name}_{e}" for name in MGEVAL_NAMES]) for e in SPREAD
+    ]:
+        values = [content[name] for content in metrics for name in endings if name in content]
         if values:
             found[key] = float(np.mean(values))
-    for ending in SPREAD:
-        values = [value for content in metrics for key, value in content.items() if key.endswith(f"_{ending}")]
-        if values:
-            found[ending] = float(np.mean(values))
-    found |= {f"{key}_data": metrics[0][f"{key}_data"] for key in KEPT if f"{key}_data" in metrics[0]}
     return found
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Of each row [B, N]: [B]."""
+    return values.mean(axis=-1)
 
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
@@ -365,7 +376,6 @@ def compared(plain: Mapping[int, Path], other: Mapping[int, Path], params: Param
             differences[key] += list(first - second)
             by_seed[f"{key}_seed_{seed}"] = float(np.mean(first - second))
     found: dict[str, float] = {"n": len(differences[AXES[0]]), **by_seed}
-    mean: Callable[[np.ndarray], np.ndarray] = lambda values: values.mean(axis=-1)  # noqa: E731
     for key, values in differences.items():
         found[key] = float(np.mean(values))
         interval = bootstrap_interval(

@@ -52,7 +52,7 @@ def markdown(
 
 
 def music(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A row a variant of what its music is like beside the rated data, means over the training seeds."""
+    """A row a variant of what its music is like beside the rated data."""
     made = {name: found for name, found in figures.items() if "polyphony_rate" in found}
     if not made:
         return []
@@ -62,8 +62,8 @@ def music(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [
         "",
         "The music, all pieces of a variant: PR, PE and GC, their distance to the rated data; overlapping area and KL divergence, "
-        "means of the nine features of Yang and Lerch; notes of the longest copied passage; share of identical pieces, share "
-        "within 10 % of the asked length, invalid tokens:",
+        "means of the nine features of Yang and Lerch and of the seeds; notes of the longest copied passage; share of identical "
+        "pieces, share within 10 % of the asked length, invalid tokens:",
     ]
     lines += ["", "| objective | " + " | ".join(MUSIC.values()) + " |", "| --- |" + " --- |" * len(MUSIC)]
     for name, found in [*made.items(), ("- rated data", data)]:

@@ -122,7 +122,7 @@ def music(figures: Figures) -> list[str]:
             "| --- | --- | --- |",
         ]
         lines += [
-            f"| {name.replace('_', ' ')} | {number(figures[f'{name}_overlap'])} | {number(figures.get(f'{name}_kl'))} |"
+            f"| {name.replace('_', ' ')} | {cell(figures, f'{name}_overlap')} | {cell(figures, f'{name}_kl')} |"
             for name in features
         ]
     return lines

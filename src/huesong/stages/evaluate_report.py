@@ -124,8 +124,8 @@ def quality_table(metrics: dict[str, float]) -> Markup:
             name.replace("_", " "),
             pages.with_interval(metrics, name),
             metrics[f"{name}_data"],
-            metrics.get(f"{name}_overlap"),
-            metrics.get(f"{name}_kl"),
+            pages.with_interval(metrics, f"{name}_overlap"),
+            pages.with_interval(metrics, f"{name}_kl"),
         ]
         for name in names
     ]
