@@ -28,6 +28,7 @@ from huesong import contracts
 from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
 from huesong.datasets.pool import SafePool
+from huesong.emotion.baselines import LADDER
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
@@ -53,8 +54,6 @@ YARDSTICKS = ("ce", "ce+contrastive")
 """What the others are compared with piece by piece: no emotion in the loss, and the objective that the paper argues against."""
 REWARDED = "+reward"
 """Ending of variants that are also compared with the same objective without rewards."""
-BASELINES = {"retrieval": "nearest training piece", "random": "random training piece", "rules": "rule-based composer",
-             "unconditional": "the model, unconditional"}  # fmt: skip
 MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
 """Figures that are means over pieces: those of all seeds are pooled, with an interval."""
 KEPT = ("identical_share", "length_within_10_percent", "invalid_tokens")
@@ -343,7 +342,7 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """The ladder of baselines that the first run was judged beside."""
     metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
     found: dict[str, dict[str, float]] = {}
-    for name, title in BASELINES.items():
+    for name, title in LADDER.items():
         for prefix in (judge + kind for judge in JUDGES for kind in ("", "grid_")):
             start = f"{prefix}{name}_"
             own = {prefix + key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
