@@ -74,7 +74,7 @@ def test_two_processes_leave_what_one_leaves_and_are_tracked_as_one(
 
     client = MlflowClient(uri)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert sorted(run.info.run_name.partition(" ")[0] for run in runs) == ["repro", "train"]
+    assert sorted(run.info.run_name.partition(" ")[0] for run in runs) == ["launch", "train"]
     (child,) = (run for run in runs if run.info.run_name == "train")
     assert len(client.get_metric_history(child.info.run_id, "curve/loss")) == 4
 

@@ -15,7 +15,7 @@ from huesong.config import Params
 from huesong.errors import UserError
 from huesong.registry import provenance, store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.tracking import Run, current_run, end_orphaned_runs, stage_run
+from huesong.registry.tracking import SESSION_TAG, Run, current_run, end_orphaned_runs, stage_run
 
 from .stores import new_database
 
@@ -61,7 +61,7 @@ def runs(root: Path, experiment: str) -> dict[str, Any]:
 
     client = MlflowClient(store.tracking_uri(root))
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    return {"parent" if run.info.run_name.startswith("repro") else run.info.run_name: run for run in found}
+    return {"parent" if SESSION_TAG in run.data.tags else run.info.run_name: run for run in found}
 
 
 def test_a_stage_alone_is_one_run_with_all_that_made_it(root: Path) -> None:
@@ -117,6 +117,7 @@ def test_stages_of_one_session_hang_under_one_parent_with_the_summary(
         assert parent.data.tags[f"huesong.stage.{stage}"] == "FINISHED"
     assert parent.data.params["train.network.width"] == "128"
     assert parent.info.status == "FINISHED"
+    assert (parent.info.run_name, parent.data.tags["mlflow.source.name"]) == ("it s one", "huesong")
 
     monkeypatch.setenv("HUESONG_SESSION", "another")
     with stage_run("label", Params(), experiment="session", root=root) as tracked:

@@ -17,6 +17,8 @@ DATA_DIGEST = "huesong.data_digest"
 LOCK_DIGEST = "huesong.dvc_lock"
 GIT_SHA = "huesong.git_sha"
 GIT_COMMIT = "mlflow.source.git.commit"
+DVC_SESSION = "dvc-"
+"""How the names of sessions begin that are a `dvc repro`."""
 
 
 def provenance(root: Path, data: Path) -> dict[str, str]:
@@ -74,7 +76,7 @@ def session_key() -> str | None:
     try:
         for process in psutil.Process().parents():
             if is_dvc(process.name(), process.cmdline()):
-                return f"dvc-{socket.gethostname()}-{process.pid}-{process.create_time():.2f}"
+                return f"{DVC_SESSION}{socket.gethostname()}-{process.pid}-{process.create_time():.2f}"
     except psutil.Error:  # a parent that ended, or that we may not look at
         pass
     return None

@@ -24,7 +24,7 @@ from huesong.config import Params
 from huesong.progress import log
 from huesong.registry import store
 from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.provenance import provenance, session_key
+from huesong.registry.provenance import DVC_SESSION, provenance, session_key
 
 ARTIFACT_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg", ".txt", ".yaml")
 ARTIFACT_BYTES = 64 * 2**20
@@ -315,11 +315,12 @@ def find_or_create_parent(client: Any, experiment: str, key: str, tags: Mapping[
     key = key.replace("'", " ")  # it is quoted in the search
     if found := sessions(client, experiment, key):
         return found[0]
-    label = time.strftime("repro %Y-%m-%d %H:%M:%S")
+    by_dvc = key.startswith(DVC_SESSION)
+    label = time.strftime("repro %Y-%m-%d %H:%M:%S") if by_dvc else key
     own = {
         SESSION_TAG: key,
         "mlflow.user": user_name(),
-        "mlflow.source.name": "dvc repro",
+        "mlflow.source.name": "dvc repro" if by_dvc else "huesong",
         "mlflow.source.type": "LOCAL",
     }
     mine = client.create_run(experiment, tags={**own, **tags}, run_name=label).info.run_id
