@@ -1,0 +1,65 @@
+"""benchmarks/tuning.py: choices are made on requests and by ears that have no part in the evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from huesong import contracts
+from huesong.config import SecondJudgeConfig
+from huesong.stages.evaluate import grid_requests
+
+from .conftest import World
+
+
+@pytest.fixture(scope="module")
+def tuning() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tuning", Path(__file__).parent.parent / "benchmarks/tuning.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_request_is_one_of_the_evaluations(tuning: ModuleType, world: World) -> None:
+    asked = tuning.requests(world.preprocess, 1, 50)
+    images = pd.read_parquet(world.preprocess / contracts.IMAGES_TABLE)
+    assert (asked["set"] == "grid").sum() == 25
+    assert set(asked.loc[asked["set"] == "pictures", "image_id"]) == set(images.loc[images["split"] == "val", "id"])
+    assert not set(asked["seed"]) & set(grid_requests(world.params.evaluate)["seed"])
+
+
+def test_the_ear_learns_from_split_train_alone(
+    tuning: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[pd.DataFrame] = []
+    monkeypatch.setattr(tuning.SecondJudge, "fit", lambda own, *_, **__: taught.append(own))
+    pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
+    tuning.train_ear(world.preprocess, pieces)
+    assert np.array_equal(taught[0]["split"] == "judge", pieces["split"] == "train")
+    assert set(taught[0]["split"]) == {"judge", "none"}
+
+
+def test_a_row_for_every_way_to_sample(
+    tuning: ModuleType, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "SecondJudgeConfig", lambda: SecondJudgeConfig(members=1, steps=2))
+    (tmp_path / "preprocess").symlink_to(world.preprocess)
+    (tmp_path / "label").symlink_to(world.label)
+    arguments = argparse.Namespace(
+        models=[world.train / contracts.MODEL], artifacts=tmp_path, candidates=[1], steering=[1, 2], seeds=1, pictures=2
+    )
+    found = list(tuning.rows(arguments))
+    assert len(found) == 2
+    cells = [cell.strip() for cell in found[0].strip("|").split("|")]
+    assert cells[1:4] == ["1", "1", "27"]
+    assert len(cells) == tuning.HEAD.splitlines()[1].count("---")
+    # With one candidate there is nothing to steer: the same pieces.
+    assert found[0].split("|")[4:] == found[1].split("|")[4:]
