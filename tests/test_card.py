@@ -31,6 +31,17 @@ def test_the_card_tells_architecture_data_provenance_figures_and_limits() -> Non
     assert "kind pixels, size 64" in card
 
 
+def test_music_composed_by_rule_is_named_as_a_limit() -> None:
+    rows = [
+        {"items": 184, "kind": "music segments", "labels": "construction", "licence": "CC0-1.0", "source": "sample"}
+    ]
+    card = model_card({**CONFIG, "training": {"data": rows}}, {**METRICS, "grid_n": 100}, {})
+    assert "composed by rule" in card
+    assert "a grid of 25 emotions, n = 100 pieces" in card
+    rows[0]["kind"] = "pictures"
+    assert "composed by rule" not in model_card({**CONFIG, "training": {"data": rows}}, METRICS, {})
+
+
 def test_what_was_not_measured_is_not_in_the_card() -> None:
     card = model_card(CONFIG, METRICS, {})
     assert "valence, concordance" not in card

@@ -109,7 +109,9 @@ def data_import(
 
 @data_app.command("distill")
 def data_distill(
-    teacher: Annotated[str, typer.Option("--teacher", help="A frozen encoder: efficientnet_lite2, folder or hub name.")],
+    teacher: Annotated[
+        str, typer.Option("--teacher", help="A frozen encoder: efficientnet_lite2, folder or hub name.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Encoder folder to write; name it as preprocess.encoder.")],
     data: DataOption = Path("data"),
     params: ParamsOption = Path("params.yaml"),
