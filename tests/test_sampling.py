@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.grammar import Asked, Grammar, State
-from huesong.model.requests import Request, mean_of, value_at
+from huesong.model.requests import Request
 from huesong.model.sampling import draw, hear, last_bars, roll_out, sample, steer
 from huesong.music import tokens
 from huesong.music.reading import parse_score
@@ -256,11 +256,20 @@ def test_a_course_of_one_value_is_that_value() -> None:
     assert sample(model(), [asked(0, arousal=(0.5, -1.0))], PLAIN)[0].ids != plain.ids
 
 
-def test_a_course_is_linear_between_its_values() -> None:
-    course = (0.0, 1.0, -1.0)
-    assert [value_at(course, share) for share in (0, 0.25, 0.5, 0.75, 1)] == [0.0, 0.5, 1.0, 0.0, -1.0]
-    assert mean_of(course) == pytest.approx((0.5 + 0.0) / 2)
-    assert value_at(0.3, 0.9) == mean_of(0.3) == 0.3
+@pytest.mark.parametrize("picture", [PICTURE, None])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"valence": 3}, "--valence 3: give a number from -1 to 1"),
+        ({"arousal": float("nan")}, "--arousal nan: give a number from -1 to 1"),
+        ({"arousal": (0.2, -1.5)}, "--arousal -1.5: give a number from -1 to 1"),
+        ({"valence": (0.5,)}, "--valence: a course needs at least two values"),
+    ],
+)
+def test_an_emotion_that_cannot_be_asked(picture: np.ndarray | None, change: dict[str, object], message: str) -> None:
+    request = asked(0, **({"picture": picture, "valence": 0.0} | change))
+    with pytest.raises(UserError, match=message):
+        sample(model(), [request], PLAIN)
 
 
 def test_the_ear_has_half_the_say_among_candidates() -> None:

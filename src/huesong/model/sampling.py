@@ -104,7 +104,8 @@ def sample(
         ear: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
-        UserError: a request with neither a picture nor both valence and arousal, or a primer or tempo that does not fit.
+        UserError: a request with neither a picture nor both valence and arousal, or with a value, course, primer or
+            tempo that does not fit.
     """
     samples = []
     with _one_thread(model.device):
