@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,17 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
             ids.append(int(logits.argmax()))
             written += rules.advance(state, ids[-1])
         assert written == made.ids
+
+
+def test_a_model_that_always_had_its_condition_is_not_guided() -> None:
+    def made(dropout: float, guidance: float) -> list[int]:
+        player = replace(model(), config={"training": {"config": {"condition_dropout": dropout}}})
+        return sample(player, [asked(0)], SamplingConfig(guidance=guidance))[0].ids
+
+    assert made(0.0, 3.0) == made(0.0, 1.0) == made(0.15, 1.0)
+    # The settings hold for any other model, and for one that is asked to leave its condition out.
+    assert made(0.15, 3.0) == sample(model(), [asked(0)], SamplingConfig(guidance=3.0))[0].ids != made(0.15, 1.0)
+    assert made(0.0, 0.0) == made(0.15, 0.0) != made(0.0, 1.0)
 
 
 def test_best_of_n_is_the_nearest_to_the_request() -> None:

@@ -141,11 +141,6 @@ class Composer:
             check_tempo(prompt.tempo)
             if prompt.seconds is not None:
                 sampling_config(seconds=prompt.seconds)
-        learned = self.model.config.get("training", {}).get("config", {})
-        if (
-            learned.get("condition_dropout") == 0
-        ):  # it never went without a condition: there is nothing to guide away from
-            config = config.model_copy(update={"guidance": 1.0})
         images = [prompt.picture for prompt in prompts if prompt.picture is not None]
         rows = iter(self.encoder.encode(images))
         requests = [
