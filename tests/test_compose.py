@@ -15,7 +15,6 @@ from huesong.compose import (
     Composer,
     Composition,
     Prompt,
-    check_emotion,
     compose,
     compose_many,
     output_names,
@@ -315,9 +314,3 @@ def test_courses_are_read(text: str | None, course: object) -> None:
 def test_what_is_no_course_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"--arousal {text}: give a number"):
         parse_course(text, "arousal")
-
-
-@pytest.mark.parametrize("course", [(0.5,), (0.1, 1.2), (float("nan"), 0.0)])
-def test_a_bad_course_is_refused(course: tuple[float, ...]) -> None:
-    with pytest.raises(UserError, match="--valence"):
-        check_emotion(course, None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.model.objectives import (
     IGNORE,
     Objective,
+    Objectives,
     TensorBatch,
     contrastive_loss,
     cross_entropy,
@@ -41,10 +44,15 @@ def tiny() -> tuple[HuesongNetwork, Critic, TensorBatch]:
     return network, critic, batch
 
 
-def test_the_va_loss_reaches_every_parameter_of_the_decoder_and_none_of_the_critic() -> None:
+@pytest.mark.parametrize(
+    ("kind", "va_loss"), [("ce+va_critic", "smooth_l1"), ("ce+va_critic", "ccc"), ("ce+va_head", "smooth_l1")]
+)
+def test_the_va_loss_reaches_every_parameter_of_the_decoder_and_none_of_the_critic(
+    kind: Objectives, va_loss: Literal["smooth_l1", "ccc"]
+) -> None:
     network, critic, batch = tiny()
     before = {name: weight.clone() for name, weight in critic.state_dict().items()}
-    losses = Objective("ce+va_critic", NETWORK.width).double()(network, batch, critic)
+    losses = Objective(kind, NETWORK.width, va_loss=va_loss).double()(network, batch, critic)
     losses.va_sum.backward()
     reached = {name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()}
     # What never meets a request: the image VA head, and the vector that stands for "nothing was asked".

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from huesong.config import SamplingConfig
 from huesong.errors import UserError
 from huesong.model.grammar import Asked, Grammar, State
-from huesong.model.requests import Request, mean_of, value_at
+from huesong.model.requests import Request
 from huesong.model.sampling import draw, hear, last_bars, roll_out, sample, steer
 from huesong.music import tokens
 from huesong.music.reading import parse_score
@@ -104,6 +105,17 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
             ids.append(int(logits.argmax()))
             written += rules.advance(state, ids[-1])
         assert written == made.ids
+
+
+def test_a_model_that_always_had_its_condition_is_not_guided() -> None:
+    def made(dropout: float, guidance: float) -> list[int]:
+        player = replace(model(), config={"training": {"config": {"condition_dropout": dropout}}})
+        return sample(player, [asked(0)], SamplingConfig(guidance=guidance))[0].ids
+
+    assert made(0.0, 3.0) == made(0.0, 1.0) == made(0.15, 1.0)
+    # The settings hold for any other model, and for one that is asked to leave its condition out.
+    assert made(0.15, 3.0) == sample(model(), [asked(0)], SamplingConfig(guidance=3.0))[0].ids != made(0.15, 1.0)
+    assert made(0.0, 0.0) == made(0.15, 0.0) != made(0.0, 1.0)
 
 
 def test_best_of_n_is_the_nearest_to_the_request() -> None:
@@ -256,11 +268,20 @@ def test_a_course_of_one_value_is_that_value() -> None:
     assert sample(model(), [asked(0, arousal=(0.5, -1.0))], PLAIN)[0].ids != plain.ids
 
 
-def test_a_course_is_linear_between_its_values() -> None:
-    course = (0.0, 1.0, -1.0)
-    assert [value_at(course, share) for share in (0, 0.25, 0.5, 0.75, 1)] == [0.0, 0.5, 1.0, 0.0, -1.0]
-    assert mean_of(course) == pytest.approx((0.5 + 0.0) / 2)
-    assert value_at(0.3, 0.9) == mean_of(0.3) == 0.3
+@pytest.mark.parametrize("picture", [PICTURE, None])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"valence": 3}, "--valence 3: give a number from -1 to 1"),
+        ({"arousal": float("nan")}, "--arousal nan: give a number from -1 to 1"),
+        ({"arousal": (0.2, -1.5)}, "--arousal -1.5: give a number from -1 to 1"),
+        ({"valence": (0.5,)}, "--valence: a course needs at least two values"),
+    ],
+)
+def test_an_emotion_that_cannot_be_asked(picture: np.ndarray | None, change: dict[str, object], message: str) -> None:
+    request = asked(0, **({"picture": picture, "valence": 0.0} | change))
+    with pytest.raises(UserError, match=message):
+        sample(model(), [request], PLAIN)
 
 
 def test_the_ear_has_half_the_say_among_candidates() -> None:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from huesong import contracts
 from huesong.cli import app
+from huesong.model.folder import VOCABULARY_KEY
+from huesong.model.vocabulary import Vocabulary
 from huesong.music import reading
 from huesong.registry import shipped
 
@@ -34,6 +36,13 @@ def test_they_are_whole_small_and_float16() -> None:
         with safe_open(path, "pt") as stream:
             types = {stream.get_slice(name).get_dtype() for name in stream.keys()}  # noqa: SIM118
         assert types <= {"F16", "I64", "BOOL"}, path.name
+
+
+def test_network_and_critic_name_the_vocabulary_beside_them() -> None:
+    digest = Vocabulary.load(shipped.PLACE / contracts.VOCABULARY).digest
+    for name in (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS):
+        with safe_open(shipped.PLACE / name, "pt") as stream:
+            assert stream.metadata() == {VOCABULARY_KEY: digest}, name
 
 
 def test_only_sets_with_a_stated_licence_went_into_them() -> None:

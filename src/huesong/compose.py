@@ -21,13 +21,13 @@ from huesong import contracts
 from huesong.artifacts import replacing_file
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.errors import UserError
+from huesong.model.course import Course, check_emotion
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from symusic import Score
 
     from huesong.model.ending import Key
-    from huesong.model.requests import Course
     from huesong.model.sampling import OnStep
 
 SUFFIXES = (".mid", ".wav", ".png")
@@ -141,11 +141,6 @@ class Composer:
             check_tempo(prompt.tempo)
             if prompt.seconds is not None:
                 sampling_config(seconds=prompt.seconds)
-        learned = self.model.config.get("training", {}).get("config", {})
-        if (
-            learned.get("condition_dropout") == 0
-        ):  # it never went without a condition: there is nothing to guide away from
-            config = config.model_copy(update={"guidance": 1.0})
         images = [prompt.picture for prompt in prompts if prompt.picture is not None]
         rows = iter(self.encoder.encode(images))
         requests = [
@@ -292,23 +287,6 @@ def sampling_config(
         option = str(first["loc"][0]).replace("_", "-")
         hint = " (a piece lasts 4 to 600 seconds)" if option == "seconds" else ""
         raise UserError(f"--{option} {first['input']}: {first['msg']}{hint}") from error
-
-
-def check_emotion(valence: Course | None, arousal: Course | None) -> None:
-    """Refuse values outside [-1, 1] and courses of one value.
-
-    Raises:
-        UserError: names the value.
-    """
-    for name, course in (("valence", valence), ("arousal", arousal)):
-        values = course if isinstance(course, tuple) else () if course is None else (course,)
-        for value in values:
-            if not -1 <= value <= 1:  # nan fails as well
-                raise UserError(
-                    f"--{name} {value}: give a number from -1 to 1, or leave it out to take the picture's own"
-                )
-        if isinstance(course, tuple) and len(course) < 2:
-            raise UserError(f"--{name}: a course needs at least two values, such as 0.2..0.8")
 
 
 def check_bars(bars: int | None) -> None:

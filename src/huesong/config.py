@@ -131,7 +131,7 @@ PAPER: dict[str, Any] = {
 
 class TrainConfig(Section):
     preset: Literal["own", "paper"] = Field("own", exclude=True)
-    """`paper`: the paper's network, where the keys below do not say otherwise (sample it with guidance 1)."""
+    """`paper`: the paper's network, where the keys below do not say otherwise (it is sampled with guidance 1)."""
     seed: int = 0
     """Of the pairs phase: drawn rows, windows, dropout."""
     base_seed: int = 0

@@ -294,7 +294,7 @@ def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bo
     baselines answer too; they are the same for all.
     """
     sampling = {"candidates": 1}
-    if config.condition_dropout == 0:  # never trained without its condition: there is nothing to guide away from
+    if config.condition_dropout == 0:  # as the sampler does with such a model; here so that the tracked settings say it
         sampling["guidance"] = 1
     return evaluate.model_copy(
         update={

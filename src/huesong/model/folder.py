@@ -133,15 +133,15 @@ def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
     Args:
         module: what to fill.
         path: the file.
-        vocabulary: digest of the vocabulary; a file that names none, as older ones, is taken.
+        vocabulary: digest of the vocabulary, which the file's metadata must name.
 
     Raises:
-        UserError: a damaged file, or weights of another architecture or vocabulary.
+        UserError: a damaged file, or weights of another architecture, or of another or an unnamed vocabulary.
     """
     try:
         tensors = load_file(path)
         with safe_open(path, "pt") as stream:
-            learnt = (stream.metadata() or {}).get(VOCABULARY_KEY, vocabulary)
+            learnt = (stream.metadata() or {}).get(VOCABULARY_KEY)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
     own = module.state_dict()
@@ -150,6 +150,8 @@ def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
     )
     if wrong:
         raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
+    if learnt is None:
+        raise UserError(f"{path} does not name the vocabulary it was trained on: {REMEDY}")
     if learnt != vocabulary:
         raise UserError(f"{path} was trained on another vocabulary: {REMEDY}")
     module.load_state_dict(tensors)

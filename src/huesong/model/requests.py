@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from huesong.errors import UserError
+from huesong.model.course import Course, check_emotion, mean_of, value_at
 from huesong.model.ending import FEWEST_BEATS, Asked, Key
 from huesong.model.folder import Model
 from huesong.model.grammar import Grammar
-
-Course = float | tuple[float, ...]
-"""A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,12 @@ class Condition:
 
 
 def condition_of(model: Model, request: Request) -> Condition:
-    """Image tokens and the valence and arousal to ask for; one picture at a time, so that batches do not matter."""
+    """Image tokens and the valence and arousal to ask for; one picture at a time, so that batches do not matter.
+
+    Raises:
+        UserError: a value or course that cannot be asked, or neither a picture nor both valence and arousal.
+    """
+    check_emotion(request.valence, request.arousal)
     network = model.network
     given = (request.valence, request.arousal)
     if request.picture is None:
@@ -113,17 +116,3 @@ def asked_of(grammar: Grammar, request: Request) -> Asked:
             "beats at least, and a length that the grid can tell: ask for more seconds, or for another tempo"
         )
     return asked
-
-
-def value_at(course: Course, share: float) -> float:
-    """The value of a course when `share` of the piece, 0 to 1, is over."""
-    if isinstance(course, tuple):
-        return float(np.interp(share, np.linspace(0, 1, len(course)), course))
-    return course
-
-
-def mean_of(course: Course) -> float:
-    """The mean over time."""
-    if isinstance(course, tuple):
-        return float(np.trapezoid(course) / (len(course) - 1))
-    return course

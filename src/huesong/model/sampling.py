@@ -99,12 +99,13 @@ def sample(
     Args:
         model: a loaded model folder.
         requests: what to compose; each brings its own length (`config.seconds` is not read).
-        config: temperature, top-p, guidance, candidates and caps.
+        config: temperature, top-p, guidance (see `guidance_of`), candidates and caps.
         on_step: progress.
         ear: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
-        UserError: a request with neither a picture nor both valence and arousal, or a primer or tempo that does not fit.
+        UserError: a request with neither a picture nor both valence and arousal, or with a value, course, primer or
+            tempo that does not fit.
     """
     samples = []
     with _one_thread(model.device):
@@ -134,6 +135,7 @@ def roll_out(
     ear: Ear | None = None,
 ) -> list[Job]:
     """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
+    config = config.model_copy(update={"guidance": guidance_of(model, config)})
     with _one_thread(model.device):
         conditions = [condition_of(model, request) for request in requests]
         jobs = [
@@ -147,6 +149,15 @@ def roll_out(
             report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, most / len(jobs)))
             finished += _run(model, jobs[start : start + most], config, report, ear)
     return finished
+
+
+def guidance_of(model: Model, config: SamplingConfig) -> float:
+    """The settings' guidance, but 1 for a model that never went without its condition: it has nothing to guide away from.
+
+    0 stays, for it asks for the music without a condition, as the evaluation's baseline does.
+    """
+    learned = model.config.get("training", {}).get("config", {})
+    return 1.0 if config.guidance and learned.get("condition_dropout") == 0 else config.guidance
 
 
 @contextlib.contextmanager

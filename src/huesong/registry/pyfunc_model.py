@@ -83,7 +83,8 @@ def prompt(number: int, row: dict[Any, Any]) -> Any:
     Raises:
         UserError: names the row.
     """
-    from huesong.compose import Prompt, check_emotion, sampling_config
+    from huesong.compose import Prompt, sampling_config
+    from huesong.model.course import check_emotion
 
     picture = row.get("picture")
     values = {key: number_in(number, row, key) for key in NUMBERS}
