@@ -14,7 +14,7 @@ import typer
 
 from huesong import __version__, cli_data, cli_experiment, cli_pipeline, progress
 from huesong.cli_data import DataOption, ParamsOption
-from huesong.errors import UserError
+from huesong.errors import UserError, user_errors_in_one_line
 from huesong.signals import unwind_on_sigterm
 
 if TYPE_CHECKING:
@@ -277,10 +277,8 @@ def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
     unwind_on_sigterm()
     try:
-        app()
-    except UserError as error:
-        print(f"huesong: {error}", file=sys.stderr)
-        sys.exit(2)
+        with user_errors_in_one_line():
+            app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
