@@ -52,7 +52,7 @@ def test_dvc_dependencies_exist(stage: str) -> None:
 
 
 FLOORS = [
-    {"cli", "cli_experiment", "cli_pipeline", "cli_pipeline_here"},
+    {"cli", "cli_data", "cli_experiment", "cli_pipeline", "cli_pipeline_here"},
     {"experiments"},
     {"stages"},
     {"registry", "compose"},

@@ -92,15 +92,15 @@ def test_processes_that_die_without_a_word_are_an_error_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dying = tmp_path / "python"
-    dying.write_text('#!/bin/sh\necho "HUESONG_TRACKING=$HUESONG_TRACKING $*" >&2\nexit 9\n')
+    dying.write_text('#!/bin/sh\necho "$*" >&2\nexit 9\n')
     dying.chmod(0o755)
     monkeypatch.setattr(launch.sys, "executable", str(dying))
     before = dict(os.environ)
     with pytest.raises(UserError, match="in 3 processes ended with exit code 9"):
-        launch.torchrun(3, ["train"])
+        launch.torchrun(3, ["--out", "here"])
     said = capfd.readouterr().err
-    assert "HUESONG_TRACKING=off -m torch.distributed.run --standalone" in said
-    assert "--nproc-per-node 3 -m huesong.cli train" in said
+    assert "-m torch.distributed.run --standalone" in said
+    assert "--nproc-per-node 3 -m huesong.stages.train --out here" in said
     assert dict(os.environ) == before
 
 

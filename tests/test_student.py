@@ -66,7 +66,7 @@ def test_the_projection_keeps_the_largest_components() -> None:
 
 def test_views_differ_and_keep_their_shape() -> None:
     rng = np.random.default_rng(0)
-    views = [augment(painted(1), 32, rng) for _ in range(8)]
+    views = [augment(painted(1), 32, rng)[0] for _ in range(8)]
     assert {(view.shape, view.dtype) for view in views} == {((32, 32, 3), np.dtype(np.uint8))}
     assert len({view.tobytes() for view in views}) == 8
     black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
@@ -75,6 +75,42 @@ def test_views_differ_and_keep_their_shape() -> None:
         assert 0.3 <= share <= 1
         assert mixed.mean() / 255 == pytest.approx(1 - share, abs=0.01)
     assert black.max() == 0, "the views that are mixed stay as they were"
+
+
+def test_a_view_of_other_colours_does_not_keep_the_rating() -> None:
+    """On one colour crop, mirror and squash change nothing: what differs is light and colour."""
+    own = np.array([150, 90, 60])
+    plain = Image.fromarray(np.tile(own.astype(np.uint8), (32, 32, 1)))
+    views = [augment(plain, 32, np.random.default_rng(seed)) for seed in range(400)]
+    # The middle of the values: a hole covers at most a sixth of the view, turned corners less.
+    apart = np.array([np.abs(np.median(view, axis=(0, 1)) - own).max() for view, _ in views])
+    kept_N = np.array([kept for _, kept in views])
+    assert 0.05 < kept_N.mean() < 0.35
+    assert apart[kept_N].max() <= 0.3 * own.max() < apart.max()
+    assert apart[kept_N].mean() < 0.7 * apart[~kept_N].mean()
+
+
+def test_views_draw_from_the_generator_as_they_always_did() -> None:
+    """Else the views of a given seed, and every student taught with them, would be others."""
+    rng = np.random.default_rng(7)
+    for seed in range(40):
+        augment(painted(seed), 32, rng)
+    assert rng.integers(1 << 40) == 600211277224
+
+
+def test_only_views_that_keep_their_colours_teach_ratings(teacher: Encoder, pictures: Pictures) -> None:
+    projection = Projection.fit(teacher.encode(pictures.images), TINY.channels)
+    unmixed = draw_pool(pictures, teacher, projection, replace(RECIPE, views=8, mixed=0.0))
+    rng = np.random.default_rng(RECIPE.seed)
+    drawn = []
+    for _ in range(8):
+        for image in pictures.images:
+            drawn.append(augment(image, teacher.side, rng)[1])
+            rng.random()  # whether the view is mixed
+    assert unmixed.rated_N.tolist() == [float(kept) for kept in drawn]
+    assert 0 < unmixed.rated_N.sum() < len(drawn) / 2
+    both = draw_pool(pictures, teacher, projection, replace(RECIPE, views=8, mixed=1.0))
+    assert both.rated_N.mean() < unmixed.rated_N.mean(), "of a mixture both parts must keep their colours"
 
 
 def test_the_student_learns_what_the_teacher_sees(pool: Pool) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from huesong import __version__, cli_experiment, cli_pipeline, progress
-from huesong.errors import UserError
+from huesong import __version__, cli_data, cli_experiment, cli_pipeline, progress
+from huesong.cli_data import DataOption, ParamsOption
+from huesong.errors import UserError, user_errors_in_one_line
 from huesong.signals import unwind_on_sigterm
 
 if TYPE_CHECKING:
@@ -27,13 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pipeline.app, name="pipeline")
 app.add_typer(cli_experiment.app, name="experiment")
 
-ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]
 PreprocessOption = Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")]
 LabelOption = Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")]
 TrainOption = Annotated[Path, typer.Option("--train", help="Artifacts of `huesong train`.")]
@@ -58,116 +56,6 @@ def _root(
     verbose: Annotated[bool, typer.Option("--verbose", help="More log lines.")] = False,
 ) -> None:
     progress.configure(verbose)
-
-
-# --- data ----------------------------------------------------------------------------------------
-
-
-@data_app.command("sample")
-def data_sample(
-    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same files.")] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", min=8, help="Number of painted pictures.")] = 128,
-    pieces: Annotated[int, typer.Option("--pieces", min=8, help="Number of piano pieces.")] = 320,
-) -> None:
-    """Make the sample set by the project's own code.
-
-    Painted pictures and composed piano pieces, whose valence and arousal are known by construction.
-    """
-    from huesong.datasets.sample import make_sample
-
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
-    make_sample(out, seed=seed, pictures=pictures, pieces=pieces)
-    typer.echo(f"{pictures} pictures and {pieces} pieces in {out}")
-
-
-@data_app.command("import")
-def data_import(
-    kind: Annotated[str, typer.Argument(help="oasis, eimg, emopia, vgmidi, emid, folder or shared.")],
-    source: Annotated[Path, typer.Argument(help="Local folder of the set as its authors publish it.")],
-    out: Annotated[Path, typer.Option("--out", help="Data folder to add the set to.")] = Path("data"),
-    words: Annotated[
-        Path | None, typer.Option("--words", help="Table of emotion words with valence and arousal (emid only).")
-    ] = None,
-    keep_sample: Annotated[
-        bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
-    ] = False,
-    only: Annotated[
-        str, typer.Option("--only", help="Of these sets alone, such as oasis,emopia,pop909 (shared).")
-    ] = "",
-) -> None:
-    """Import a public set or a folder of your own.
-
-    Turns the layout in which the set is published into huesong's raw layout and adds it to the data folder.
-    """
-    from huesong.datasets.importers import import_dataset
-
-    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample, only=_names(only))
-    typer.echo(str(report))
-
-
-@data_app.command("distill")
-def data_distill(
-    teacher: Annotated[
-        str, typer.Option("--teacher", help="A frozen encoder: efficientnet_lite2, folder or hub name.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Encoder folder to write; name it as preprocess.encoder.")],
-    data: DataOption = Path("data"),
-    params: ParamsOption = Path("params.yaml"),
-    views: Annotated[int, typer.Option("--views", min=1, help="Views of each training picture.")] = 20,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over all views.")] = 12,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same encoder.")] = 0,
-) -> None:
-    """Distil a small picture encoder from a large one.
-
-    Trains the project's own CNN to see what the teacher sees in the training pictures; prints how well both tell the
-    ratings of the validation pictures. About a quarter of an hour on one core.
-    """
-    from huesong.experiments.distillation import distill, table
-    from huesong.pictures.distill import Recipe
-    from huesong.pictures.encoders import load_encoder
-
-    settings = _params(params).preprocess
-    encoder = load_encoder(teacher, size=settings.picture_size, grid=settings.picture_grid)
-    typer.echo(table(distill(data, encoder, out, Recipe(seed=seed, views=views, epochs=epochs), settings)))
-    typer.echo(f"picture encoder: {out} (preprocess.encoder in params.yaml)")
-
-
-RemoteOption = Annotated[
-    str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="s3://bucket/prefix, or the folder of a DVC remote.")
-]
-
-
-@data_app.command("publish")
-def data_publish(remote: RemoteOption, data: DataOption = Path("data")) -> None:
-    """Store the data as a version for scheduled runs.
-
-    Pushes the folder in DVC's layout and records its digest as the version that `current` means. An S3 server other
-    than AWS is named by AWS_ENDPOINT_URL.
-    """
-    from huesong.datasets.remote import publish
-
-    typer.echo(str(publish(data, remote)))
-
-
-@data_app.command("fetch")
-def data_fetch(
-    remote: RemoteOption,
-    digest: Annotated[str, typer.Argument(help="As in data.dvc, or `current`: published last.")] = "current",
-    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
-    replace: Annotated[bool, typer.Option("--replace", help="Replace what is in the folder.")] = False,
-) -> None:
-    """Fetch one data version by its digest.
-
-    Needs neither git nor DVC; every file is checked against its MD5. An S3 server other than AWS is named by
-    AWS_ENDPOINT_URL.
-    """
-    from huesong.datasets.remote import fetch
-
-    if not replace and out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another folder with --out, or give --replace")
-    typer.echo(str(fetch(digest, remote, out)))
 
 
 # --- the five stages -----------------------------------------------------------------------------
@@ -372,10 +260,6 @@ def status(
 # --- shared --------------------------------------------------------------------------------------
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _params(path: Path) -> Params:
     from huesong.config import load_params
 
@@ -393,10 +277,8 @@ def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
     unwind_on_sigterm()
     try:
-        app()
-    except UserError as error:
-        print(f"huesong: {error}", file=sys.stderr)
-        sys.exit(2)
+        with user_errors_in_one_line():
+            app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

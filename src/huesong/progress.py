@@ -26,11 +26,14 @@ def track(items: Iterable[Item], what: str, total: int | None = None, every_s: f
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track as rich_track
-
-        yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
-        return
+        try:
+            from rich.console import Console
+            from rich.progress import track as rich_track
+        except ImportError:  # a bare machine that trains: lines will do
+            pass
+        else:
+            yield from rich_track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+            return
     started = last = time.monotonic()
     count = 0
     for count, item in enumerate(items, start=1):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from huesong.config import CriticConfig
 from huesong.datasets.examples import Examples, draw
 from huesong.errors import UserError
-from huesong.model.network import full_precision
+from huesong.model.precision import full_precision
 from huesong.progress import track
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.model.critic import Critic
-from huesong.model.network import HuesongNetwork, full_precision
+from huesong.model.network import HuesongNetwork
+from huesong.model.precision import full_precision
 
 IGNORE = -100
 Objectives = Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"]

@@ -37,6 +37,7 @@ from huesong.model.optimizer import (
     sum_gradients,
 )
 from huesong.model.picture_head import fit_picture_side
+from huesong.model.precision import autocast
 from huesong.model.processes import ALONE, Processes
 from huesong.progress import log, track
 
@@ -294,12 +295,6 @@ def take_step(
     ce, va, picture = (totals * scale).tolist()
     loss_value = ce + weights[1] * va + weights[2] * picture
     return {"loss": loss_value, "ce": ce, "va": va, "picture": picture, "grad_norm": float(norm)}
-
-
-def autocast(config: TrainConfig, device: torch.device) -> Any:
-    """bfloat16 autocast where the settings ask for it (`auto`: on CUDA)."""
-    low = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=low)
 
 
 def to_device(batch: Batch, device: torch.device) -> TensorBatch:

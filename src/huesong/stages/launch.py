@@ -1,4 +1,4 @@
-"""Training in several processes of a machine, one for each GPU or as many as asked: torchrun around `huesong train`.
+"""Training in several processes of a machine, one for each GPU or as many as asked: torchrun around the train stage.
 
 Tracking and the mirror of the checkpoints stay with the process that calls `train`; the ones it starts only compute.
 """
@@ -17,13 +17,10 @@ import yaml
 from huesong import contracts
 from huesong.artifacts import read_json
 from huesong.config import TrainConfig
-from huesong.errors import UserError
+from huesong.errors import SAID, UserError
 from huesong.progress import log
 from huesong.signals import child
 from huesong.stages import train as stage
-
-SAID = "huesong: "
-"""How the console begins the line that says what went wrong."""
 
 
 def train(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, checkpoints: Path) -> stage.TrainReport:
@@ -49,7 +46,7 @@ def train(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, chec
         folders = {
             "params": params, "preprocess": preprocess, "label": label, "out": out, "checkpoints": checkpoints,
         }  # fmt: skip
-        torchrun(processes, ["train", *(word for name, path in folders.items() for word in (f"--{name}", str(path)))])
+        torchrun(processes, [word for name, path in folders.items() for word in (f"--{name}", str(path))])
     metrics = read_json(out / contracts.METRICS, "huesong train")
     return stage.TrainReport(out, metrics)
 
@@ -74,15 +71,15 @@ def processes_of(config: TrainConfig) -> int:
 
 
 def torchrun(processes: int, words: list[str]) -> None:
-    """Run a command of the console in several processes of this machine; their log goes to standard error.
+    """Run the train stage by its bare entry in several processes of this machine; their log goes to standard error.
 
     Raises:
         UserError: one of them failed; the message is the one it gave, where it gave one.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command += ["--nproc-per-node", str(processes), "-m", "huesong.cli", *words]
+    command += ["--nproc-per-node", str(processes), "-m", "huesong.stages.train", *words]
     # torchrun sets one thread, too, but with a warning; the stage sets its own number.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "HUESONG_TRACKING": "off"}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     reason = ""
     with child(command, env=environment, stderr=subprocess.PIPE) as process:  # torchrun ends those it started
         assert process.stderr is not None

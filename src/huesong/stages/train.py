@@ -1,7 +1,12 @@
-"""Train: the critic, then the CNN-Transformer with its valence-arousal loss; resumes where a killed run stopped."""
+"""Train: the critic, then the CNN-Transformer with its valence-arousal loss; resumes where a killed run stopped.
+
+`python -m huesong.stages.train` is `huesong train` for a machine that has PyTorch, NumPy, safetensors, PyYAML and
+pydantic alone: no typer, no tracking.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import hashlib
@@ -18,9 +23,9 @@ from torch.utils import deterministic
 
 from huesong import __version__, contracts
 from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
-from huesong.config import TrainConfig
+from huesong.config import TrainConfig, load_params
 from huesong.datasets.examples import Examples, load_examples
-from huesong.errors import UserError
+from huesong.errors import UserError, user_errors_in_one_line
 from huesong.model.checkpoints import Checkpoints, sha256
 from huesong.model.critic import Critic, train_critic
 from huesong.model.folder import Model, save_model, weights_of
@@ -37,7 +42,8 @@ from huesong.model.training import (
     train_network,
 )
 from huesong.model.vocabulary import Vocabulary
-from huesong.progress import log
+from huesong.progress import configure, log
+from huesong.signals import unwind_on_sigterm
 
 KEPT_BASES = 3
 CRITIC = "critic"
@@ -330,3 +336,28 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, A
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+DEFAULTS = {
+    "params": Path("params.yaml"), "preprocess": Path("artifacts/preprocess"), "label": Path("artifacts/label"),
+    "out": Path("artifacts/train"), "checkpoints": Path("artifacts/checkpoints"),
+}  # fmt: skip
+"""Options of the bare entry: those of `huesong train`."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The bare entry; one process for each GPU, as `huesong train`."""
+    from huesong.stages import launch  # which imports this module
+
+    parser = argparse.ArgumentParser(prog="python -m huesong.stages.train", description="Train; tracks nothing.")
+    for name, path in DEFAULTS.items():
+        parser.add_argument(f"--{name}", type=Path, default=path, help=f"default: {path}")
+    folders = vars(parser.parse_args(words))
+    configure()
+    unwind_on_sigterm()
+    with user_errors_in_one_line():
+        launch.train(load_params(folders.pop("params")).train, **folders)
+
+
+if __name__ == "__main__":
+    main()

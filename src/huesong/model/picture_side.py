@@ -1,0 +1,108 @@
+"""The picture's side of the network: image tokens for the music to attend to, and the picture's own (valence, arousal).
+
+Shapes: B batch, S image tokens, C channels of a picture feature, D width of the network, K knots of the map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from huesong.model.backbone import PictureCNN
+from huesong.model.kernel_head import MOST_KEPT, KernelHead
+from huesong.model.precision import full_precision
+
+
+@dataclass(frozen=True)
+class PictureShape:
+    """What one picture is to the network.
+
+    kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`); the VA head compares their mean with that
+        of `rated` pictures (kernel_head.py).
+    kind "pixels": uint8 [size, size, 3], read by the network's own CNN, with a linear VA head.
+    """
+
+    kind: Literal["features", "pixels"]
+    tokens: int = 0
+    channels: int = 0
+    size: int = 0
+    rated: int = 0
+
+    @classmethod
+    def of(cls, row: tuple[int, ...], rated: int = 0) -> PictureShape:
+        """The shape of one row of the picture array: (S, C) features or (H, W, 3) pixels."""
+        if len(row) == 2:
+            return cls("features", tokens=row[0], channels=row[1], rated=min(rated, MOST_KEPT))
+        return cls("pixels", size=row[0])
+
+
+@dataclass
+class PictureEncoding:
+    """What the network sees in a batch of pictures.
+
+    tokens_BSD: image tokens for cross-attention.
+    va_B2: the pictures' own valence and arousal, on the scale of people's picture ratings.
+    request_B2: the same in the music's VA distribution (the pairing's map): what to ask of the music when the
+        user asks for nothing else.
+    pooled_BC: pooled picture features.
+    """
+
+    tokens_BSD: Tensor
+    va_B2: Tensor
+    request_B2: Tensor
+    pooled_BC: Tensor
+
+
+class PictureSide(nn.Module):
+    """Pictures to image tokens, and to their own (valence, arousal)."""
+
+    feature_mean_C: Tensor
+    feature_scale_C: Tensor
+    map_from_K2: Tensor
+    map_to_K2: Tensor
+
+    def __init__(self, shape: PictureShape, width: int, knots: int = 33) -> None:
+        super().__init__()
+        self.cnn = PictureCNN(shape.size) if shape.kind == "pixels" else None
+        channels = self.cnn.channels[-1] if self.cnn else shape.channels
+        self.tokens = self.cnn.grid**2 if self.cnn else shape.tokens
+        # Standardisation of frozen features, set from the training pictures; the identity for the own CNN.
+        self.register_buffer("feature_mean_C", torch.zeros(channels))
+        self.register_buffer("feature_scale_C", torch.ones(channels))
+        self.project = nn.Linear(channels, width)
+        self.norm = nn.LayerNorm(width)
+        self.places_SD = nn.Parameter(torch.empty(self.tokens, width))
+        self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
+        # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
+        self.va_head = KernelHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
+        # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
+        identity = torch.linspace(-1, 1, knots)[:, None].repeat(1, 2)
+        self.register_buffer("map_from_K2", identity.clone())
+        self.register_buffer("map_to_K2", identity.clone())
+
+    def forward(self, pictures: Tensor) -> PictureEncoding:
+        """`pictures`: [B, S, C] float features or [B, H, W, 3] uint8 pixels."""
+        grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.project.weight.dtype)
+        features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
+        pooled_BC = features_BSC.mean(dim=1)
+        kernel = isinstance(self.va_head, KernelHead)
+        raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
+        # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
+        va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
+        tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
+        return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)
+
+    def map_va(self, va_B2: Tensor) -> Tensor:
+        """Picture VA to music VA: linear between the knots, constant beyond the outermost."""
+        mapped = []
+        for axis in range(2):
+            from_K, to_K = self.map_from_K2[:, axis].contiguous(), self.map_to_K2[:, axis]
+            value_B = va_B2[:, axis].contiguous().to(from_K.dtype)
+            upper_B = torch.searchsorted(from_K, value_B).clamp(1, len(from_K) - 1)
+            left_B, right_B = from_K[upper_B - 1], from_K[upper_B]
+            share_B = ((value_B - left_B) / (right_B - left_B).clamp_min(1e-9)).clamp(0, 1)
+            mapped.append(torch.lerp(to_K[upper_B - 1], to_K[upper_B], share_B))
+        return torch.stack(mapped, dim=-1)
