@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from huesong import contracts
 from huesong.compose import (
@@ -25,7 +29,7 @@ from huesong.compose import (
 from huesong.config import SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
 from huesong.errors import UserError
-from huesong.model.folder import load_model, save_model
+from huesong.model.folder import VOCABULARY_KEY, load_model, save_model, sha256
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.music.features import features
@@ -150,6 +154,8 @@ def test_output_names(tmp_path: Path) -> None:
         ({"valence": 1.5}, "--valence 1.5: give a number from -1 to 1"),
         ({"arousal": float("nan")}, "--arousal nan"),
         ({"arousal": -1.01}, "--arousal -1.01"),
+        ({"valence": (0.1, 1.2)}, "--valence 1.2: give a number from -1 to 1"),
+        ({"arousal": (0.5,)}, "--arousal: a course needs at least two values"),
         ({"tempo": -3.0}, "--tempo -3.0: give quarters a minute"),
         ({"tempo": float("nan")}, "--tempo nan"),
         ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
@@ -182,6 +188,58 @@ def test_no_model_and_a_damaged_one(picture: Path, folder: Path, tmp_path: Path)
     with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
         compose(picture, tmp_path / "piece", lambda: tmp_path / "model")
     assert not list(tmp_path.glob("piece*"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def other_shape(path: Path) -> None:
+    with safe_open(path, "pt") as stream:
+        own = stream.metadata()
+    tensors = load_file(path)
+    save_file({**tensors, "embedding.weight": tensors["embedding.weight"][:, :-1].contiguous()}, path, own)
+
+
+def other_vocabulary(path: Path) -> None:
+    save_file(load_file(path), path, {VOCABULARY_KEY: "0" * 64})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "renewed", "message"),
+    [
+        (contracts.MODEL_WEIGHTS, cut, False, r"weights\.safetensors is damaged \(its SHA-256 is not the one in config"),
+        (contracts.MODEL_WEIGHTS, cut, True, r"weights\.safetensors is damaged \(.*\): train again"),
+        (contracts.MODEL_WEIGHTS, other_shape, True, r"of another architecture \('embedding\.weight' does not fit\)"),
+        (contracts.CRITIC_WEIGHTS, other_vocabulary, True, r"critic\.safetensors was trained on another vocabulary"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_leave_nothing(
+    picture: Path, folder: Path, tmp_path: Path, name: str, change: Callable[[Path], None], renewed: bool, message: str
+) -> None:
+    """`renewed`: the list of files names the changed one's digest, as after a careless copy of another model's file."""
+    own = tmp_path / "model"
+    shutil.copytree(folder, own)
+    change(own / name)
+    if renewed:
+        config = json.loads((own / contracts.MODEL_CONFIG).read_text())
+        config["files"][name] = sha256(own / name)
+        (own / contracts.MODEL_CONFIG).write_text(json.dumps(config))
+    before = files(tmp_path)
+    with pytest.raises(UserError, match=message):
+        compose(picture, tmp_path / "new" / "piece", own, config=SHORT)
+    assert files(tmp_path) == before
+
+
+def test_a_primer_longer_than_the_context_leaves_nothing(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    begin = tmp_path / "begin.mid"
+    pieces()[2].dump_midi(begin)
+    before = files(tmp_path)
+    count = len(tokens.encode(composer.tokenizer, read_score(begin)))
+    message = rf"^the primer has {count} tokens, the model attends to 128: take a shorter one$"
+    with pytest.raises(UserError, match=message):  # though a piece of ten minutes has room for it
+        compose(picture, tmp_path / "new" / "piece", composer, config=SamplingConfig(seconds=600), primer=begin)
+    assert files(tmp_path) == before
 
 
 def test_a_failure_while_writing_leaves_nothing(
