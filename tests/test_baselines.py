@@ -86,7 +86,7 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
         invalid_tokens=0, seconds=6.0, picture_valence=asked[:, 0], picture_arousal=asked[:, 1],
         predicted_valence=asked[:, 0], predicted_arousal=asked[:, 1], **stats,
     )  # fmt: skip
-    half = answers(asked, asked / 2, asked, set=sets, piece="x", **stats)
+    half = answers(asked, asked / 2, asked, set=sets, image_id=frame["image_id"], piece="x", **stats)
     twice = frame.assign(**{name: 2 * values for name, values in stats.items()})
     found = evaluate_figures.measure(frame, {"rules": half}, frame, twice, CONFIG)
     assert found["valence_r"] == found["grid_arousal_ccc"] == found["picture_valence_r"] == pytest.approx(1)
@@ -102,6 +102,31 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
     assert found["distance_taught_paper"] == found["distance_taught_correct"] == pytest.approx(3 * 0.5)
     assert found["length_within_10_percent"] == 1
     assert found["rules_pieces"] == 40
+
+
+def test_pieces_of_a_picture_count_as_one_draw_for_all_who_answer_and_those_of_the_grid_as_many() -> None:
+    rng = np.random.default_rng(0)
+    asked, heard = rng.uniform(-0.9, 0.9, (30, 2)), rng.uniform(-0.9, 0.9, (30, 2))
+    stats = dict.fromkeys(evaluate_figures.statistics.STATISTIC_NAMES, 1.0)
+
+    def found(copies: int, kind: str) -> dict[str, float]:
+        asked_N2, heard_N2 = np.repeat(asked, copies, axis=0), np.repeat(heard, copies, axis=0)
+        frame = answers(
+            asked_N2, heard_N2, heard_N2, set=kind, image_id=np.repeat([f"i{k}" for k in range(30)], copies), piece="x",
+            invalid_tokens=0, seconds=6.0, picture_valence=asked_N2[:, 1], picture_arousal=asked_N2[:, 0],
+            predicted_valence=asked_N2[:, 0], predicted_arousal=asked_N2[:, 1], **stats,
+        )  # fmt: skip
+        return evaluate_figures.measure(frame, {"rules": frame}, frame, frame, CONFIG)
+
+    def width(figures: dict[str, float], key: str) -> float:
+        return figures[f"{key}_high"] - figures[f"{key}_low"]
+
+    once, four = found(1, "pictures"), found(4, "pictures")
+    for key in ("valence_ccc", "second_rules_arousal_mae", "picture_valence_r", "rules_quadrant_accuracy"):
+        assert four[key] == pytest.approx(once[key])
+        assert width(four, key) == pytest.approx(width(once, key))
+    one, many = found(1, "grid"), found(4, "grid")
+    assert width(many, "grid_rules_valence_ccc") < 0.7 * width(one, "grid_rules_valence_ccc")
 
 
 class PackedMusic:

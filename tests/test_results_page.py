@@ -12,7 +12,17 @@ from huesong.experiments.results_page import markdown, number
 
 def run_of(root: Path) -> Path:
     """The figures of a small run."""
-    agreement = {"n": 50, "valence_ccc": 0.5, "valence_ccc_low": 0.25, "valence_ccc_high": 0.755, "arousal_ccc": -0.04}
+    agreement = {
+        "n": 50,
+        "valence_ccc": 0.5,
+        "valence_ccc_low": 0.25,
+        "valence_ccc_high": 0.755,
+        "arousal_ccc": -0.04,
+        "valence_half_accuracy": 0.8,
+        "arousal_half_accuracy": 0.9,
+        "arousal_half_accuracy_low": 0.85,
+        "arousal_half_accuracy_high": 0.95,
+    }
     figures = {
         "label": {f"pieces_eimg_{key}": value for key, value in agreement.items()},
         "train": {"parameters": 1_870_000.0, "steps": 250.0, "tokens_seen": 680_000.0, "train_ce": 3.5, "val_ce": 3.25,
@@ -23,10 +33,11 @@ def run_of(root: Path) -> Path:
             for prefix in ("", "grid_", "grid_retrieval_", "second_grid_", "judge_")
             for key, value in agreement.items()
         }
-        | {f"{judge}grid_confusion_{row}_{column}": 10 * row + column + (100 if judge else 0)
-           for judge in ("", "second_") for row in range(1, 5) for column in range(1, 5)}
+        | {f"{judge}{requests}confusion_{row}_{column}": 10 * row + column + (100 if judge else 0) + (0 if requests else 400)
+           for judge in ("", "second_") for requests in ("", "grid_") for row in range(1, 5) for column in range(1, 5)}
         | {"polyphony_rate": 0.4, "polyphony_rate_low": 0.35, "polyphony_rate_high": 0.45, "polyphony_rate_data": 0.5,
-           "scale_overlap": 0.8, "scale_kl": 0.05, "critic_n": 7, "critic_valence_r": 0.3}
+           "scale_overlap": 0.8, "scale_kl": 0.05, "pitch_range_overlap": 0.7, "pitch_range_kl": 0.06,
+           "note_count_overlap": 0.6, "critic_n": 7, "critic_valence_r": 0.3}
         | {"identical_share": 0.0, "copied_notes": 3.3, "copied_notes_p95": 8, "copied_notes_data": 6.5,
            "copied_notes_p95_data": 10},
     }  # fmt: skip
@@ -38,14 +49,24 @@ def run_of(root: Path) -> Path:
 
 def test_the_tables_hold_the_figures_of_the_run(tmp_path: Path) -> None:
     page = markdown(run_of(tmp_path))
-    assert "| EIMG (music, 6 raters) | 50 | - | - | .50 [.25, .76] | - | - | -.04 | - |" in page
+    assert "| EIMG (music, 6 raters) | 50 | - | - | .50 [.25, .76] | .80 | - | - | -.04 | .90 [.85, .95] | - |" in page
     assert "1.87 M parameters, 250 steps, 0.7 M tokens; cross-entropy 3.50" in page
     assert page.count("| **the model** | 50 |") == 3  # grid before both judges, pictures before the first
     assert "(n = 394): valence r .52, CCC .46; arousal r .85, CCC -." in page
     assert "| nearest training piece | 50 |" in page
     assert "| V- A+ | 21 / 121 | 22 / 122 | 23 / 123 | 24 / 124 |" in page
     assert "| polyphony rate (PR) | .40 [.35, .45] | .50 |" in page
-    assert "| scale | .80 | .05 |" in page
+    grid, pictures = page.split("\nGrid of 25 emotions, pieces by quadrant")[1].split(
+        "\nTest pictures, pieces by quadrant"
+    )
+    assert "| V- A+ | 21 / 121 |" in grid
+    assert "| V- A+ | 421 / 521 | 422 / 522 | 423 / 523 | 424 / 524 |" in pictures
+    nine, others = page.split("| the nine features of Yang and Lerch |")[1].split(
+        "| other statistics, compared in the same way |"
+    )
+    assert "| note count | .60 | - |\n| pitch range | .70 | .06 |\n\n" in nine
+    assert "| scale | .80 | .05 |" in others
+    assert "pitch range" not in others
     assert "| the generator's critic, on split `test` | 7 | - | .30 |" in page
     assert "| valence CCC, grid | .50 [.25, .76] | .50 [.25, .76] | >= .60 |" in page
     assert "| share of identical outputs | 0 | - | = 0 |" in page

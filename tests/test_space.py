@@ -72,6 +72,34 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= hits / 200 <= 0.99
 
 
+def test_more_pieces_of_the_same_pictures_do_not_narrow_the_interval() -> None:
+    wanted = points(40)
+    got = 0.5 * wanted + 0.4 * points(40, 1)
+    once = space.agreement(wanted, got, 300, groups=np.arange(40))
+    assert once == space.agreement(wanted, got, 300), "groups of one are items alone"
+    copies = (np.repeat(wanted, 5, axis=0), np.repeat(got, 5, axis=0))
+    five = space.agreement(*copies, 300, groups=np.repeat([f"picture {k}" for k in range(40)], 5))
+    alone = space.agreement(*copies, 300)
+    for key in ("valence_mae", "valence_r", "arousal_ccc", "quadrant_accuracy", "valence_half_accuracy"):
+        assert five[key] == alone[key] == pytest.approx(once[key])
+        for end in ("low", "high"):
+            assert five[f"{key}_{end}"] == pytest.approx(once[f"{key}_{end}"])
+        narrow, wide = (found[f"{key}_high"] - found[f"{key}_low"] for found in (alone, five))
+        assert narrow < 0.7 * wide
+
+
+def test_groups_of_different_sizes_are_drawn_whole() -> None:
+    groups = np.array(["b", "a", "b", "c", "b"])
+    for index in space._resamples(space._in_order(groups), 50, np.random.default_rng(0)):
+        for row in index:
+            counts = np.bincount(row, minlength=5)
+            assert counts[0] == counts[2] == counts[4]
+            assert counts[0] + counts[1] + counts[3] == 3, "as many groups as there are"
+    assert space.bootstrap_interval(lambda x: x.mean(axis=-1), np.arange(5.0), groups=np.zeros(5)) is None
+    level = space.levels(np.zeros(4), np.arange(4.0), 100, groups=np.zeros(4))[0]
+    assert (level.n, level.mean, level.interval) == (4, 1.5, None)
+
+
 def test_same_seed_same_figures() -> None:
     wanted, got = points(30), points(30, 1)
     assert space.agreement(wanted, got, 200, seed=3) == space.agreement(wanted, got, 200, seed=3)

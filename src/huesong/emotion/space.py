@@ -6,7 +6,7 @@ rating scale (Russell 1980). An array of points has shape [N, 2], valence first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,8 +85,9 @@ def bootstrap_interval(
     bootstrap: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of `statistic` over items (Efron & Tibshirani 1993).
+    """Percentile bootstrap interval of `statistic` over items, or whole groups of them (Efron & Tibshirani 1993).
 
     Args:
         statistic: takes arrays [B, N] (one row a resample) in place of `values` and returns [B].
@@ -94,19 +95,22 @@ def bootstrap_interval(
         bootstrap: number of resamples.
         seed: of the resampling; the same seed and n draw the same items for every statistic.
         level: coverage.
+        groups: the group of each item [N]. Items of one group, such as the pieces for one picture, tell less than as
+            many unrelated ones: groups are drawn, each with all its items. None = every item is on its own.
 
     Returns:
-        (low, high), or None where fewer than two items exist or the statistic is undefined on most resamples.
+        (low, high), or None where fewer than two items (groups) exist or the statistic is undefined on most resamples.
     """
     n = len(values[0])
-    if n < 2:
+    which = np.arange(n) if groups is None else _in_order(groups)
+    if n < 2 or which.max() < 1:
         return None
     generator = np.random.default_rng(seed)
     found = []
     for start in range(0, bootstrap, max(1, _BLOCK // n)):
         rows = min(max(1, _BLOCK // n), bootstrap - start)
-        index = generator.integers(0, n, size=(rows, n))
-        found.append(statistic(*(np.asarray(value)[index] for value in values)))
+        for index in _resamples(which, rows, generator):
+            found.append(statistic(*(np.asarray(value)[index] for value in values)))
     drawn = np.concatenate(found)
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < bootstrap / 2:
@@ -115,8 +119,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
-    """How well `obtained` [N, 2] meets `requested` [N, 2].
+def _in_order(groups: np.ndarray) -> np.ndarray:
+    """Groups [N] as numbers from 0 in order of appearance: groups of one item each draw what items alone would."""
+    _, first, which = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which.reshape(-1)]
+
+
+def _resamples(which: np.ndarray, rows: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """`rows` resamples of whole groups: rows of items [B, M], those of equal length M together."""
+    members, size = np.argsort(which, kind="stable"), np.bincount(which)
+    start = np.cumsum(size) - size
+    drawn = generator.integers(0, len(size), size=(rows, len(size)))
+    lengths = size[drawn].sum(axis=1)
+    for length in np.unique(lengths):
+        picked = drawn[lengths == length].reshape(-1)
+        ends = np.cumsum(size[picked])
+        within = np.arange(ends[-1]) - np.repeat(ends - size[picked], size[picked])
+        yield members[np.repeat(start[picked], size[picked]) + within].reshape(-1, length)
+
+
+def agreement(
+    requested: np.ndarray,
+    obtained: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> dict[str, float]:
+    """How well `obtained` [N, 2] meets `requested` [N, 2]; intervals over `groups` [N] as in `bootstrap_interval`.
 
     Returns a flat dict that is safe for JSON (no NaN, no None): a figure that is undefined is left out, such as r where
     one side is constant.
@@ -133,15 +162,17 @@ def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000
     if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
         raise ValueError("agreement needs finite numbers: leave unlabelled items out")
     found: dict[str, float] = {"n": len(wanted)}
+    every = np.full(len(wanted), True)
 
-    def note(name: str, statistic: Callable[..., np.ndarray], *values: np.ndarray) -> None:
+    def note(name: str, statistic: Callable[..., np.ndarray], *values: np.ndarray, rows: np.ndarray = every) -> None:
         if not len(values[0]):
             return
         value = float(statistic(*values))
         if not np.isfinite(value):
             return
         found[name] = value
-        interval = bootstrap_interval(statistic, *values, bootstrap=bootstrap, seed=seed)
+        own = None if groups is None else np.asarray(groups)[rows]
+        interval = bootstrap_interval(statistic, *values, bootstrap=bootstrap, seed=seed, groups=own)
         if interval is not None:
             found[f"{name}_low"], found[f"{name}_high"] = interval
 
@@ -151,11 +182,11 @@ def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000
         note(f"{axis}_r", pearson, x, y)
         note(f"{axis}_ccc", ccc, x, y)
         signed = x != 0
-        note(f"{axis}_half_accuracy", _mean, ((x >= 0) == (y >= 0))[signed])
+        note(f"{axis}_half_accuracy", _mean, ((x >= 0) == (y >= 0))[signed], rows=signed)
     signed = (wanted != 0).all(axis=1)
     asked, heard = quadrant(*wanted[signed].T), quadrant(*got[signed].T)
     found["quadrant_n"] = int(signed.sum())
-    note("quadrant_accuracy", _mean, asked == heard)
+    note("quadrant_accuracy", _mean, asked == heard, rows=signed)
     for row, line in enumerate(confusion(asked, heard), start=1):
         for column, count in enumerate(line, start=1):
             found[f"confusion_{row}_{column}"] = int(count)
@@ -168,7 +199,7 @@ def _mean(hits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Level:
-    """What was obtained where about the same was requested: mean with its bootstrap 95 % interval (None for one item)."""
+    """What was obtained where about the same was requested: mean with its bootstrap 95 % interval (None for one item or group)."""
 
     requested: float
     n: int
@@ -176,8 +207,14 @@ class Level:
     interval: tuple[float, float] | None
 
 
-def levels(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000, seed: int = 0) -> list[Level]:
-    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high.
+def levels(
+    requested: np.ndarray,
+    obtained: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> list[Level]:
+    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high; `groups` as in `agreement`.
 
     Up to MOST_LEVELS different requests are levels themselves (a grid); more are cut into tenths of equal size, each
     placed at its mean request.
@@ -192,7 +229,13 @@ def levels(requested: np.ndarray, obtained: np.ndarray, bootstrap: int = 1000, s
             float(x[which == k].mean()),
             int((which == k).sum()),
             float(y[which == k].mean()),
-            bootstrap_interval(_mean, y[which == k], bootstrap=bootstrap, seed=seed),
+            bootstrap_interval(
+                _mean,
+                y[which == k],
+                bootstrap=bootstrap,
+                seed=seed,
+                groups=None if groups is None else np.asarray(groups)[which == k],
+            ),
         )
         for k in np.unique(which)
     ]

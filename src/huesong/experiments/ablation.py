@@ -29,6 +29,7 @@ from huesong.artifacts import read_json, replacing_file, replacing_folder, requi
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
 from huesong.datasets.pool import SafePool
 from huesong.emotion.baselines import LADDER
+from huesong.emotion.clusters import clusters
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
@@ -313,17 +314,17 @@ def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
         part = heard[heard["set"] == kind]
         for judge, column in JUDGES.items() if len(part) else ():
             asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
-            scores = agreement(asked, got, bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed)
+            scores = agreement(asked, got, params.evaluate.bootstrap, params.evaluate.seed, clusters(part))
             found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
     metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
-    bootstrap = {"bootstrap": params.evaluate.bootstrap, "seed": params.evaluate.seed}
+    bootstrap, seed = params.evaluate.bootstrap, params.evaluate.seed
     data = {key: metrics[0][f"{key}_data"] for key in MEANS if f"{key}_data" in metrics[0]}
     for key in data:
         found |= {key: float(heard[key].mean()), f"{key}_data": data[key]}
-        if interval := bootstrap_interval(mean, heard[key].to_numpy(float), **bootstrap):
+        if interval := bootstrap_interval(mean, heard[key].to_numpy(float), bootstrap=bootstrap, seed=seed):
             found[f"{key}_low"], found[f"{key}_high"] = interval
     if data:
-        found |= distances(heard, pd.DataFrame([data]), **bootstrap)
+        found |= distances(heard, pd.DataFrame([data]), bootstrap, seed)
     for key, endings in [(key, [key]) for key in KEPT] + [
         (e, [f"{name}_{e}" for name in MGEVAL_NAMES]) for e in SPREAD
     ]:
@@ -352,7 +353,7 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
 
 def judged(folder: Path) -> pd.DataFrame:
     """One row a composed piece: set, request, seed, the emotion that was requested and what each judge heard."""
-    return pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"))
+    return pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"), dtype={"image_id": str})
 
 
 def compared(plain: Mapping[int, Path], other: Mapping[int, Path], params: Params) -> dict[str, float]:

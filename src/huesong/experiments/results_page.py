@@ -8,13 +8,16 @@ from typing import Any
 
 from huesong import contracts
 from huesong.artifacts import read_json
+from huesong.music.statistics import MGEVAL_NAMES
 
 Figures = Mapping[str, Any]
 
 COLUMNS = {
-    "n": "n", "valence_mae": "V MAE", "valence_r": "V r", "valence_ccc": "V CCC", "arousal_mae": "A MAE",
-    "arousal_r": "A r", "arousal_ccc": "A CCC", "quadrant_accuracy": "quadrant",
+    "n": "n", "valence_mae": "V MAE", "valence_r": "V r", "valence_ccc": "V CCC", "valence_half_accuracy": "V sign",
+    "arousal_mae": "A MAE", "arousal_r": "A r", "arousal_ccc": "A CCC", "arousal_half_accuracy": "A sign",
+    "quadrant_accuracy": "quadrant",
 }  # fmt: skip
+"""Figures of a row. `sign`: the share of items on the asked side of the axis, called half-axis accuracy elsewhere."""
 ANSWERS = {
     "": "**the model**", "retrieval_": "nearest training piece", "rules_": "rule-based composer",
     "unconditional_": "the model, nothing asked", "random_": "random training piece",
@@ -93,21 +96,22 @@ def markdown(artifacts: Path) -> str:
 
 
 def confusion(figures: Figures) -> list[str]:
-    """Counts of the grid's pieces by the quadrant asked for and heard, both judges side by side."""
-    if "grid_confusion_1_1" not in figures:
-        return []
-    lines = ["", "Grid, pieces by quadrant, heard by the first / second judge:", ""]
-    lines += ["| asked for | " + " | ".join(f"heard {name}" for name in QUADRANTS) + " |", "| --- |" + " --- |" * 4]
-    for row, name in enumerate(QUADRANTS, start=1):
-        keys = [f"grid_confusion_{row}_{column}" for column in range(1, 5)]
-        lines.append(
-            f"| {name} | " + " | ".join(f"{figures[k]} / {figures.get(f'second_{k}', '-')}" for k in keys) + " |"
-        )
+    """Counts of each request set's pieces by the quadrant asked for and heard, both judges side by side."""
+    lines: list[str] = []
+    for requests, title in SETS.items():
+        if f"{requests}confusion_1_1" not in figures:
+            continue
+        lines += ["", f"{title.partition(',')[0]}, pieces by quadrant, heard by the first / second judge:", ""]
+        lines += ["| asked for | " + " | ".join(f"heard {name}" for name in QUADRANTS) + " |", "| --- |" + " --- |" * 4]
+        for row, name in enumerate(QUADRANTS, start=1):
+            keys = [f"{requests}confusion_{row}_{column}" for column in range(1, 5)]
+            counts = (f"{figures[k]} / {figures.get(f'second_{k}', '-')}" for k in keys)
+            lines.append(f"| {name} | " + " | ".join(counts) + " |")
     return lines
 
 
 def music(figures: Figures) -> list[str]:
-    """PR, PE and GC beside the rated data's, and how the distributions of the nine features overlap with the data's."""
+    """PR, PE and GC beside the rated data's, and how the distributions of features overlap with the data's."""
     rows = [
         f"| {title} | {cell(figures, key)} | {number(figures.get(f'{key}_data'))} |"
         for key, title in STATISTICS.items()
@@ -115,16 +119,16 @@ def music(figures: Figures) -> list[str]:
     ]
     lines = ["", "| music | composed | rated data |", "| --- | --- | --- |", *rows] if rows else []
     features = sorted(key.removesuffix("_overlap") for key in figures if key.endswith("_overlap"))
-    if features:
-        lines += [
-            "",
-            "| feature (Yang and Lerch) | overlapping area with the data | KL divergence |",
-            "| --- | --- | --- |",
-        ]
-        lines += [
-            f"| {name.replace('_', ' ')} | {cell(figures, f'{name}_overlap')} | {cell(figures, f'{name}_kl')} |"
-            for name in features
-        ]
+    for heading, names in (
+        ("the nine features of Yang and Lerch", [name for name in features if name in MGEVAL_NAMES]),
+        ("other statistics, compared in the same way", [name for name in features if name not in MGEVAL_NAMES]),
+    ):
+        if names:
+            lines += ["", f"| {heading} | overlapping area with the data | KL divergence |", "| --- | --- | --- |"]
+            lines += [
+                f"| {name.replace('_', ' ')} | {cell(figures, f'{name}_overlap')} | {cell(figures, f'{name}_kl')} |"
+                for name in names
+            ]
     return lines
 
 

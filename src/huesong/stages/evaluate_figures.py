@@ -14,6 +14,7 @@ import pandas as pd
 
 from huesong.config import EvaluateConfig
 from huesong.emotion.baselines import REQUESTED, spread
+from huesong.emotion.clusters import clusters
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval, levels
 from huesong.music import statistics
@@ -85,7 +86,8 @@ def _agreement(
 ) -> Figures:
     if rows.empty:
         return {}
-    found = agreement(rows[asked].to_numpy(np.float64), rows[got].to_numpy(np.float64), **bootstrap)
+    pairs = (rows[asked].to_numpy(np.float64), rows[got].to_numpy(np.float64))
+    found = agreement(*pairs, bootstrap["bootstrap"], bootstrap["seed"], clusters(rows))
     return {f"{prefix}{key}": value for key, value in found.items()}
 
 
@@ -150,7 +152,7 @@ def calibration_table(heard: pd.DataFrame, config: EvaluateConfig) -> pd.DataFra
         for judge, column in JUDGES.items():
             for axis in AXES:
                 asked, got = part[f"requested_{axis}"].to_numpy(float), part[f"{column}_{axis}"].to_numpy(float)
-                for level in levels(asked, got, config.bootstrap, config.seed) if len(part) else ():
+                for level in levels(asked, got, config.bootstrap, config.seed, clusters(part)) if len(part) else ():
                     low, high = level.interval or (np.nan, np.nan)
                     rows.append(
                         {
