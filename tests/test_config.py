@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from huesong.config import Params, load_params
+from huesong.config import Params, TrainConfig, load_params
 from huesong.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -79,3 +80,12 @@ def test_the_paper_preset_is_the_papers_network_where_nothing_else_is_said(tmp_p
     path.write_text("train: {preset: paper, networks: {width: 64}}")
     with pytest.raises(UserError, match="did you mean 'network'"):
         load_params(path)
+
+
+def test_compile_is_written_only_where_it_is_on() -> None:
+    """So checkpoints of plain runs keep their names, and other processes are told of it."""
+    assert "compile" not in TrainConfig().model_dump(mode="json")
+    on = TrainConfig(compile=True)
+    assert on.model_dump(mode="json") == {**TrainConfig().model_dump(mode="json"), "compile": True}
+    assert TrainConfig.model_validate(on.model_dump(mode="json")) == on
+    assert json.loads(on.model_dump_json())["compile"] is True

@@ -179,6 +179,14 @@ def test_sizes_that_do_not_fit_are_refused(root: Path) -> None:
         run(root, critic=CRITIC.model_dump() | {"width": 22})
 
 
+def test_compiling_without_a_compiler_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(root))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match="install g"):
+        run(root, compile=True)
+    assert not (root / "checkpoints").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
 def test_cuda_where_there_is_none_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"set train\.device to auto or cpu"):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from huesong.config import TrainConfig
 from huesong.datasets.examples import Batch
@@ -223,3 +224,20 @@ def test_the_head_of_frozen_features_is_fitted_in_closed_form() -> None:
     assert figures["val_arousal_mae"] < 0.1
     encoding = network.encode_picture(torch.from_numpy(examples.pictures.rows[:4]))
     torch.testing.assert_close(encoding.request_B2, encoding.va_B2 * 2, atol=0.15, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_what_a_plain_one_learns(tmp_path: Path) -> None:
+    """Without dropout, which compiled kernels draw in their own way. Two phases: with and without pictures."""
+    same = {
+        "network": NETWORK.model_copy(update={"dropout": 0.0}), "objective": "ce+va_head", "pretrain_steps": 2,
+        "steps": 3, "pretrain_learning_rate": 3e-3,
+    }  # fmt: skip
+    plain, compiled = (train(tmp_path / str(on), settings(**same, compile=on)) for on in (False, True))
+    for ours, theirs in zip(compiled.progress.history, plain.progress.history, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+    kept = load_file(tmp_path / "True" / PAIRS / DONE / "network.safetensors")
+    assert kept.keys() == plain.network.state_dict().keys(), "plain names"
+    for name, weight in plain.network.state_dict().items():
+        assert torch.allclose(kept[name], weight, atol=1e-3), name

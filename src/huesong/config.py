@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from huesong.errors import UserError
 
@@ -144,6 +145,8 @@ class TrainConfig(Section):
     processes: int = Field(0, ge=0)
     """Processes that share every batch; 0 = one for each GPU, one without any. Draws of
     dropout depend on it."""
+    compile: bool = False
+    """Whether torch.compile makes kernels of the training step's Transformer; needs a C++ compiler."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
     pretrain_steps: int = Field(0, ge=0)
@@ -180,6 +183,16 @@ class TrainConfig(Section):
     """Early stopping: evaluations without improvement of the validation loss."""
     checkpoint_every: int = Field(100, ge=1)
     reinforce: ReinforceConfig = ReinforceConfig()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`compile` is written only where it is on.
+
+        Checkpoints are named by a digest of what is written here. Fused kernels round differently, so a run that
+        resumes to the bit must not take up what a compiled one left; those of plain runs keep their names. Left out
+        altogether, it would not reach the processes and pods that are handed the settings.
+        """
+        return {key: value for key, value in handler(self).items() if key != "compile" or value}
 
     @model_validator(mode="before")
     @classmethod

@@ -14,6 +14,7 @@ Shapes: B batch, T tokens, V vocabulary, D width, S image tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,6 +150,7 @@ class Objective(nn.Module):
         self.register_buffer("weight_V", weight_V, persistent=False)
         self.kind, self.va_loss, self.smoothing = kind, va_loss, smoothing
         self.temperature = temperature  # annealed by the training loop
+        self.compiled_states: Callable[..., Tensor] | None = None
         if kind == "ce+va_head":
             self.regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2), nn.Tanh())
         elif kind == "ce+contrastive":
@@ -159,7 +161,8 @@ class Objective(nn.Module):
     ) -> Losses:
         """Losses of a batch; `with_emotion` False leaves cross-entropy only (pre-training)."""
         picture_BSD, picture_sum = self._pictures(network, batch)
-        states_BTD = network.states(batch.ids_BT, picture_BSD, batch.va_B2, batch.keep_B)
+        states = self.compiled_states or network.states
+        states_BTD = states(batch.ids_BT, picture_BSD, batch.va_B2, batch.keep_B)
         logits_BTV = network.logits(states_BTD)
         weight_V = self.weight_V if with_emotion else None
         ce_sum = cross_entropy(logits_BTV, batch.targets_BT, self.smoothing, weight_V)

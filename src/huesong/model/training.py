@@ -112,6 +112,10 @@ def train_network(
         smoothing=config.label_smoothing,
         weight_V=weight_V,
     ).to(device)
+    if config.compile:
+        # The training step's states alone, by a function beside the network: weights keep their names, validation and
+        # sampling run as ever. One graph for all lengths, of which there are few, instead of one for each.
+        objective.compiled_states = torch.compile(network.states, dynamic=True)
     started = time.monotonic()
     phases = make_phases(examples, config)
     progress = Progress()

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -135,7 +136,9 @@ def run(
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Refuse sizes that do not fit together."""
+    """Refuse sizes that do not fit together, and what this machine cannot do."""
+    if config.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise UserError("train.compile needs a C++ compiler, and there is none: install g++, or set it to false")
     for name, width, heads, multiple in (
         ("network", config.network.width, config.network.heads, 2 * config.network.heads),
         ("critic", config.critic.width, config.critic.heads, 2 * config.critic.heads),
