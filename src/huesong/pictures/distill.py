@@ -214,7 +214,9 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
         seen_NCgg = adaptive_avg_pool2d(map_NChw.float(), grid)
         pooled_NC = seen_NCgg.mean(dim=(2, 3))
         feature_loss = mse_loss(seen_NCgg, tokens_NCgg) + mse_loss(pooled_NC, tokens_NCgg.mean(dim=(2, 3)))
-        va_loss = (rated_N * (va_head(pooled_NC) - va_N2).square().sum(dim=1)).mean()
+        # The mean over the views that keep a rating, which are few: recoloured ones do not.
+        wrong_N = (va_head(pooled_NC) - va_N2).square().sum(dim=1)
+        va_loss = (rated_N * wrong_N).sum() / rated_N.sum().clamp_min(1.0)
         loss = feature_loss + recipe.va_weight * va_loss
         optimizer.zero_grad()
         loss.backward()
