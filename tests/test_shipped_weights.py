@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from huesong import contracts
 from huesong.cli import app
+from huesong.compose import Composer, Prompt, sampling_config
 from huesong.model.folder import VOCABULARY_KEY
 from huesong.model.vocabulary import Vocabulary
 from huesong.music import reading
@@ -94,3 +95,13 @@ def test_a_fresh_clone_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert Path(f"at{arousal}.wav").stat().st_size > 100_000
     # Density times loudness: what everyone hears as arousal.
     assert obtained["0.6"] > 1.5 * obtained["-0.6"]
+
+
+def test_a_course_of_arousal_is_heard_in_the_notes() -> None:
+    """Excited at the end is denser at the end, excited at the beginning at the beginning."""
+    seconds, courses = 16.0, {"rising": (-0.8, 0.8), "falling": (0.8, -0.8)}
+    prompts = [Prompt(None, 0.0, course, seed) for course in courses.values() for seed in range(6)]
+    pieces = Composer(shipped.PLACE).compose(prompts, sampling_config(seconds=seconds, guidance=2.0))
+    onsets = [reading.listen(piece.score).onset_s for piece in pieces]
+    later = np.array([(onset_s > seconds / 2).mean() for onset_s in onsets]).reshape(len(courses), -1).mean(axis=1)
+    assert later[0] > 0.5 > later[1], dict(zip(courses, later, strict=True))
