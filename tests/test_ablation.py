@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -11,21 +12,15 @@ import psutil
 import pytest
 
 from huesong.artifacts import write_json
-from huesong.config import Params, load_params
+from huesong.config import Params, TrainConfig, load_params
 from huesong.errors import UserError
-from huesong.experiments.ablation import (
-    VARIANTS,
-    baselines,
-    compared,
-    pooled,
-    run,
-    variant_config,
-    variant_judging,
-    yardsticks,
-)
+from huesong.experiments import ablation
+from huesong.experiments.ablation import VARIANTS, run, variant_config, variant_judging, yardsticks
+from huesong.experiments.ablation_figures import baselines, compared, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown, verdict
 
 from .conftest import World
+from .stores import new_database
 
 PARAMS = Params.model_validate({"evaluate": {"bootstrap": 200}})
 ROOT = Path(__file__).parents[1]
@@ -92,6 +87,54 @@ def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> Non
     assert "arousal hurts" in verdict("far", compared(near, plain, PARAMS))
 
 
+def pictured(folder: Path, error: float, *, each: int = 3, shift: float = 0.0) -> Path:
+    """The folder of a run with `each` equal pieces for 20 pictures, whose requests lie `shift` from the usual."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"set": "pictures", "request": f"i{k}-{piece}", "image_id": f"i{k}", "requested_valence": k / 20 + shift,
+         "requested_arousal": -k / 20, "obtained_valence": k / 20 + shift + error * (k % 4), "obtained_arousal": 0.0,
+         "second_valence": 0.0, "second_arousal": 0.0}
+        for k in range(20) for piece in range(each)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
+    write_json(folder / "metrics.json", {})
+    return folder
+
+
+def test_variants_are_compared_on_pictures_too_and_more_pieces_and_seeds_of_a_picture_are_no_more_pictures(
+    tmp_path: Path,
+) -> None:
+    found = {}
+    for seeds, each in ((1, 1), (3, 4)):
+        plain, near = (
+            {seed: pictured(tmp_path / f"{name}{each}" / str(seed), error, each=each) for seed in range(seeds)}
+            for name, error in (("plain", 0.2), ("near", 0.1))
+        )
+        found[each] = comparison("near against plain", plain, near, PARAMS)
+        pool = pooled(list(near.values()), PARAMS)
+        found[each]["pool"] = {key: pool[f"valence_mae{key}"] for key in ("", "_low", "_high")}
+    one, four = found[1], found[4]
+    title = "near against plain, on test pictures"
+    assert one.keys() == four.keys() == {title, "pool"}, "nothing was asked for on the grid"
+    assert (one[title]["n"], one[title]["pictures_n"]) == (20, 20)
+    assert (four[title]["n"], four[title]["pictures_n"]) == (240, 20)
+    assert one[title]["valence"] == pytest.approx(0.15)
+    assert four[title]["valence"] == pytest.approx(0.15)
+    for figures, key in ((title, "valence_low"), (title, "valence_high"), ("pool", "_low"), ("pool", "_high")):
+        assert four[figures][key] == pytest.approx(one[figures][key])
+    assert "n = 240 for 20 pictures). First judge: valence helps (+0.150 [" in verdict(title, four[title])
+
+
+def test_variants_that_read_pictures_otherwise_are_not_compared_on_them(tmp_path: Path) -> None:
+    plain, same, other = ({0: pictured(tmp_path / str(shift), 0.1, shift=shift)} for shift in (0.0, 0.001, 0.13))
+    assert compared(plain, same, PARAMS, "pictures")["n"] == 60
+    left_out = compared(plain, other, PARAMS, "pictures")
+    assert left_out == {"n": 0, "requests_apart": pytest.approx(0.13)}
+    assert verdict("a against b, on test pictures", left_out) == (
+        "* **a against b, on test pictures**: left out, as the two ask for different emotions, up to 0.13 apart."
+    )
+
+
 def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) -> None:
     folders = [
         judged(tmp_path / str(seed), 0.1 + seed / 5, polyphony_rate_data=0.5, pitch_entropy_data=4.0, groove_paper_data=0.9,
@@ -140,13 +183,76 @@ def test_a_table_of_what_is_finished(tmp_path: Path) -> None:
         run(PARAMS, **places, trains=False)
     for name, seed, error in (("ce", 0, 0.3), ("ce", 1, 0.3), ("ce+va_head", 1, 0.2), ("paper-preset", 0, 0.4)):
         judged(tmp_path / "out" / f"{name}-{seed}" / "evaluate", error)
-    made = run(PARAMS, **places, trains=False)
+    report = tmp_path / "docs" / "results.md"
+    report.parent.mkdir()
+    report.write_text("<!-- ablation -->\n<!-- /ablation -->\n![the chart](images/ablation.png)\n")
+    made = run(PARAMS, **places, trains=False, report=report)
     assert {name: found["seeds_n"] for name, found in made.figures.items()} == {
         "ce": 2, "ce+va_head": 1, "paper preset": 1
     }  # fmt: skip
-    assert made.comparisons["ce+va_head against ce"]["n"] == 50
-    assert made.comparisons["ce+va_head against ce"]["arousal"] == pytest.approx(0.1)
-    assert "| ce | 100 |" in (tmp_path / "out" / "table" / "ablation.md").read_text()
+    assert made.comparisons["ce+va_head against ce, on the grid"]["n"] == 50
+    assert made.comparisons["ce+va_head against ce, on the grid"]["arousal"] == pytest.approx(0.1)
+    table = tmp_path / "out" / "table"
+    assert "| ce | 100 |" in (table / "ablation.md").read_text()
+    assert "| ce | 100 |" in report.read_text()
+    assert (report.parent / "images" / "ablation.png").read_bytes() == (table / "ablation.png").read_bytes()
+
+
+@dataclass
+class Made:
+    """What a stage returns."""
+
+    metrics: dict[str, float]
+    files: list[Path] = field(default_factory=list)
+
+
+def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    for name in ("HUESONG_TRACKING", "HUESONG_SESSION", "MLFLOW_RUN_ID", "RANK"):
+        monkeypatch.setenv(name, "")  # so that what the ablation sets is undone
+        monkeypatch.delenv(name)
+    uri = new_database(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(ablation, "judges_of", lambda *_: None)
+    trained = []
+
+    def train(config: TrainConfig, *, out: Path, **_: object) -> Made:
+        trained.append(config.objective)
+        if len(trained) == 3:
+            raise SystemExit(143)  # as a SIGTERM ends it
+        out.mkdir(parents=True)
+        write_json(out / "metrics.json", {})
+        return Made({"train_ce": 1.0})
+
+    def evaluate(config: object, *, out: Path, **_: object) -> Made:
+        judged(out, 0.1)
+        return Made({"grid_n": 50})
+
+    monkeypatch.setattr("huesong.stages.train.run", train)
+    monkeypatch.setattr("huesong.stages.evaluate.run", evaluate)
+    places = {"data": tmp_path, "preprocess": tmp_path, "label": tmp_path, "out": tmp_path / "out"}
+    with pytest.raises(SystemExit):
+        run(PARAMS, **places, seeds=2, variants=["ce", "ce+va_head"])
+    monkeypatch.delenv("HUESONG_SESSION")  # a new process
+    run(PARAMS, **places, seeds=2, variants=["ce", "ce+va_head"])
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(PARAMS.register_.experiment)
+    tags = [found.data.tags | {"status": found.info.status} for found in client.search_runs([experiment.experiment_id])]
+    parents, children = ([one for one in tags if ("mlflow.parentRunId" in one) == below] for below in (False, True))
+    assert len(parents) == 1
+    assert parents[0]["huesong.session"] == (tmp_path / "out" / "session.txt").read_text().strip()
+    assert len({one["mlflow.parentRunId"] for one in children}) == 1
+    told = sorted(
+        (one["status"], one["huesong.stage"], one["huesong.variant"], one["huesong.train_seed"]) for one in children
+    )
+    finished = [
+        (stage, name, seed) for stage in ("evaluate", "train") for name in ("ce", "ce+va_head") for seed in "01"
+    ]
+    assert told == [*(("FINISHED", *one) for one in finished), ("KILLED", "train", "ce", "1")]
 
 
 def test_a_sweep_of_the_weight() -> None:
@@ -175,7 +281,9 @@ def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
     places = {"data": world.data, "preprocess": world.preprocess, "label": world.label, "out": tmp_path / "ablation"}
     made = run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"], jobs=2)
     assert made.figures["ce"]["grid_n"] == made.figures["ce+va_critic+reward"]["grid_n"] == 25
-    assert made.comparisons.keys() == {"ce+va_critic+reward against ce"}
+    title = "ce+va_critic+reward against ce"
+    assert made.comparisons.keys() == {f"{title}, on the grid", f"{title}, on test pictures"}
+    assert made.comparisons[f"{title}, on test pictures"]["n"] > 0, "both read the same from a picture"
     assert "second_grid_valence_ccc" in made.figures["- nearest training piece"]
     assert "- nearest training piece" in made.figures
     assert [path.name for path in made.files] == ["ablation.json", "ablation.md", "ablation.png"]

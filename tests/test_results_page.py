@@ -6,7 +6,7 @@ import pytest
 
 from huesong.artifacts import write_json
 from huesong.errors import UserError
-from huesong.experiments.report import put_into
+from huesong.experiments.report import put_into, put_picture
 from huesong.experiments.results_page import markdown, number
 
 
@@ -89,6 +89,18 @@ def test_the_report_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
     report.write_text("before\n<!-- ablation -->\nold\n<!-- /ablation -->\nafter\n")
     put_into(report, "ablation", "new\n")
     assert report.read_text() == "before\n<!-- ablation -->\nnew\n<!-- /ablation -->\nafter\n"
+    (tmp_path / "plot.png").write_bytes(b"new")
+    shown = tmp_path / "images" / "calibration.png"
+    put_picture(report, "ablation", tmp_path / "plot.png", "calibration.png")
+    assert shown.read_bytes() == b"new", "not shown yet: it is put there to be"
+    report.write_text("<!-- real -->\n<!-- /real -->\n![](images/calibration.png)\n<!-- sample -->\n<!-- /sample -->\n")
+    shown.write_bytes(b"old")
+    put_picture(report, "sample", tmp_path / "plot.png", "calibration.png")
+    assert shown.read_bytes() == b"old", "the plot of another run"
+    put_picture(report, "real", tmp_path / "plot.png", "calibration.png")
+    assert shown.read_bytes() == b"new"
+    with pytest.raises(UserError, match="run `huesong evaluate` first"):
+        put_picture(report, "real", tmp_path / "none.png", "calibration.png")
     report.write_text("no markers")
     with pytest.raises(UserError, match="add both lines"):
         put_into(report, "ablation", None)

@@ -58,13 +58,17 @@ def results(
     ] = None,
     part: Annotated[str, typer.Option(help="The markers are <!-- PART --> and <!-- /PART -->.")] = "results",
 ) -> None:
-    """Print the tables of a whole run (labellers, judges, model, baselines, goals), or put them into a page."""
-    from huesong.experiments.report import put_into
-    from huesong.experiments.results_page import markdown
+    """Print the tables of a whole run (labellers, judges, model, baselines, goals), or put them into a page.
+
+    The page's calibration plot, `images/calibration.png` beside it, is replaced too where it is shown with this part.
+    """
+    from huesong.experiments.report import put_into, put_picture
+    from huesong.experiments.results_page import CALIBRATION, markdown
 
     page = markdown(artifacts)
     if report is None:
         typer.echo(page, nl=False)
     else:
         put_into(report, part, page)
+        put_picture(report, part, artifacts / CALIBRATION, "calibration.png")
         typer.echo(str(report))

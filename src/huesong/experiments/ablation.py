@@ -21,22 +21,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from huesong import contracts
-from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
+from huesong.artifacts import read_json, replacing_file, replacing_folder, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
 from huesong.datasets.pool import SafePool
-from huesong.emotion.baselines import LADDER
-from huesong.emotion.clusters import clusters
-from huesong.emotion.listening import JUDGES
-from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError
+from huesong.experiments.ablation_figures import baselines, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown
-from huesong.experiments.report import put_into
+from huesong.experiments.report import put_into, put_picture
 from huesong.model.checkpoints import Checkpoints
-from huesong.music.statistics import MGEVAL_NAMES, distances
 from huesong.progress import log
 from huesong.signals import unwind_on_sigterm
 
@@ -55,12 +48,6 @@ YARDSTICKS = ("ce", "ce+contrastive")
 """What the others are compared with piece by piece: no emotion in the loss, and the objective that the paper argues against."""
 REWARDED = "+reward"
 """Ending of variants that are also compared with the same objective without rewards."""
-MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
-"""Figures that are means over pieces: those of all seeds are pooled, with an interval."""
-KEPT = ("identical_share", "length_within_10_percent", "invalid_tokens")
-"""Figures of a run as a whole: the mean over the seeds."""
-SPREAD = ("overlap", "kl")
-"""Endings of the figures of Yang and Lerch's nine features: the mean over features and seeds."""
 SESSION = "session.txt"
 """The name of the MLflow parent of all runs in a folder, so that a resumed ablation goes on below the same one."""
 CLOCK = "clock.json"
@@ -84,10 +71,15 @@ class OneRun:
     def finished(self) -> bool:
         return (self.folder / "evaluate" / contracts.METRICS).exists()
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What tells its tracked runs from those of the other variants and seeds below the same parent."""
+        return {"huesong.variant": self.name, "huesong.train_seed": str(self.seed)}
+
 
 @dataclass(frozen=True)
 class AblationReport:
-    """The figures (variant -> name -> value), the comparisons with YARDSTICKS, and the files."""
+    """The figures (variant -> name -> value), the comparisons with `yardsticks` (title -> name -> value), and the files."""
 
     figures: dict[str, dict[str, float]]
     comparisons: dict[str, dict[str, float]]
@@ -116,7 +108,7 @@ def run(
         seeds: runs a variant.
         variants: names of VARIANTS, each with `@WEIGHT` behind it for another train.va_weight: a sweep.
         report: a Markdown file whose part between the markers `<!-- ablation -->` and `<!-- /ablation -->` is replaced
-            by the table.
+            by the table; the chart goes into `images/` beside it.
         trains: False = a table of the runs that are finished; nothing is trained.
         jobs: runs at a time, each in a process of its own where there are several.
 
@@ -147,12 +139,11 @@ def run(
     figures = {name: pooled(list(folders.values()), params) for name, folders in finished.items()}
     first = next(iter(finished.values()))
     figures |= {f"- {title}": found for title, found in baselines(next(iter(first.values()))).items()}
-    comparisons = {
-        f"{name} against {plain}": compared(finished[plain], folders, params)
-        for name, folders in finished.items()
-        for plain in yardsticks(name)
-        if plain in finished and finished[plain].keys() & folders.keys()
-    }
+    comparisons: dict[str, dict[str, float]] = {}
+    for name, folders in finished.items():
+        for plain in yardsticks(name):
+            if plain in finished:
+                comparisons |= comparison(f"{name} against {plain}", finished[plain], folders, params)
     clocks = [
         read_json(one.folder / CLOCK, "huesong experiment ablation") for one in planned if (one.folder / CLOCK).exists()
     ]
@@ -164,6 +155,7 @@ def run(
         chart(figures, work / "ablation.png")
     if report is not None:
         put_into(report, "ablation", page)
+        put_picture(report, "ablation", out / "table" / "ablation.png", "ablation.png")
     return AblationReport(figures, comparisons, sorted((out / "table").iterdir()))
 
 
@@ -242,6 +234,7 @@ def one_run(one: OneRun) -> None:
     sources: dict[str, Path] = {"preprocess": one.preprocess, "label": one.label}
     if not (one.folder / "train" / contracts.METRICS).exists():
         with stage_run("train", config, **tracking) as tracked:
+            tracked.set_tags(one.tags)
             # Rewards start where the same objective and seed without them ended.
             tracked(
                 train.run(config, **sources, out=one.folder / "train", checkpoints=one.checkpoints, keep_pairs=True)
@@ -250,6 +243,7 @@ def one_run(one: OneRun) -> None:
     judges = judges_of(one.params.evaluate.model_dump_json(), one.preprocess)
     judging = variant_judging(one.params.evaluate, config, ladder=one.name == "ce" and one.seed == 0)
     with stage_run("evaluate", judging, **tracking) as tracked:
+        tracked.set_tags(one.tags)
         places = {"data": one.data, **sources, "train": one.folder / "train", "out": one.folder / "evaluate"}
         tracked(evaluate.run(judging, **places, judges=judges))
     write_json(one.folder / CLOCK, {"train": trained - started, "evaluate": time.monotonic() - trained})
@@ -304,83 +298,3 @@ def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bo
             "sampling": evaluate.sampling.model_copy(update=sampling),
         }
     )
-
-
-def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
-    """Of all seeds' pieces: agreement with their requests, by both judges, grid and pictures apart, and what the music is like."""
-    heard = pd.concat([judged(folder) for folder in folders], ignore_index=True)
-    found: dict[str, float] = {"seeds_n": len(folders)}
-    for kind, prefix in (("pictures", ""), ("grid", "grid_")):
-        part = heard[heard["set"] == kind]
-        for judge, column in JUDGES.items() if len(part) else ():
-            asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
-            scores = agreement(asked, got, params.evaluate.bootstrap, params.evaluate.seed, clusters(part))
-            found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
-    metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
-    bootstrap, seed = params.evaluate.bootstrap, params.evaluate.seed
-    data = {key: metrics[0][f"{key}_data"] for key in MEANS if f"{key}_data" in metrics[0]}
-    for key in data:
-        found |= {key: float(heard[key].mean()), f"{key}_data": data[key]}
-        if interval := bootstrap_interval(mean, heard[key].to_numpy(float), bootstrap=bootstrap, seed=seed):
-            found[f"{key}_low"], found[f"{key}_high"] = interval
-    if data:
-        found |= distances(heard, pd.DataFrame([data]), bootstrap, seed)
-    for key, endings in [(key, [key]) for key in KEPT] + [
-        (e, [f"{name}_{e}" for name in MGEVAL_NAMES]) for e in SPREAD
-    ]:
-        values = [content[name] for content in metrics for name in endings if name in content]
-        if values:
-            found[key] = float(np.mean(values))
-    return found
-
-
-def mean(values: np.ndarray) -> np.ndarray:
-    """Of each row [B, N]: [B]."""
-    return values.mean(axis=-1)
-
-
-def baselines(folder: Path) -> dict[str, dict[str, float]]:
-    """The ladder of baselines that the first run was judged beside."""
-    metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
-    found: dict[str, dict[str, float]] = {}
-    for name, title in LADDER.items():
-        for prefix in (judge + kind for judge in JUDGES for kind in ("", "grid_")):
-            start = f"{prefix}{name}_"
-            own = {prefix + key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
-            found.setdefault(title, {}).update(own)
-    return {title: figures for title, figures in found.items() if figures}
-
-
-def judged(folder: Path) -> pd.DataFrame:
-    """One row a composed piece: set, request, seed, the emotion that was requested and what each judge heard."""
-    return pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"), dtype={"image_id": str})
-
-
-def compared(plain: Mapping[int, Path], other: Mapping[int, Path], params: Params) -> dict[str, float]:
-    """How much nearer the request `other` is than `plain`, piece by piece, on the grid: mean and 95 % interval.
-
-    A positive figure: `other` follows better. Pairs are pieces of the same request, request seed and training seed
-    (the keys). The interval is over pieces; `AXIS_seed_N` is the mean of one training seed. The second judge's figures
-    begin with `second_`.
-    """
-    heard = {f"{judge}{axis}": (axis, f"{column}_{axis}") for judge, column in JUDGES.items() for axis in AXES}
-    differences: dict[str, list[float]] = {key: [] for key in heard}
-    by_seed: dict[str, float] = {}
-    for seed in sorted(plain.keys() & other.keys()):
-        both = [judged(side[seed]).query("set == 'grid'").set_index("request") for side in (plain, other)]
-        rows = both[0].index.intersection(both[1].index)
-        for key, (axis, column) in heard.items():
-            first, second = (
-                (part.loc[rows, column] - part.loc[rows, f"requested_{axis}"]).abs().to_numpy() for part in both
-            )
-            differences[key] += list(first - second)
-            by_seed[f"{key}_seed_{seed}"] = float(np.mean(first - second))
-    found: dict[str, float] = {"n": len(differences[AXES[0]]), **by_seed}
-    for key, values in differences.items():
-        found[key] = float(np.mean(values))
-        interval = bootstrap_interval(
-            mean, np.array(values), bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed
-        )
-        if interval is not None:
-            found[f"{key}_low"], found[f"{key}_high"] = interval
-    return found

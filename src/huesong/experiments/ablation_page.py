@@ -25,8 +25,9 @@ def markdown(
 ) -> str:
     """Tables of both request sets by both judges, and verdicts, as Markdown; `hours`: the sums of the runs' clocks."""
     lines = [
-        "Pieces are pooled over the training seeds; brackets: bootstrap 95 % over pieces. Distance: the paper's form over "
-        "polyphony rate, pitch entropy and groove, lower is better.",
+        "Pieces are pooled over the training seeds; brackets: bootstrap 95 %, over whole pictures for the figures of test "
+        "pictures, over pieces elsewhere. V sign, A sign: share of pieces on the asked side of the axis. Distance: the paper's "
+        "form over polyphony rate, pitch entropy and groove, lower is better.",
     ]
     for number, (prefix, requests) in enumerate(SETS.items()):
         for judge, name in JUDGES.items():
@@ -72,7 +73,9 @@ def music(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def verdict(title: str, found: Mapping[str, float]) -> str:
-    """One line: whether an objective follows the request better than another (`title`: which against which)."""
+    """One line: whether an objective follows the request better than another (`title`: which against which, and on what)."""
+    if not found["n"]:
+        return f"* **{title}**: left out, as the two ask for different emotions, up to {found['requests_apart']:.2f} apart."
     told = []
     for judge, name in JUDGES.items():
         parts = []
@@ -85,6 +88,8 @@ def verdict(title: str, found: Mapping[str, float]) -> str:
             parts.append(f"{axis} {word} ({found[key]:+.3f} [{low:+.3f}, {high:+.3f}]{each})")
         told.append(f"{name.capitalize()}: {'; '.join(parts)}.")
     how = f"reduction of the error, paired by request and seed, n = {found['n']:.0f}"
+    if "pictures_n" in found:
+        how += f" for {found['pictures_n']:.0f} pictures"
     return f"* **{title}** ({how}). {' '.join(told)}"
 
 

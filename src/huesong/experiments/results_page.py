@@ -32,6 +32,8 @@ STATISTICS = {
     "polyphony_rate": "polyphony rate (PR)", "pitch_entropy": "pitch entropy (PE)",
     "groove_paper": "groove consistency (GC), paper's form", "groove": "groove consistency (GC), correct form",
 }  # fmt: skip
+CALIBRATION = Path("evaluate", contracts.PLOTS, "va_grid_calibration.png")
+"""In the artifacts: the plot that belongs to these tables."""
 QUADRANTS = ("V+ A+", "V- A+", "V- A-", "V+ A-")
 GOALS = (
     ("arousal CCC, grid", "grid_arousal_ccc", ">= .85"),
