@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from huesong.artifacts import write_json
+from huesong.cli import app
 from huesong.errors import UserError
 from huesong.experiments.report import put_into, put_picture
 from huesong.experiments.results_page import markdown, number
@@ -104,3 +106,20 @@ def test_the_report_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
     report.write_text("no markers")
     with pytest.raises(UserError, match="add both lines"):
         put_into(report, "ablation", None)
+
+
+def test_the_command_fills_its_part_of_a_page_and_the_plot_that_is_shown_with_it(tmp_path: Path) -> None:
+    artifacts, report = run_of(tmp_path), tmp_path / "docs" / "results.md"
+    plot = artifacts / "evaluate" / "plots" / "va_grid_calibration.png"
+    plot.parent.mkdir()
+    plot.write_bytes(b"levels")
+    report.parent.mkdir()
+    report.write_text("<!-- real -->\n<!-- /real -->\n![](images/calibration.png)\n<!-- sample -->\n<!-- /sample -->\n")
+    image = report.parent / "images" / "calibration.png"
+    for part, placed in (("sample", False), ("real", True)):
+        command = ["experiment", "results", f"--artifacts={artifacts}", f"--report={report}", f"--part={part}"]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        assert image.exists() == placed
+    assert image.read_bytes() == b"levels"
+    assert report.read_text().count("**the model**") == 6
