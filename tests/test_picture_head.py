@@ -94,7 +94,7 @@ def test_a_head_of_another_size_is_refused() -> None:
 
 def test_of_many_rated_pictures_a_part_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture_head, "MOST_KEPT", 40)
-    monkeypatch.setattr("huesong.model.network.MOST_KEPT", 40)
+    monkeypatch.setattr("huesong.model.picture_side.MOST_KEPT", 40)
     examples = vague_examples()
     rows = rated_pictures(examples)
     assert len(np.unique(rows)) == 40
