@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -11,15 +10,12 @@ from symusic import Note, Score, Tempo, Track
 
 from huesong.compose import Piece
 
+from .benchmark_modules import benchmark
+
 
 @pytest.fixture(scope="module")
 def listening() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("listening", Path(__file__).parent.parent / "benchmarks/listening.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("listening")
 
 
 def piece(pitches: list[int], velocity: int) -> Piece:

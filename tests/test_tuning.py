@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -15,17 +14,13 @@ from huesong import contracts
 from huesong.config import SecondJudgeConfig
 from huesong.stages.evaluate import grid_requests
 
+from .benchmark_modules import benchmark
 from .conftest import World
 
 
 @pytest.fixture(scope="module")
 def tuning() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tuning", Path(__file__).parent.parent / "benchmarks/tuning.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("tuning")
 
 
 def test_no_request_is_one_of_the_evaluations(tuning: ModuleType, world: World) -> None:
