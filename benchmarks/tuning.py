@@ -41,8 +41,8 @@ def requests(preprocess: Path, seeds: int, pictures: int) -> pd.DataFrame:
     images = pd.read_parquet(preprocess / contracts.IMAGES_TABLE)
     val = images[images["split"] == "val"].head(pictures)
     seen = pd.DataFrame({
-        "set": "pictures", "request": val["id"], "image_id": val["id"], "image_path": val["path"], "row": val.index,
-        "seed": FIRST_SEED,
+        "set": "pictures", "request": val["id"], "image_id": val["id"], "image_group": val["group"],
+        "image_path": val["path"], "row": val.index, "seed": FIRST_SEED,
     })  # fmt: skip
     return pd.concat([grid_requests(EvaluateConfig(seed=FIRST_SEED, grid_seeds=seeds)), seen], ignore_index=True)
 

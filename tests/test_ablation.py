@@ -31,7 +31,7 @@ def judged(folder: Path, error: float, **metrics: float) -> Path:
     folder.mkdir(parents=True)
     levels = (-0.8, -0.4, 0.0, 0.4, 0.8)
     rows = [
-        {"set": "grid", "request": f"{v}{a}{seed}", "requested_valence": v, "requested_arousal": a,
+        {"set": "grid", "request": f"{v}{a}{seed}", "image_group": "", "requested_valence": v, "requested_arousal": a,
          "obtained_valence": v, "obtained_arousal": a + error + 0.01 * seed,
          "second_valence": v - error / 10, "second_arousal": a,
          "polyphony_rate": error + seed, "pitch_entropy": 4.0, "groove_paper": 0.9, "groove": 0.8 + v / 10, "copied_notes": 5}
@@ -88,11 +88,12 @@ def test_the_nearer_objective_helps_and_the_farther_hurts(tmp_path: Path) -> Non
 
 
 def pictured(folder: Path, error: float, *, each: int = 3, shift: float = 0.0) -> Path:
-    """The folder of a run with `each` equal pieces for 20 pictures, whose requests lie `shift` from the usual."""
+    """The folder of a run with `each` equal pieces for 20 pictures of 10 groups, whose requests lie `shift` from the usual."""
     folder.mkdir(parents=True)
     rows = [
-        {"set": "pictures", "request": f"i{k}-{piece}", "image_id": f"i{k}", "requested_valence": k / 20 + shift,
-         "requested_arousal": -k / 20, "obtained_valence": k / 20 + shift + error * (k % 4), "obtained_arousal": 0.0,
+        {"set": "pictures", "request": f"i{k}-{piece}", "image_id": f"i{k}", "image_group": f"g{k // 2}",
+         "requested_valence": k / 20 + shift, "requested_arousal": -k / 20,
+         "obtained_valence": k / 20 + shift + error * (k % 4), "obtained_arousal": 0.0,
          "second_valence": 0.0, "second_arousal": 0.0}
         for k in range(20) for piece in range(each)
     ]  # fmt: skip
@@ -116,13 +117,13 @@ def test_variants_are_compared_on_pictures_too_and_more_pieces_and_seeds_of_a_pi
     one, four = found[1], found[4]
     title = "near against plain, on test pictures"
     assert one.keys() == four.keys() == {title, "pool"}, "nothing was asked for on the grid"
-    assert (one[title]["n"], one[title]["pictures_n"]) == (20, 20)
-    assert (four[title]["n"], four[title]["pictures_n"]) == (240, 20)
+    assert (one[title]["n"], one[title]["pictures_n"], one[title]["groups_n"]) == (20, 20, 10)
+    assert (four[title]["n"], four[title]["pictures_n"], four[title]["groups_n"]) == (240, 20, 10)
     assert one[title]["valence"] == pytest.approx(0.15)
     assert four[title]["valence"] == pytest.approx(0.15)
     for figures, key in ((title, "valence_low"), (title, "valence_high"), ("pool", "_low"), ("pool", "_high")):
         assert four[figures][key] == pytest.approx(one[figures][key])
-    assert "n = 240 for 20 pictures). First judge: valence helps (+0.150 [" in verdict(title, four[title])
+    assert "n = 240 for 20 pictures of 10 groups). First judge: valence helps (+0.150 [" in verdict(title, four[title])
 
 
 def test_variants_that_read_pictures_otherwise_are_not_compared_on_them(tmp_path: Path) -> None:
@@ -133,6 +134,13 @@ def test_variants_that_read_pictures_otherwise_are_not_compared_on_them(tmp_path
     assert verdict("a against b, on test pictures", left_out) == (
         "* **a against b, on test pictures**: left out, as the two ask for different emotions, up to 0.13 apart."
     )
+
+
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    run = pictured(tmp_path / "run", 0.1)
+    pd.read_csv(run / "requests.csv").drop(columns="image_group").to_csv(run / "requests.csv", index=False)
+    with pytest.raises(UserError, match=r"requests\.csv was written by an earlier version: remove .*run"):
+        pooled([run], PARAMS)
 
 
 def test_seeds_are_pooled_and_baselines_read_from_the_first_run(tmp_path: Path) -> None:

@@ -82,11 +82,12 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
     stats = {name: rng.uniform(1, 2, 40) for name in evaluate_figures.statistics.STATISTIC_NAMES}
     sets = np.array(["pictures", "grid"])[np.arange(40) % 2]
     frame = answers(
-        asked, asked, -asked, set=sets, image_id=[f"i{k // 2}" for k in range(40)], piece=[f"p{k % 39}" for k in range(40)],
+        asked, asked, -asked, set=sets, image_id=[f"i{k // 2}" for k in range(40)],
+        image_group=[f"g{k // 2}" for k in range(40)], piece=[f"p{k % 39}" for k in range(40)],
         invalid_tokens=0, seconds=6.0, picture_valence=asked[:, 0], picture_arousal=asked[:, 1],
         predicted_valence=asked[:, 0], predicted_arousal=asked[:, 1], **stats,
     )  # fmt: skip
-    half = answers(asked, asked / 2, asked, set=sets, image_id=frame["image_id"], piece="x", **stats)
+    half = answers(asked, asked / 2, asked, set=sets, image_group=frame["image_group"], piece="x", **stats)
     twice = frame.assign(**{name: 2 * values for name, values in stats.items()})
     found = evaluate_figures.measure(frame, {"rules": half}, frame, twice, CONFIG)
     assert found["valence_r"] == found["grid_arousal_ccc"] == found["picture_valence_r"] == pytest.approx(1)
@@ -104,7 +105,7 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
     assert found["rules_pieces"] == 40
 
 
-def test_pieces_of_a_picture_count_as_one_draw_for_all_who_answer_and_those_of_the_grid_as_many() -> None:
+def test_pictures_of_a_group_count_as_one_draw_for_all_who_answer_and_those_of_the_grid_as_many() -> None:
     rng = np.random.default_rng(0)
     asked, heard = rng.uniform(-0.9, 0.9, (30, 2)), rng.uniform(-0.9, 0.9, (30, 2))
     stats = dict.fromkeys(evaluate_figures.statistics.STATISTIC_NAMES, 1.0)
@@ -112,7 +113,8 @@ def test_pieces_of_a_picture_count_as_one_draw_for_all_who_answer_and_those_of_t
     def found(copies: int, kind: str) -> dict[str, float]:
         asked_N2, heard_N2 = np.repeat(asked, copies, axis=0), np.repeat(heard, copies, axis=0)
         frame = answers(
-            asked_N2, heard_N2, heard_N2, set=kind, image_id=np.repeat([f"i{k}" for k in range(30)], copies), piece="x",
+            asked_N2, heard_N2, heard_N2, set=kind, image_id=[f"i{k}" for k in range(30 * copies)],
+            image_group=np.repeat([f"g{k}" for k in range(30)], copies), piece="x",
             invalid_tokens=0, seconds=6.0, picture_valence=asked_N2[:, 1], picture_arousal=asked_N2[:, 0],
             predicted_valence=asked_N2[:, 0], predicted_arousal=asked_N2[:, 1], **stats,
         )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from huesong.emotion.judge import Judge, by_piece
+from huesong.emotion.judge import Judge, agree, by_piece
 from huesong.emotion.labellers import PieceLabeller
 from huesong.errors import UserError
 from tests.tiny_labels import music, unlabel
@@ -43,6 +43,22 @@ def test_held_out_scores_are_those_of_split_test(world: tuple[Judge, pd.DataFram
     lies = pieces.copy()
     lies.loc[lies["split"] != "test", "arousal"] *= -1
     assert judge.held_out(lies, features, bootstrap=100) == scores
+
+
+def test_songs_are_resampled_whole() -> None:
+    rng = np.random.default_rng(0)
+    songs = pd.DataFrame(
+        rng.uniform(-1, 1, (30, 4)), columns=["valence", "arousal", "predicted_valence", "predicted_arousal"]
+    )
+    one = agree(songs.assign(group=[f"s{k}" for k in range(30)]), 200, 0)
+    clips = pd.concat([songs] * 4).sort_index(kind="stable")
+    many, apart = (
+        agree(clips.assign(group=group), 200, 0) for group in (clips.index.astype(str), np.arange(120).astype(str))
+    )
+    assert {key: many[key] for key in ("valence_r_low", "arousal_mae_high")} == pytest.approx(
+        {key: one[key] for key in ("valence_r_low", "arousal_mae_high")}
+    )
+    assert apart["valence_r_high"] - apart["valence_r_low"] < 0.7 * (one["valence_r_high"] - one["valence_r_low"])
 
 
 def test_nominal_sources_stand_by_themselves(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:

@@ -69,7 +69,7 @@ def test_evaluation_plots_have_the_names_the_report_looks_for(tmp_path: Path) ->
     heard = pd.DataFrame(
         {
             "set": np.array(["pictures", "grid"])[np.arange(n) % 2],
-            "image_id": [f"i{k // 4}" for k in range(n)],
+            "image_group": [f"g{k // 4}" for k in range(n)],
             **{
                 f"{a}_{b}": rng.uniform(-1, 1, n)
                 for a in ("requested", "obtained", "second")

@@ -12,8 +12,6 @@ from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from huesong.errors import UserError
 
-Fraction = Field(ge=0.0, le=1.0)
-
 
 class Section(BaseModel):
     """A part of params.yaml: unknown keys are refused, values are immutable."""

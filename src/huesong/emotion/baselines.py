@@ -42,14 +42,14 @@ def ladder(
     """Every baseline's answers.
 
     Args:
-        asked: one row a request, with `set`, `request`, `image_id` and REQUESTED.
+        asked: one row a request, with `set`, `request`, `image_group` and REQUESTED.
         model: for the unconditional answers.
         listeners: the judges.
         pieces, labels: PIECES_TABLE and PIECE_LABELS; both `random` and `retrieval` take from split `train`.
         config: seed, sampling, `unconditional`.
 
     Returns:
-        By name a frame with a row for each request answered: `set`, `request`, `image_id`, REQUESTED, and `Listeners.listen`.
+        By name a frame with a row for each request answered: `set`, `request`, `image_group`, REQUESTED, and `Listeners.listen`.
     """
     points = asked[REQUESTED].to_numpy(dtype=np.float64)
     train = np.flatnonzero((pieces["split"] == "train").to_numpy())
@@ -64,7 +64,7 @@ def ladder(
     some = spread(len(asked), config.unconditional)
     if len(some):
         answers["unconditional"] = (some, listeners.listen(unconditional(model, len(some), config)))
-    about = asked[["set", "request", "image_id", *REQUESTED]]
+    about = asked[["set", "request", "image_group", *REQUESTED]]
     return {
         name: pd.concat([about.iloc[rows].reset_index(drop=True), heard], axis=1)
         for name, (rows, heard) in answers.items()

@@ -110,10 +110,11 @@ def by_piece(pieces: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
 
 
 def agree(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
-    """`space.agreement` of the label columns with the predicted ones."""
+    """`space.agreement` of the label columns with the predicted ones; whole groups (songs, picture themes) are resampled."""
     return agreement(
         rows[["valence", "arousal"]].to_numpy(dtype=np.float64),
         rows[["predicted_valence", "predicted_arousal"]].to_numpy(dtype=np.float64),
         bootstrap,
         seed,
+        rows["group"].to_numpy(),
     )

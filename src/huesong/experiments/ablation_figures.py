@@ -16,6 +16,7 @@ from huesong.emotion.baselines import LADDER
 from huesong.emotion.clusters import clusters
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
+from huesong.errors import UserError
 from huesong.music.statistics import MGEVAL_NAMES, distances
 
 MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
@@ -76,10 +77,16 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def judged(folder: Path, kind: str | None = None) -> pd.DataFrame:
-    """One row a composed piece, of the request set `kind` or of all: set, request, image_id, seed, the emotion that was
-    requested and what each judge heard.
+    """One row a composed piece, of the request set `kind` or of all: set, request, image_id, image_group, seed, the
+    emotion that was requested and what each judge heard.
+
+    Raises:
+        UserError: the file is missing, or was written by a version that did not know the pictures' groups.
     """
-    rows = pd.read_csv(require(folder / contracts.REQUESTS, "huesong experiment ablation"), dtype={"image_id": str})
+    path = require(folder / contracts.REQUESTS, "huesong experiment ablation")
+    rows = pd.read_csv(path, dtype={"image_id": str, "image_group": str})
+    if "image_group" not in rows:
+        raise UserError(f"{path} was written by an earlier version: remove {folder} and run the ablation again")
     return rows if kind is None else rows[rows["set"] == kind]
 
 
@@ -97,7 +104,7 @@ def compared(
     """How much nearer the request `other` is than `plain`, piece by piece, on the request set `kind`: mean and 95 % interval.
 
     A positive figure: `other` follows better. Pairs are pieces of the same request, request seed and training seed
-    (the keys). The interval is over pieces on the grid and over whole pictures, with all their seeds, on the pictures;
+    (the keys). The interval is over pieces on the grid and over whole groups of pictures, with all their seeds, on the pictures;
     `AXIS_seed_N` is the mean of one training seed. The second judge's figures begin with `second_`.
 
     What is requested of a picture is what the model reads from it. That is the same for variants that share the picture
@@ -120,7 +127,8 @@ def compared(
     drawn_together = clusters(pd.concat([first for _, first, _ in pairs]))
     found: dict[str, float] = {"n": len(drawn_together)}
     if kind == "pictures":
-        found["pictures_n"] = len(np.unique(drawn_together))
+        found["pictures_n"] = pd.concat([first["image_id"] for _, first, _ in pairs]).nunique()
+        found["groups_n"] = len(np.unique(drawn_together))
     for judge, column in JUDGES.items():
         for axis in AXES:
             nearer = [miss(first, axis, column) - miss(second, axis, column) for _, first, second in pairs]

@@ -25,9 +25,9 @@ def markdown(
 ) -> str:
     """Tables of both request sets by both judges, and verdicts, as Markdown; `hours`: the sums of the runs' clocks."""
     lines = [
-        "Pieces are pooled over the training seeds; brackets: bootstrap 95 %, over whole pictures for the figures of test "
-        "pictures, over pieces elsewhere. V sign, A sign: share of pieces on the asked side of the axis. Distance: the paper's "
-        "form over polyphony rate, pitch entropy and groove, lower is better.",
+        "Pieces are pooled over the training seeds; brackets: bootstrap 95 %, over whole groups of pictures for the figures "
+        "of test pictures, over pieces elsewhere. V sign, A sign: share of pieces on the asked side of the axis. Distance: the "
+        "paper's form over polyphony rate, pitch entropy and groove, lower is better.",
     ]
     for number, (prefix, requests) in enumerate(SETS.items()):
         for judge, name in JUDGES.items():
@@ -89,7 +89,7 @@ def verdict(title: str, found: Mapping[str, float]) -> str:
         told.append(f"{name.capitalize()}: {'; '.join(parts)}.")
     how = f"reduction of the error, paired by request and seed, n = {found['n']:.0f}"
     if "pictures_n" in found:
-        how += f" for {found['pictures_n']:.0f} pictures"
+        how += f" for {found['pictures_n']:.0f} pictures of {found['groups_n']:.0f} groups"
     return f"* **{title}** ({how}). {' '.join(told)}"
 
 
