@@ -214,14 +214,15 @@ class Made:
     files: list[Path] = field(default_factory=list)
 
 
+@pytest.mark.parametrize("name", ["", "by hand"])
 def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_told_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     from mlflow import MlflowClient
 
-    for name in ("HUESONG_TRACKING", "HUESONG_SESSION", "MLFLOW_RUN_ID", "RANK"):
-        monkeypatch.setenv(name, "")  # so that what the ablation sets is undone
-        monkeypatch.delenv(name)
+    for variable in ("HUESONG_TRACKING", "MLFLOW_RUN_ID", "RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HUESONG_SESSION", name)
     uri = new_database(tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(ablation, "judges_of", lambda *_: None)
@@ -244,6 +245,7 @@ def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_t
     places = {"data": tmp_path, "preprocess": tmp_path, "label": tmp_path, "out": tmp_path / "out"}
     with pytest.raises(SystemExit):
         run(PARAMS, **places, seeds=2, variants=["ce", "ce+va_head"])
+    assert os.environ["HUESONG_SESSION"] == name, "as it was"
     monkeypatch.delenv("HUESONG_SESSION")  # a new process
     run(PARAMS, **places, seeds=2, variants=["ce", "ce+va_head"])
 
@@ -253,6 +255,8 @@ def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_t
     parents, children = ([one for one in tags if ("mlflow.parentRunId" in one) == below] for below in (False, True))
     assert len(parents) == 1
     assert parents[0]["huesong.session"] == (tmp_path / "out" / "session.txt").read_text().strip()
+    assert parents[0]["huesong.session"] == name or not name
+    assert "HUESONG_SESSION" not in os.environ
     assert len({one["mlflow.parentRunId"] for one in children}) == 1
     told = sorted(
         (one["status"], one["huesong.stage"], one["huesong.variant"], one["huesong.train_seed"]) for one in children

@@ -17,6 +17,8 @@ DATA_DIGEST = "huesong.data_digest"
 LOCK_DIGEST = "huesong.dvc_lock"
 GIT_SHA = "huesong.git_sha"
 GIT_COMMIT = "mlflow.source.git.commit"
+SESSION_VARIABLE = "HUESONG_SESSION"
+"""Environment variable: the name of the parent that runs are tracked under."""
 DVC_SESSION = "dvc-"
 """How the names of sessions begin that are a `dvc repro`."""
 
@@ -67,9 +69,9 @@ def _git(root: Path, *words: str) -> str:
 def session_key() -> str | None:
     """Names the `dvc repro` that this process runs under, the same for all of its stages; None without one.
 
-    HUESONG_SESSION, where it is set, is the name (a workflow engine sets it to its own run id).
+    SESSION_VARIABLE, where it is set, is the name (a workflow engine sets it to its own run id).
     """
-    if given := os.environ.get("HUESONG_SESSION"):
+    if given := os.environ.get(SESSION_VARIABLE):
         return given
     import psutil
 
