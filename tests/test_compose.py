@@ -269,6 +269,7 @@ def test_a_failure_while_writing_leaves_nothing(
         ({"candidates": 0}, "--candidates"),
         ({"max_polyphony": 0}, "--max-polyphony"),
         ({"max_notes_per_second": 0.5}, "--max-notes-per-second"),
+        ({"max_silence": 0}, "--max-silence"),
     ],
 )
 def test_bad_sampling_options(options: dict[str, float], message: str) -> None:
@@ -279,8 +280,8 @@ def test_bad_sampling_options(options: dict[str, float], message: str) -> None:
 def test_good_sampling_options() -> None:
     assert sampling_config() == SamplingConfig()
     assert sampling_config(seconds=30, candidates=3) == SamplingConfig(seconds=30, candidates=3)
-    capped = sampling_config(max_polyphony=3, max_notes_per_second=6.5)
-    assert capped == SamplingConfig(max_polyphony=3, max_notes_per_second=6.5)
+    capped = sampling_config(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
+    assert capped == SamplingConfig(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
 
 
 def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:

@@ -156,7 +156,7 @@ def test_one_tempo_a_bar_and_only_at_its_start(habit: str) -> None:
 
 
 def test_the_state_counts_seconds_as_a_player_does() -> None:
-    ids, state = walk(grammar(), Asked(seconds=25), seed=5, habit="Tempo")
+    ids, state = walk(grammar(), Asked(seconds=25), seed=4, habit="Tempo")
     assert len({value for kind, value in base_names(ids) if kind == "Tempo"}) > 2
     notes = listen(tokens.decode(tokenizer(), ids))
     assert state.seconds == pytest.approx(notes.onset_s.max(), abs=1e-3)
@@ -184,6 +184,36 @@ def test_silence_is_bounded() -> None:
     notes = listen(tokens.decode(tokenizer(), ids))
     assert notes.onset_q[0] < 4
     assert np.diff(np.unique(notes.onset_q)).max() < 3 * 4
+
+
+def longest_silence(ids: list[int]) -> float:
+    notes = listen(tokens.decode(tokenizer(), ids))
+    order = np.argsort(notes.onset_s, kind="stable")
+    ends = np.maximum.accumulate(np.concatenate([[0.0], notes.end_s[order]]))[:-1]
+    return float((notes.onset_s[order] - ends).max())
+
+
+@pytest.mark.parametrize("habit", ["any", "Bar", "Position"])
+@pytest.mark.parametrize("silence", [0.3, 1.0])
+def test_silence_is_as_short_as_asked_up_to_the_last_chord(habit: str, silence: float) -> None:
+    rules, free = grammar(8, Limits(silence=silence)), grammar(8, Limits(silence=1e6))
+    # Merged tokens may hold a silence of their own, so pieces of base tokens show the rule.
+    merged = np.array([len(base) > 1 for base in rules.table.base])
+    found = {}
+    for name, own in (("capped", rules), ("free", free)):
+        longest = []
+        for seed in range(6):
+            rng, state, ids = np.random.default_rng(seed), own.start(Asked(seconds=20)), []
+            while not state.done:
+                allowed = own.mask(state) & ~merged
+                liked = np.array([any(kind == habit for kind, _ in base) for base in own.table.base])
+                chance = allowed * (1.0 + 20 * liked)
+                ids += own.advance(state, int(rng.choice(len(chance), p=chance / chance.sum())))
+            longest.append(longest_silence(ids))
+            assert listen(tokens.decode(tokenizer(), ids)).end_s.max() == pytest.approx(20, rel=0.05)
+        found[name] = max(longest)
+    assert found["capped"] <= silence + 1e-6
+    assert found["free"] > silence
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_tempo_and_a_key() -> None:
 
 def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     def tonic_share() -> float:
-        made = sample(model(), [asked(seed, 12.0, key=(2, False)) for seed in range(12)], PLAIN)
+        made = sample(model(), [asked(seed, 12.0, key=(2, False)) for seed in range(48)], PLAIN)
         base = [part for piece in made for token in piece.ids for part in grammar().table.base[token]]
         return float(np.mean([value % 12 == 2 for kind, value in base if kind == "Pitch"]))
 
@@ -194,7 +194,7 @@ def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) ->
         return None if known is None else np.where(np.isfinite(known), 0.0, -np.inf)
 
     monkeypatch.setattr(Grammar, "leaning", scale_alone)
-    assert with_its_odds > tonic_share() + 0.03
+    assert with_its_odds > tonic_share() + 0.015
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,8 @@ def test_a_primer_is_continued_and_one_that_does_not_fit_is_refused() -> None:
 
 
 def test_caps_of_a_request() -> None:
+    [job] = roll_out(model(), [asked(0, 5.0)], SamplingConfig(max_silence=0.5))
+    assert job.state.limits.silence == 0.5
     thin = sample(model(), [asked(0, 20.0)], SamplingConfig(max_polyphony=2, max_notes_per_second=4.0))[0]
     score = parse_score(bytes(tokens.decode(tokenizer(), thin.ids).dumps_midi())).to("second")
     notes = sorted((note.time, note.end) for note in score.tracks[0].notes)

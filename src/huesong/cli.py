@@ -191,6 +191,7 @@ def compose(
     candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = 4,
     max_polyphony: Annotated[int | None, typer.Option(help="Most notes at once, but for the closing chord.")] = None,
     max_notes_per_second: Annotated[float | None, typer.Option(help="Most notes that begin in a second.")] = None,
+    max_silence: Annotated[float | None, typer.Option(help="Longest silence in seconds.", show_default="1")] = None,
     primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
     model: Annotated[
         str | None,
@@ -210,6 +211,7 @@ def compose(
     config = sampling_config(
         seconds=30.0 if seconds is None else seconds, temperature=temperature, top_p=top_p, guidance=guidance,
         candidates=candidates, max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
+        max_silence=max_silence,
     )  # fmt: skip
     composition = compose_picture(
         picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),

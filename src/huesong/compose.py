@@ -266,6 +266,7 @@ def sampling_config(
     candidates: int | None = None,
     max_polyphony: int | None = None,
     max_notes_per_second: float | None = None,
+    max_silence: float | None = None,
 ) -> SamplingConfig:
     """Sampling settings from options; None = the default.
 
@@ -275,6 +276,7 @@ def sampling_config(
     given = {
         "seconds": seconds, "temperature": temperature, "top_p": top_p, "guidance": guidance, "candidates": candidates,
         "max_polyphony": max_polyphony, "max_notes_per_second": max_notes_per_second,
+        "max_silence": max_silence,
     }  # fmt: skip
     known = {key: value for key, value in given.items() if value is not None}
     for key, value in known.items():

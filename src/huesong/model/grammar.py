@@ -45,6 +45,8 @@ class Limits:
     notes_per_second: float = 30.0
     silent_bars: int = 1
     """Neighbouring bars in which no note begins."""
+    silence: float = 1.0
+    """Seconds in which nothing sounds. A merged token may hold a longer silence between notes of its own."""
 
 
 @dataclass
@@ -153,7 +155,7 @@ class Grammar:
             allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
         last_chord = self._last_chord_token(state, room)
         kept = self._within_limits(state, allowed)
-        if last_chord is not None:
+        if last_chord is not None and (room <= self._quiet_until(state) or not kept.any()):
             kept[last_chord] = True
             kept |= table.fits_PV[state.phase] & (table.bar | (table.opens >= room))
         elif room == self.bar_ticks and kept[self.bar_id]:
@@ -298,7 +300,18 @@ class Grammar:
             later_s = np.where(table.first_onset < 0, 0, table.first_onset - max(state.position, 0)) * state.tick_s
             still = len(recent) - np.searchsorted(np.array(recent), now_s + later_s - 1.0, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= rate)
-        return kept
+        # A token that first ends the note at hand may move on from there.
+        ends = np.where(table.lead_duration > 0, max(state.position, 0) + table.lead_duration + self._rest(state), -FAR)
+        sounds = kept & (table.moves_to <= np.maximum(ends, self._quiet_until(state)))
+        return sounds if sounds.any() else kept
+
+    def _rest(self, state: State) -> int:
+        """The longest silence, in ticks."""
+        return int(state.limits.silence / state.tick_s) if state.tick_s else ENDLESS
+
+    def _quiet_until(self, state: State) -> int:
+        """Tick, from the bar's start, at which the next note must begin at the latest, after those read so far."""
+        return state.latest_end - state.bar_tick + self._rest(state)
 
     def _read(self, state: State, kind: str, value: int) -> int:
         """One base token; returns its value as it is to be written."""

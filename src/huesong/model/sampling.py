@@ -189,7 +189,9 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     if request.primer and request.tempo is not None:
         raise UserError("a primer brings its own tempo: leave out --tempo")
     generator = generator_of(request.seed, candidate)
-    limits = Limits(polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second)
+    limits = Limits(
+        polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second, silence=config.max_silence
+    )
     job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
     if len(request.primer) >= model.network.config.context:
         raise UserError(

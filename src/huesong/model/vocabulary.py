@@ -134,7 +134,8 @@ class TokenTable:
     of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
     a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
     that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a token begins with (-1:
-    another kind). first_onset: tick of the first note (-1: the open position).
+    another kind). first_onset: tick of the first note (-1: the open position). moves_to: tick of the first Position, or
+    the start of the next bar if there is only a Bar (-1: none). lead_duration: longest Duration before that.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -163,6 +164,8 @@ class TokenTable:
         self.tempo = np.full(size, -1)
         self.onsets = np.zeros(size, dtype=np.int64)
         self.first_onset = np.full(size, -1)
+        self.moves_to = np.full(size, -1)
+        self.lead_duration = np.zeros(size, dtype=np.int64)
         self.pitch_classes = np.zeros((size, 12), dtype=np.int64)
         for index, meaning in enumerate(self.base):
             self._summarise(index, meaning)
@@ -212,9 +215,10 @@ class TokenTable:
         for kind, value in meaning:
             if kind == "Bar":
                 start = self.bar_ticks
-                self.bar[index], self.reach[index] = True, start - 1
+                self.bar[index], self.reach[index], self.moves_to[index] = True, start - 1, start
             elif kind == "Position":
                 if place < 0:
+                    self.moves_to[index] = start + value
                     if not self.lead_notes[index]:
                         self.first_onset[index] = start + value
                     if not start:
@@ -229,6 +233,8 @@ class TokenTable:
                 if place < 0:
                     self.lead_notes[index] += 1
                     self.lead_pitch[index] = min(self.lead_pitch[index], value)
+            elif kind == "Duration" and place < 0:
+                self.lead_duration[index] = max(self.lead_duration[index], value)
         self.onsets[index] += meaning[-1][0] == "Position"
 
     @staticmethod
