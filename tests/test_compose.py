@@ -270,6 +270,7 @@ def test_a_failure_while_writing_leaves_nothing(
         ({"max_polyphony": 0}, "--max-polyphony"),
         ({"max_notes_per_second": 0.5}, "--max-notes-per-second"),
         ({"max_silence": 0}, "--max-silence"),
+        ({"max_silence": 1e30}, "--max-silence"),
     ],
 )
 def test_bad_sampling_options(options: dict[str, float], message: str) -> None:

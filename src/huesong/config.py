@@ -216,7 +216,7 @@ class SamplingConfig(Section):
     max_polyphony: int = Field(24, ge=1)
     """Most notes sounding at once."""
     max_notes_per_second: float = Field(30.0, ge=1)
-    max_silence: float = Field(1.0, gt=0)
+    max_silence: float = Field(1.0, gt=0, le=600)
     """Longest silence in seconds; 96 of 100 rated training pieces have none above (docs/results.md)."""
 
 
