@@ -9,12 +9,11 @@ A finished run leaves its `evaluate/` folder and is not repeated; a killed one r
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from huesong.experiments.report import put_into, put_picture
 from huesong.model.checkpoints import Checkpoints
 from huesong.progress import log
 from huesong.registry.provenance import SESSION_VARIABLE
+from huesong.registry.store import environment
 from huesong.signals import unwind_on_sigterm
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run(
         for name in variants
     ]
     if trains and (missing := [one for one in planned if not one.finished]):
-        with in_session(session(out)):
+        with environment(SESSION_VARIABLE, session(out)):
             train_and_judge(missing, jobs)
     finished: dict[str, dict[int, Path]] = {}
     for one in planned:
@@ -178,20 +178,6 @@ def session(out: Path) -> str:
             name = os.environ.get(SESSION_VARIABLE) or f"ablation {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
             work.write_text(f"{name}\n", encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()
-
-
-@contextlib.contextmanager
-def in_session(name: str) -> Iterator[None]:
-    """Runs of this process and of those it starts are tracked under `name`, whatever the environment says."""
-    before = os.environ.get(SESSION_VARIABLE)
-    os.environ[SESSION_VARIABLE] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SESSION_VARIABLE]
-        else:
-            os.environ[SESSION_VARIABLE] = before
 
 
 def train_and_judge(missing: Sequence[OneRun], jobs: int) -> None:

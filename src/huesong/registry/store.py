@@ -143,6 +143,19 @@ def as_default(uri: str) -> Iterator[None]:
                 os.environ[key] = value
 
 
+@contextlib.contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for a while, for this process and those it starts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def experiment_id(client: Any, experiment: str, uri: str, root: Path) -> str:
     """Id of the experiment of that name; made if missing, also when another process makes it at the same time."""
     from mlflow.exceptions import MlflowException

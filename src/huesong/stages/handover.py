@@ -123,7 +123,7 @@ def tracked(
     # A pod has no checkout: an empty root keeps git and dvc.lock of the folder it runs in out of the tags.
     with (
         tempfile.TemporaryDirectory() as root,
-        environment("MLFLOW_TRACKING_URI", uri),
+        store.environment("MLFLOW_TRACKING_URI", uri),
         stage_run(stage, settings, experiment=tracking["experiment"], root=Path(root)) as run,
     ):
         run.tags |= {key: value for key, value in tags.items() if value}
@@ -141,19 +141,6 @@ def kept(checkpoints: Path, remote: str, source: Artifact) -> AbstractContextMan
     from huesong.storage.mirror import mirrored
 
     return mirrored(checkpoints, f"{remote.rstrip('/')}/checkpoints/{source.metadata.get(LINEAGE, 'unknown')}")
-
-
-@contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
 
 
 def hand_over(
