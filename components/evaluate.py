@@ -39,8 +39,13 @@ def evaluate(
     from huesong.stages import evaluate as stage
     from huesong.stages import handover
 
-    inputs = {"data": data, "preprocess": preprocess, "label": label, "train": train}
-    folders = {name: Path(artifact.path) for name, artifact in inputs.items()}
     with handover.tracked("evaluate", params, tracking, train) as (config, run):
-        report = stage.run(config, **folders, out=Path(out.path))
+        report = stage.run(
+            config,
+            data=Path(data.path),
+            preprocess=Path(preprocess.path),
+            label=Path(label.path),
+            train=Path(train.path),
+            out=Path(out.path),
+        )
         handover.hand_over(run, report, out, metrics, summary, page, quadrants)

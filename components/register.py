@@ -39,8 +39,15 @@ def register(
     from huesong.stages import handover
     from huesong.stages import register as stage
 
-    inputs = {"train": Path(train.path), "evaluate": Path(evaluate.path), "gate": handover.gate_file(gate)}
     with handover.tracked("register", params, tracking, train, git_sha) as (config, run):
-        report = stage.run(config, **inputs, out=Path(out.path), tracking_uri=run.uri, tags=run.tags)
+        report = stage.run(
+            config,
+            train=Path(train.path),
+            evaluate=Path(evaluate.path),
+            gate=handover.gate_file(gate),
+            out=Path(out.path),
+            tracking_uri=run.uri,
+            tags=run.tags,
+        )
         handover.hand_over(run, report, out, metrics, summary)
     return contracts.CHAMPION if contracts.CHAMPION in report.aliases else contracts.CHALLENGER

@@ -25,8 +25,8 @@ from rich.text import Text
 
 import huesong
 from huesong.errors import UserError
+from huesong.registry.store import environment
 from huesong.signals import GRACE_S, child
-from huesong.stages.handover import environment
 from pipeline.pipeline import make_pipeline
 from pipeline.resources import TABLE, USER, check_images
 
