@@ -1,9 +1,9 @@
-"""emotion.clusters: which pieces are resampled together."""
+"""va.clusters: which pieces are resampled together."""
 
 import numpy as np
 import pandas as pd
 
-from huesong.emotion.clusters import clusters
+from huesong.emotion.space import clusters
 
 
 def test_pieces_of_a_group_of_pictures_stay_together_and_those_of_the_grid_do_not() -> None:

@@ -29,7 +29,8 @@ from huesong.compose import (
 from huesong.config import SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
 from huesong.errors import UserError
-from huesong.model.folder import VOCABULARY_KEY, load_model, save_model, sha256
+from huesong.artifacts import sha256
+from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.music.features import features

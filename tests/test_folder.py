@@ -12,7 +12,8 @@ from huesong import contracts
 from huesong.config import CriticConfig
 from huesong.errors import UserError
 from huesong.model.critic import Critic
-from huesong.model.folder import load_model, save_model, sha256
+from huesong.artifacts import sha256
+from huesong.model.folder import load_model, save_model
 from huesong.model.network import HuesongNetwork, PictureShape
 from tests.tiny_training import CRITIC, NETWORK, SIZE, write_artifacts
 

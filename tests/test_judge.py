@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from huesong.emotion.judge import Judge, agree, by_piece
+from huesong.emotion.judge import Judge
+from huesong.emotion.scoring import agree, by_piece
 from huesong.emotion.labellers import PieceLabeller
 from huesong.errors import UserError
 from tests.tiny_labels import music, unlabel

@@ -21,7 +21,7 @@ from huesong import contracts
 from huesong.artifacts import replacing_file
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.errors import UserError
-from huesong.model.course import Course, check_emotion
+from huesong.emotion.space import Course, check_emotion
 
 if TYPE_CHECKING:
     from PIL.Image import Image

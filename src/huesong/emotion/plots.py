@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from huesong.emotion.clusters import clusters
+from huesong.emotion.space import clusters
 from huesong.emotion.space import AXES, QUADRANT_NAMES, confusion, levels, quadrant
 
 COLOURS = ("#3d5a99", "#d1622b", "#2c8a6b", "#8a4fa3")

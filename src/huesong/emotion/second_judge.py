@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from huesong.config import CriticConfig, SecondJudgeConfig
 from huesong.emotion.boosting import group_folds
-from huesong.emotion.judge import held_out_scores
+from huesong.emotion.scoring import held_out_scores
 from huesong.emotion.labellers import label_weights
 from huesong.errors import UserError
 from huesong.model.critic import Critic

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from huesong.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AXES = ("valence", "arousal")
 QUADRANT_NAMES = {1: "V+ A+", 2: "V− A+", 3: "V− A−", 4: "V+ A−"}
@@ -246,3 +252,61 @@ def confusion(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
     table = np.zeros((4, 4), dtype=np.int64)
     np.add.at(table, (np.asarray(requested) - 1, np.asarray(obtained) - 1), 1)
     return table
+
+
+def clusters(rows: pd.DataFrame) -> np.ndarray:
+    """A number for each piece [N], equal for pieces that are drawn together (`bootstrap_interval`).
+
+    The pieces for one picture, of whatever seed and model, share its request and what its features lead the model to,
+    and nine pictures of sharks are much alike: they say little about the next picture, and the pictures are a sample of
+    all there could be. So whole groups of pictures are drawn, the same that splits and folds keep together. The grid is
+    a fixed design: all evaluations ask for the same 25 emotions, and no claim is made about others; what varies is the
+    piece, and each is drawn on its own.
+
+    Args:
+        rows: `set` and, where any is of the set `pictures`, `image_group`.
+    """
+    import pandas as pd  # here: training needs no pandas
+
+    pictures = (rows["set"] == "pictures").to_numpy()
+    found = len(rows) + np.arange(len(rows))
+    if pictures.any():
+        found[pictures] = pd.factorize(rows.loc[pictures, "image_group"])[0]
+    return found
+
+
+# --- what is asked: a value, or a course over the piece ----------------------------------------------
+
+Course = float | tuple[float, ...]
+"""A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
+
+
+def check_emotion(valence: Course | None, arousal: Course | None) -> None:
+    """Refuse values outside [-1, 1] and courses of fewer than two values.
+
+    Raises:
+        UserError: names the value.
+    """
+    for name, course in (("valence", valence), ("arousal", arousal)):
+        values = course if isinstance(course, tuple) else () if course is None else (course,)
+        for value in values:
+            if not -1 <= value <= 1:  # nan fails as well
+                raise UserError(
+                    f"--{name} {value}: give a number from -1 to 1, or leave it out to take the picture's own"
+                )
+        if isinstance(course, tuple) and len(course) < 2:
+            raise UserError(f"--{name}: a course needs at least two values, such as 0.2..0.8")
+
+
+def value_at(course: Course, share: float) -> float:
+    """The value of a course when `share` of the piece, 0 to 1, is over."""
+    if isinstance(course, tuple):
+        return float(np.interp(share, np.linspace(0, 1, len(course)), course))
+    return course
+
+
+def mean_of(course: Course) -> float:
+    """The mean over time."""
+    if isinstance(course, tuple):
+        return float(np.trapezoid(course) / (len(course) - 1))
+    return course

@@ -13,7 +13,7 @@ from huesong import contracts
 from huesong.artifacts import read_json, require
 from huesong.config import Params
 from huesong.emotion.baselines import LADDER
-from huesong.emotion.clusters import clusters
+from huesong.emotion.space import clusters
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval
 from huesong.errors import UserError

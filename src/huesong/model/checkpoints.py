@@ -7,7 +7,6 @@ No pickle: tensors are safetensors, everything else is JSON.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from huesong.artifacts import replacing_folder, write_json
+from huesong.artifacts import replacing_folder, sha256, write_json
 from huesong.progress import log
 
 STATE = "state.json"
@@ -92,9 +91,3 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all checkpoints of the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

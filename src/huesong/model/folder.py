@@ -14,10 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
-from huesong.artifacts import require, write_json
+from huesong.artifacts import require, sha256, write_json
 from huesong.config import CriticConfig, NetworkConfig
 from huesong.errors import UserError
-from huesong.model.checkpoints import sha256
 from huesong.model.critic import Critic
 from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape

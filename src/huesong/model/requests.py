@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from huesong.errors import UserError
-from huesong.model.course import Course, check_emotion, mean_of, value_at
+from huesong.emotion.space import Course, check_emotion, mean_of, value_at
 from huesong.model.ending import FEWEST_BEATS, Asked, Key
 from huesong.model.folder import Model
 from huesong.model.grammar import Grammar

@@ -84,7 +84,7 @@ def prompt(number: int, row: dict[Any, Any]) -> Any:
         UserError: names the row.
     """
     from huesong.compose import Prompt, sampling_config
-    from huesong.model.course import check_emotion
+    from huesong.emotion.space import check_emotion
 
     picture = row.get("picture")
     values = {key: number_in(number, row, key) for key in NUMBERS}

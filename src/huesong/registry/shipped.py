@@ -13,7 +13,7 @@ from typing import Any
 
 from huesong import artifacts, contracts
 from huesong.errors import UserError
-from huesong.model.checkpoints import sha256
+from huesong.artifacts import sha256
 from huesong.pictures.student import Figures, Student
 from huesong.progress import log
 from huesong.registry import store

@@ -17,7 +17,8 @@ from huesong.config import EvaluateConfig
 from huesong.datasets.examples import load_examples
 from huesong.emotion import plots
 from huesong.emotion.baselines import REQUESTED, ladder
-from huesong.emotion.judge import Judge, held_out_scores
+from huesong.emotion.judge import Judge
+from huesong.emotion.scoring import held_out_scores
 from huesong.emotion.labellers import MEASURED, label_weights
 from huesong.emotion.listening import JUDGES, Listeners
 from huesong.emotion.second_judge import SecondJudge

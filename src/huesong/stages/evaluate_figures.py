@@ -14,7 +14,7 @@ import pandas as pd
 
 from huesong.config import EvaluateConfig
 from huesong.emotion.baselines import REQUESTED, spread
-from huesong.emotion.clusters import clusters
+from huesong.emotion.space import clusters
 from huesong.emotion.listening import JUDGES
 from huesong.emotion.space import AXES, agreement, bootstrap_interval, levels
 from huesong.music import statistics

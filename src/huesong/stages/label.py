@@ -14,7 +14,7 @@ from huesong import artifacts, contracts
 from huesong.config import LabelConfig
 from huesong.datasets.training_table import write_training_table
 from huesong.emotion.boosting import cross_predict
-from huesong.emotion.judge import LEAST_BY_SOURCE, agree, by_piece
+from huesong.emotion.scoring import LEAST_BY_SOURCE, agree, by_piece
 from huesong.emotion.labellers import (
     MEASURED,
     ImageLabeller,

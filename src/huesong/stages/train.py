@@ -23,11 +23,11 @@ import torch
 from torch.utils import deterministic
 
 from huesong import __version__, contracts
-from huesong.artifacts import read_json, replacing_file, replacing_folder, require, write_json
+from huesong.artifacts import read_json, replacing_file, replacing_folder, require, sha256, write_json
 from huesong.config import TrainConfig, load_params
 from huesong.datasets.examples import Examples, load_examples
 from huesong.errors import UserError, user_errors_in_one_line
-from huesong.model.checkpoints import Checkpoints, sha256
+from huesong.model.checkpoints import Checkpoints
 from huesong.model.critic import Critic, train_critic
 from huesong.model.folder import Model, save_model, weights_of
 from huesong.model.grammar import Grammar

@@ -10,7 +10,6 @@ A mirror that fails costs a warning, never the training: the checkpoints on disk
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import threading
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huesong.artifacts import replacing_folder
+from huesong.artifacts import replacing_folder, sha256
 from huesong.errors import UserError
 from huesong.progress import log
 from huesong.storage.objects import Objects, open_objects, patiently
@@ -92,7 +91,7 @@ class Mirror:
                     log.warning("checkpoint %s/%s is damaged (%s); left out", self.objects.uri, name, error)
                     continue
                 fetched.append(name)
-                stored[name] = _sha256(here / STATE)
+                stored[name] = sha256(here / STATE)
         self._stored = stored | {name: "" for name in _checkpoints(keys) if name not in stored}
         if fetched:
             log.info("checkpoints from %s: %s", self.objects.uri, ", ".join(fetched))
@@ -112,7 +111,7 @@ class Mirror:
         new = []
         for name, path in sorted(here.items()):
             try:
-                digest = _sha256(path / STATE)
+                digest = sha256(path / STATE)
                 if self._stored.get(name) != digest:
                     self._store(name, path)
                     self._stored[name] = digest
@@ -137,7 +136,7 @@ class Mirror:
                 patiently(lambda key=key: self.objects.get(key, work / Path(key).name), f"{self.objects.uri}/{key}")  # type: ignore[misc]
             digests = json.loads((work / STATE).read_text(encoding="utf-8"))["digests"]
             for file, digest in digests.items():
-                if not (work / file).is_file() or _sha256(work / file) != digest:
+                if not (work / file).is_file() or sha256(work / file) != digest:
                     raise ValueError(f"{file} is missing or has another SHA-256 than when it was written")
 
     def _store(self, name: str, path: Path) -> None:
@@ -158,8 +157,3 @@ class Mirror:
 def _checkpoints(keys: dict[str, int]) -> set[str]:
     """Names of the whole checkpoints among the keys of the storage."""
     return {key.rpartition("/")[0] for key in keys if key.endswith(f"/{STATE}") and NAME.fullmatch(key)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
