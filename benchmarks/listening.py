@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from huesong.compose import Composer, Piece, Prompt, sampling_config
+from huesong.compose.composer import Composer, Piece, Prompt, sampling_config
 from huesong.config import PreprocessConfig
-from huesong.experiments.report import put_into
-from huesong.model.ending import SCALES, tonic
+from huesong.music.keys import SCALES, tonic
 from huesong.music.reading import listen
 from huesong.music.rendering import find_soundfont, piano_roll, render_wav
 from huesong.pictures.decode import decode
+from huesong.report.tables import put_into
 
 CORNER = 0.8
 HEAD = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huesong.experiments.report import put_into
+from huesong.report.tables import put_into
 from scaling import PROBE_SIZES, READS, REPEATS, ROOT, STEPS, lines
 
 NAMES = {

@@ -28,8 +28,8 @@ def some(folder: Path, ends: tuple[str, ...], count: int) -> Iterable[Path]:
 def pieces(count: int, folder: Path) -> None:
     """A MIDI file as a worker of preprocess reads it: cleaned, in segments, with features, statistics and base tokens."""
     from huesong.config import PreprocessConfig
-    from huesong.datasets.packing import PieceJob, read_piece
     from huesong.music.reading import Limits
+    from huesong.preprocess.packing import PieceJob, read_piece
 
     config = PreprocessConfig()
     limits = Limits(
@@ -44,8 +44,8 @@ def pictures(count: int, folder: Path, encoder: str = "builtin") -> None:
     import torch
 
     from huesong.config import PreprocessConfig
-    from huesong.datasets.packing import PICTURES_AT_ONCE, PictureJob, read_picture
     from huesong.pictures.encoders import load_encoder
+    from huesong.preprocess.packing import PICTURES_AT_ONCE, PictureJob, read_picture
 
     torch.set_num_threads(1)
     config = PreprocessConfig()
@@ -87,7 +87,7 @@ def picture_labels(count: int) -> None:
 
 def pairs(count: int) -> None:
     """Pictures and music evenly spread over the plane, paired."""
-    from huesong.emotion.pairing import pair
+    from huesong.label.pairing import pair
 
     draw = np.random.default_rng(0)
     shown, heard = (draw.uniform(-1, 1, (rows, 2)) for rows in (count, count // PICTURES_A_PIECE))

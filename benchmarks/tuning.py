@@ -20,13 +20,13 @@ import pandas as pd
 from huesong import contracts
 from huesong.config import EvaluateConfig, SamplingConfig, SecondJudgeConfig
 from huesong.emotion.labellers import MEASURED, PieceLabeller
-from huesong.emotion.second_judge import SecondJudge
-from huesong.emotion.space import agreement
+from huesong.evaluate.composing import compose_all
+from huesong.evaluate.note_judge import SecondJudge
+from huesong.evaluate.novelty import Library
+from huesong.evaluate.stage import grid_requests
 from huesong.model.folder import load_model
 from huesong.music import features, reading, statistics
-from huesong.music.library import Library
-from huesong.stages.evaluate import grid_requests
-from huesong.stages.evaluate_composing import compose_all
+from huesong.va import agreement
 
 FIRST_SEED = 1000
 """The evaluation's seeds are small."""

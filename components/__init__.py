@@ -1,4 +1,4 @@
-"""One Kubeflow component a stage, each a few lines around `huesong.stages.<stage>.run`; authoring code, not installed."""
+"""One Kubeflow component a stage, each a few lines around `huesong.<stage>.stage.run`; authoring code, not installed."""
 
 from collections.abc import Callable
 from typing import Any

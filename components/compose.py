@@ -25,13 +25,13 @@ def compose(
     from pathlib import Path
 
     from huesong import contracts
-    from huesong.compose import compose as compose_for
-    from huesong.stages import handover
+    from huesong.component_io import inputs, outputs
+    from huesong.compose.composer import compose as compose_for
 
-    handover.started()
+    inputs.started()
     model = f"models:/{params['model_name']}@{contracts.CHAMPION}"
-    picture, folder = handover.first_picture(Path(data.path)), Path(out.path)
+    picture, folder = inputs.first_picture(Path(data.path)), Path(out.path)
     folder.mkdir(parents=True, exist_ok=True)
-    made = compose_for(picture, folder / picture.stem, lambda: handover.registered(model, tracking))
-    handover.describe_folder(out, handover.lineage(data), {"model": model})
-    handover.write(summary, f"# {model}\n\n```\n{made}\n```\n")
+    made = compose_for(picture, folder / picture.stem, lambda: inputs.registered(model, tracking))
+    outputs.describe_folder(out, inputs.lineage(data), {"model": model})
+    outputs.write(summary, f"# {model}\n\n```\n{made}\n```\n")

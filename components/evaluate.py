@@ -36,10 +36,10 @@ def evaluate(
     """
     from pathlib import Path
 
-    from huesong.stages import evaluate as stage
-    from huesong.stages import handover
+    from huesong.component_io import inputs, outputs
+    from huesong.evaluate import stage
 
-    with handover.tracked("evaluate", params, tracking, train) as (config, run):
+    with inputs.tracked("evaluate", params, tracking, train) as (config, run):
         report = stage.run(
             config,
             data=Path(data.path),
@@ -48,4 +48,4 @@ def evaluate(
             train=Path(train.path),
             out=Path(out.path),
         )
-        handover.hand_over(run, report, out, metrics, summary, page, quadrants)
+        outputs.hand_over(run, report, out, metrics, summary, page, quadrants)

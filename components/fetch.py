@@ -17,10 +17,10 @@ def fetch(digest: str, remote: str, out: dsl.Output[dsl.Dataset], summary: dsl.O
     """
     from pathlib import Path
 
-    from huesong.datasets import remote as remotes
-    from huesong.stages import handover
+    from huesong.component_io import inputs, outputs
+    from huesong.data import versions as remotes
 
-    handover.started()
+    inputs.started()
     report = remotes.fetch(digest, remote, Path(out.path))
-    out.metadata.update({handover.LINEAGE: report.digest, "files": report.files, "bytes": report.bytes})
-    handover.write(summary, f"# fetch\n\n{report}\n")
+    out.metadata.update({inputs.LINEAGE: report.digest, "files": report.files, "bytes": report.bytes})
+    outputs.write(summary, f"# fetch\n\n{report}\n")

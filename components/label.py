@@ -28,9 +28,9 @@ def label(
     """
     from pathlib import Path
 
-    from huesong.stages import handover
-    from huesong.stages import label as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.label import stage
 
-    with handover.tracked("label", params, tracking, preprocess) as (config, run):
+    with inputs.tracked("label", params, tracking, preprocess) as (config, run):
         report = stage.run(config, preprocess=Path(preprocess.path), out=Path(out.path))
-        handover.hand_over(run, report, out, metrics, summary, page)
+        outputs.hand_over(run, report, out, metrics, summary, page)

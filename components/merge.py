@@ -30,10 +30,10 @@ def merge(
     """
     from pathlib import Path
 
-    from huesong.stages import handover
-    from huesong.stages import preprocess as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.preprocess import stage
 
     folders = [Path(shard.path) for shard in shards]
-    with handover.tracked("preprocess", params, tracking, checked) as (config, run):
+    with inputs.tracked("preprocess", params, tracking, checked) as (config, run):
         report = stage.merge(config, checked=Path(checked.path), shards=folders, out=Path(out.path))
-        handover.hand_over(run, report, out, metrics, summary, page)
+        outputs.hand_over(run, report, out, metrics, summary, page)

@@ -22,8 +22,8 @@ def outcome(
         status: how the run ended (filled in by the engine).
         tracking_uri: the MLflow store; empty: that of the pod's secret.
     """
-    from huesong.stages import handover
+    from huesong.component_io import inputs, outputs
 
-    handover.started()
-    left = handover.end_orphans(tracking_uri)
-    handover.write(summary, handover.outcome(status, data_digest, git_sha, left))
+    inputs.started()
+    left = outputs.end_orphans(tracking_uri)
+    outputs.write(summary, outputs.outcome(status, data_digest, git_sha, left))

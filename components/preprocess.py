@@ -28,9 +28,9 @@ def preprocess(
     """
     from pathlib import Path
 
-    from huesong.stages import handover
-    from huesong.stages import preprocess as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.preprocess import stage
 
-    with handover.tracked("preprocess", params, tracking, data) as (config, run):
+    with inputs.tracked("preprocess", params, tracking, data) as (config, run):
         report = stage.run(config, data=Path(data.path), out=Path(out.path))
-        handover.hand_over(run, report, out, metrics, summary, page)
+        outputs.hand_over(run, report, out, metrics, summary, page)

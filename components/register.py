@@ -36,18 +36,18 @@ def register(
     from pathlib import Path
 
     from huesong import contracts
-    from huesong.stages import handover
-    from huesong.stages import register as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.register import stage
 
-    with handover.tracked("register", params, tracking, train, git_sha) as (config, run):
+    with inputs.tracked("register", params, tracking, train, git_sha) as (config, run):
         report = stage.run(
             config,
             train=Path(train.path),
             evaluate=Path(evaluate.path),
-            gate=handover.gate_file(gate),
+            gate=inputs.gate_file(gate),
             out=Path(out.path),
             tracking_uri=run.uri,
             tags=run.tags,
         )
-        handover.hand_over(run, report, out, metrics, summary)
+        outputs.hand_over(run, report, out, metrics, summary)
     return contracts.CHAMPION if contracts.CHAMPION in report.aliases else contracts.CHALLENGER

@@ -14,8 +14,8 @@ def resolve(digest: str, remote: str) -> str:
     Returns:
         The digest.
     """
-    from huesong.datasets import remote as remotes
-    from huesong.stages import handover
+    from huesong.component_io import inputs
+    from huesong.data import versions as remotes
 
-    handover.started()
+    inputs.started()
     return remotes.resolve(digest, remote)

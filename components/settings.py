@@ -18,8 +18,8 @@ def settings(params: dict, tracking_uri: str) -> NamedTuple(
     Returns:
         One section a stage, and `tracking`: the store and the experiment.
     """
-    from huesong.stages import handover
+    from huesong.component_io import inputs
 
-    handover.started()
-    cut = handover.sections(params)
+    inputs.started()
+    cut = inputs.sections(params)
     return (*cut, {"uri": tracking_uri, "experiment": cut[-1]["experiment"]})

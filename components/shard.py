@@ -24,9 +24,9 @@ def shard(
     """
     from pathlib import Path
 
-    from huesong.stages import handover
-    from huesong.stages import preprocess_shards as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.preprocess import shards as stage
 
-    handover.started()
+    inputs.started()
     stage.shard(data=Path(data.path), checked=Path(checked.path), out=Path(out.path), part=part, parts=parts)
-    handover.describe_folder(out, handover.lineage(data), {"part": part, "parts": parts})
+    outputs.describe_folder(out, inputs.lineage(data), {"part": part, "parts": parts})

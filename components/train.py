@@ -32,14 +32,15 @@ def train(
     """
     from pathlib import Path
 
-    from huesong.stages import handover, launch
+    from huesong.component_io import inputs, outputs
+    from huesong.train import launch
 
     folder = Path(out.path)
-    inputs = {"preprocess": Path(preprocess.path), "label": Path(label.path)}
+    folders = {"preprocess": Path(preprocess.path), "label": Path(label.path)}
     checkpoints = folder.with_name("checkpoints")
     with (
-        handover.tracked("train", params, tracking, preprocess) as (config, run),
-        handover.kept(checkpoints, remote, preprocess),
+        inputs.tracked("train", params, tracking, preprocess) as (config, run),
+        inputs.kept(checkpoints, remote, preprocess),
     ):
-        report = launch.train(config, **inputs, out=folder, checkpoints=checkpoints)
-        handover.hand_over(run, report, out, metrics, summary)
+        report = launch.train(config, **folders, out=folder, checkpoints=checkpoints)
+        outputs.hand_over(run, report, out, metrics, summary)

@@ -19,11 +19,11 @@ def validate(params: dict, data: dsl.Input[dsl.Dataset], out: dsl.Output[dsl.Dat
     from pathlib import Path
 
     from huesong import contracts
-    from huesong.stages import handover
-    from huesong.stages import preprocess_shards as stage
+    from huesong.component_io import inputs, outputs
+    from huesong.preprocess import shards as stage
 
-    handover.started()
+    inputs.started()
     folder = Path(out.path)
-    stage.validate(handover.section("preprocess", params), data=Path(data.path), out=folder)
+    stage.validate(inputs.section("preprocess", params), data=Path(data.path), out=folder)
     shutil.copyfile(folder / contracts.VALIDATION_HTML, page.path)
-    handover.describe_folder(out, handover.lineage(data), {})
+    outputs.describe_folder(out, inputs.lineage(data), {})

@@ -22,8 +22,8 @@ import kfp_server_api
 import urllib3
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
-from huesong.errors import UserError
-from huesong.progress import log
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
 
 TOKEN_VARIABLE = "HUESONG_KFP_TOKEN"
 ATTEMPTS = 4

@@ -24,9 +24,9 @@ from kfp.local import docker_task_handler, subprocess_task_handler
 from rich.text import Text
 
 import huesong
-from huesong.errors import UserError
-from huesong.registry.store import environment
-from huesong.signals import GRACE_S, child
+from huesong.runtime.errors import UserError
+from huesong.runtime.signals import GRACE_S, child
+from huesong.tracking.store import environment
 from pipeline.pipeline import make_pipeline
 from pipeline.resources import TABLE, USER, check_images
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from huesong.artifacts import replacing_file
-from huesong.errors import UserError
-from huesong.stages.handover import sections
+from huesong.component_io.inputs import sections
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file
 from pipeline.resources import GPU, SECRET, TABLE, TRACKING, USER
 
 NAME = "huesong-train"

@@ -25,7 +25,7 @@ from kfp import compiler, dsl
 from kfp.dsl.base_component import BaseComponent
 
 from huesong import contracts
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 from pipeline.resources import check_images, give
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +128,7 @@ def compile_pipeline(
     Raises:
         UserError: images that cannot be relied on, settings that are wrong, or a path that is no .yaml.
     """
-    from huesong.stages.handover import sections
+    from huesong.component_io.inputs import sections
 
     check_images(images or {}, release=release)
     if path.suffix not in (".yaml", ".yml"):

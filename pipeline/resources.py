@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from components import image
 from kfp import dsl, kubernetes
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 GPU = "nvidia.com/gpu"
 SECRET = "huesong"

@@ -20,9 +20,9 @@ from typing import Any
 import kfp_server_api
 import yaml
 
-from huesong.errors import UserError
-from huesong.progress import log
-from huesong.registry.provenance import git_sha
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
+from huesong.tracking.provenance import git_sha
 from pipeline.client import Client, quiet, reported
 
 PIPELINE = "huesong"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from huesong.errors import UserError
-from huesong.progress import log
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
 from pipeline.client import Client, quiet, reported
 from pipeline.cron import Cron, checked_zone, parse_cron
 from pipeline.run import Version, checked_parameters, client_host, every_page, experiment_for

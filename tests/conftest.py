@@ -50,7 +50,7 @@ class World:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw data folder of 32 pictures and 64 pieces."""
-    from huesong.datasets.sample import make_sample
+    from huesong.data.sample.make import make_sample
 
     data = tmp_path_factory.mktemp("world") / "data"
     make_sample(data, seed=1, pictures=32, pieces=64)
@@ -60,7 +60,9 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def world(tiny_data: Path) -> World:
     """The artifacts of preprocess, label and train of a model too small to be any good."""
-    from huesong.stages import label, preprocess, train
+    from huesong.label import stage as label
+    from huesong.preprocess import stage as preprocess
+    from huesong.train import stage as train
 
     params = Params.model_validate(TINY)
     folder = tiny_data.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @functools.cache
 def _empty() -> bytes:
-    from huesong.registry import store
+    from huesong.tracking import store
 
     with tempfile.TemporaryDirectory() as folder, store.http_limits():
         path = Path(folder) / "mlflow.db"

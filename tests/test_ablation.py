@@ -11,13 +11,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from huesong.artifacts import write_json
 from huesong.config import Params, TrainConfig, load_params
-from huesong.errors import UserError
 from huesong.experiments import ablation
 from huesong.experiments.ablation import VARIANTS, run, variant_config, variant_judging, yardsticks
 from huesong.experiments.ablation_figures import baselines, compared, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown, verdict
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import write_json
 
 from .conftest import World
 from .stores import new_database
@@ -240,8 +240,8 @@ def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_t
         judged(out, 0.1)
         return Made({"grid_n": 50})
 
-    monkeypatch.setattr("huesong.stages.train.run", train)
-    monkeypatch.setattr("huesong.stages.evaluate.run", evaluate)
+    monkeypatch.setattr("huesong.train.stage.run", train)
+    monkeypatch.setattr("huesong.evaluate.stage.run", evaluate)
     places = {"data": tmp_path, "preprocess": tmp_path, "label": tmp_path, "out": tmp_path / "out"}
     with pytest.raises(SystemExit):
         run(PARAMS, **places, seeds=2, variants=["ce", "ce+va_head"])
@@ -303,7 +303,7 @@ def test_two_variants_from_one_base_and_a_second_call_runs_nothing(
     assert kept == ["critic"]
     assert "Hours by the runs' own clocks: train 0.0, evaluate 0.0." in made.files[1].read_text()
     assert (tmp_path / "ablation" / "session.txt").read_text().startswith("ablation 20")
-    monkeypatch.setattr("huesong.stages.train.run", lambda *_, **__: pytest.fail("a finished run is repeated"))
+    monkeypatch.setattr("huesong.train.stage.run", lambda *_, **__: pytest.fail("a finished run is repeated"))
     assert run(world.params, **places, seeds=1, variants=["ce", "ce+va_critic+reward"]).figures == made.figures
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from huesong import artifacts
-from huesong.errors import UserError
+from huesong.runtime import files as artifacts
+from huesong.runtime.errors import UserError
 
 
 def test_folder_appears_only_when_complete(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from huesong import cli, contracts
-from huesong.stages import train
+from huesong import contracts
+from huesong.cli import app as cli
+from huesong.train import __main__ as bare
 from tests.tiny_training import settings, write_artifacts
 
 BARE = r"""
@@ -46,7 +47,7 @@ from huesong.config import SamplingConfig, TrainConfig
 from huesong.model.folder import load_model
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
-from huesong.stages import train
+from huesong.train import stage as train
 
 root = Path(sys.argv[1])
 config = TrainConfig.model_validate(json.loads(sys.argv[2]))
@@ -80,7 +81,7 @@ def bare_entry(root: Path, **changes: object) -> subprocess.CompletedProcess[str
     """The train stage by its bare entry, with the params given and artifacts below `root`."""
     (root / "params.yaml").write_text(yaml.safe_dump({"train": settings(**changes).model_dump(mode="json")}))
     words = [f"--{name}={root / name}" for name in ("preprocess", "label", "out", "checkpoints")]
-    return on_a_bare_machine(root, "-m", "huesong.stages.train", *words)
+    return on_a_bare_machine(root, "-m", "huesong.train", *words)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -102,7 +103,7 @@ def test_the_console_is_what_a_bare_machine_lacks(tmp_path: Path) -> None:
 
 def test_the_bare_entry_has_the_consoles_defaults() -> None:
     console = {name: given.default for name, given in inspect.signature(cli.train).parameters.items()}
-    assert console == train.DEFAULTS
+    assert console == bare.DEFAULTS
 
 
 def test_rewards_say_what_they_need_in_one_line(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_rewards_say_what_they_need_in_one_line(tmp_path: Path) -> None:
 def test_a_terminal_gets_lines_where_there_is_no_bar(tmp_path: Path) -> None:
     code = (
         "import sys; sys.stderr.isatty = lambda: True\n"
-        "from huesong.progress import configure, track\n"
+        "from huesong.runtime.progress import configure, track\n"
         "configure(); print(sum(track([1, 2], 'adding')))"
     )
     done = on_a_bare_machine(tmp_path, "-c", code)

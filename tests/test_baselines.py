@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from huesong.config import EvaluateConfig
-from huesong.emotion import baselines
+from huesong.evaluate import baselines
+from huesong.evaluate import metrics as evaluate_figures
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.features import features
-from huesong.stages import evaluate_figures
 from tests.tiny_music import model, tokenizer
 
 CONFIG = EvaluateConfig.model_validate({"bootstrap": 100, "batch_size": 3, "sampling": {"seconds": 6.0}})

@@ -1,6 +1,6 @@
-from huesong.registry.card import model_card, table, with_interval
-from huesong.registry.gate import Gate, check
-from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+from huesong.register.card import model_card, table, with_interval
+from huesong.register.gate import Gate, check
+from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 
 CONFIG = {
     "network": {"width": 128, "heads": 4, "encoder_layers": 3, "decoder_layers": 2, "context": 512},

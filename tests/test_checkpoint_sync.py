@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from huesong.artifacts import folder_digest
-from huesong.errors import UserError
-from huesong.model.checkpoints import Checkpoints
-from huesong.storage import objects
-from huesong.storage.mirror import Mirror, mirrored, pull, push
+from huesong.component_io.mirror import Mirror, mirrored, pull, push
+from huesong.runtime import objects
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
+from huesong.train.checkpoints import Checkpoints
 from tests.kfp_server import wait_until
 from tests.s3_server import BUCKET, Line, S3Server, credentials, serve
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from huesong.emotion.space import clusters
+from huesong.va import clusters
 
 
 def test_pieces_of_a_group_of_pictures_stay_together_and_those_of_the_grid_do_not() -> None:

@@ -20,12 +20,12 @@ from mlflow import MlflowClient
 from pipeline.resources import FAN_OUT, TABLE
 
 from huesong import contracts
+from huesong.component_io import inputs, outputs
 from huesong.config import Params
-from huesong.datasets import remote as remotes
-from huesong.errors import UserError
-from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
-from huesong.registry.tracking import stage_run
-from huesong.stages import handover
+from huesong.data import versions as remotes
+from huesong.runtime.errors import UserError
+from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
+from huesong.tracking.runs import stage_run
 
 from .conftest import TINY
 from .stores import new_database
@@ -67,7 +67,7 @@ def test_a_sigterm_reaches_python_which_unwinds(name: str) -> None:
     part = component(name)
     assert "_KFP_RUNTIME=true exec python3 -m kfp" in " ".join(part.component_spec.implementation.container.command)
     source = inspect.getsource(part.python_func)
-    assert ("handover.started()" in source) != ("handover.tracked(" in source)
+    assert ("inputs.started()" in source) != ("inputs.tracked(" in source)
 
 
 @pytest.mark.parametrize("stage", contracts.STAGES)
@@ -77,7 +77,7 @@ def test_inputs_are_those_of_dvc_and_of_the_stage(stage: str) -> None:
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     folders = {dep.removeprefix("artifacts/") for dep in dvc["deps"] if dep == "data" or dep.startswith("artifacts/")}
     assert artifacts == folders
-    run = inspect.signature(importlib.import_module(f"huesong.stages.{stage}").run).parameters
+    run = inspect.signature(importlib.import_module(f"huesong.{stage}.stage").run).parameters
     made_here = {"config", "out", "checkpoints", "gate", "tracking_uri", "run_id", "tags"}
     for_experiments = {"judges", "keep_pairs"}  # what several runs in one process share
     assert artifacts == set(run) - made_here - for_experiments
@@ -158,14 +158,14 @@ def tasks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", contracts.STAGES)
 def test_artifacts_name_their_data_version_and_their_digest(tasks: dict[str, Task], stage: str) -> None:
-    from huesong.artifacts import folder_digest
+    from huesong.runtime.files import folder_digest
 
     described = tasks[stage]["out"].metadata
     assert described["data_digest"] == tasks["fetch"]["out"].metadata["data_digest"]
     assert described["digest"] == folder_digest(Path(tasks[stage]["out"].path))
     assert described["files"] > 0
     assert described["bytes"] > 0
-    assert set(handover.COUNTS[stage]) & set(described), "no count in the metadata"
+    assert set(outputs.COUNTS[stage]) & set(described), "no count in the metadata"
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_pages_are_whole_and_the_confusion_counts_every_piece(tasks: dict[str, T
 
 @pytest.mark.slow
 def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[str, Task]) -> None:
-    from huesong.registry.models import Registry
+    from huesong.register.registry import Registry
 
     *_, tracking = tasks["settings"].returned
     version = Registry(contracts.MODEL_NAME, uri=tracking["uri"]).by_alias(contracts.CHALLENGER)
@@ -227,7 +227,7 @@ def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[s
 
 def test_settings_fill_in_defaults_so_that_the_cache_sees_values_only() -> None:
     spelled_out = Params().model_dump(mode="json", by_alias=True)
-    assert handover.sections({}) == handover.sections(spelled_out)
+    assert inputs.sections({}) == inputs.sections(spelled_out)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_without_a_store_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     source = SimpleNamespace(path="", metadata={})
     tracking = {"uri": "", "experiment": "huesong"}
-    with pytest.raises(UserError, match="tracking_uri"), handover.tracked("label", {}, tracking, source):
+    with pytest.raises(UserError, match="tracking_uri"), inputs.tracked("label", {}, tracking, source):
         raise AssertionError
 
 
@@ -283,7 +283,7 @@ def test_the_outcome_ends_runs_that_were_left(
 def test_releases_pin_packages_that_an_image_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
 
-    from huesong.registry.pyfunc_logging import requirements
+    from huesong.register.model_logging import requirements
 
     real = importlib.metadata.version
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
-from huesong.compose import (
+from huesong.compose.composer import (
     Composer,
     Composition,
     Prompt,
@@ -28,14 +28,14 @@ from huesong.compose import (
 )
 from huesong.config import SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
-from huesong.errors import UserError
-from huesong.artifacts import sha256
 from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.music.reading import read_score
 from huesong.pictures.encoders import load_encoder
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 from tests.tiny_music import model, pieces, tokenizer
 
 SHORT = SamplingConfig(seconds=5.0, guidance=1.0)

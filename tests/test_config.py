@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from huesong.config import Params, TrainConfig, load_params
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

@@ -21,11 +21,12 @@ from pipeline.local import LocalRun, hardened, run_container, run_docker
 from pipeline.resources import TABLE
 
 from huesong import contracts
-from huesong.artifacts import folder_digest
 from huesong.config import Params
-from huesong.datasets import remote as remotes
-from huesong.errors import UserError
-from huesong.stages import launch, train
+from huesong.data import versions as remotes
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
+from huesong.train import launch
+from huesong.train import stage as train
 
 from .conftest import TINY
 from .test_signals import in_a_pod, statuses
@@ -117,7 +118,7 @@ def test_containers_have_no_rights(
 
 
 def test_only_the_torch_image_has_torch(client: Any, images: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
-    code, out = inside(client, "register", "python3 -c 'import huesong.stages.register; import torch'", capfd)
+    code, out = inside(client, "register", "python3 -c 'import huesong.register.stage; import torch'", capfd)
     assert code == 1
     assert "No module named 'torch'" in out
     code, out = inside(client, "train", "python3 -c 'import torch; print(torch.version.cuda)'", capfd)
@@ -131,7 +132,7 @@ def test_short_failures_are_seen(client: Any, images: dict[str, str], capfd: pyt
 
 
 def test_the_whole_pipeline_runs_in_the_images(run: LocalRun) -> None:
-    from huesong.registry.models import Registry
+    from huesong.register.registry import Registry
 
     for stage in contracts.STAGES:
         assert any(run.artifact(stage, "out").iterdir())

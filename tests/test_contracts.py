@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from huesong import contracts
-from huesong.cli import app
+from huesong.cli.app import app
 from huesong.config import Params
 
+from . import closure
+from .closure import dvc_deps
+
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "src" / "huesong"
+PACKAGE = ROOT / "src" / "huesong"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 
 
@@ -30,14 +33,14 @@ def test_stage_names_are_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("stage", contracts.STAGES)
 def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> None:
-    run = importlib.import_module(f"huesong.stages.{stage}").run
+    run = importlib.import_module(f"huesong.{stage}.stage").run
     parameters = inspect.signature(run).parameters
     assert next(iter(parameters)) == "config"
     entry = DVC["stages"][stage]
     assert entry["cmd"].startswith(f"huesong {stage} ")
     assert entry["params"] == [stage]
     assert f"artifacts/{stage}" in [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
-    assert f"src/huesong/stages/{stage}.py" in entry["deps"]
+    assert f"src/huesong/{stage}" in entry["deps"]
     assert (ROOT / "tests" / f"test_{stage}.py").exists()
     for word in entry["cmd"].split():
         if word.startswith("--") and word != "--params":
@@ -45,46 +48,96 @@ def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> No
 
 
 @pytest.mark.parametrize("stage", contracts.STAGES)
-def test_dvc_dependencies_exist(stage: str) -> None:
-    for path in DVC["stages"][stage]["deps"]:
-        if not path.startswith(("artifacts", "data")):
-            assert (ROOT / path).exists(), path
+def test_dvc_knows_all_code_that_a_stage_runs(stage: str) -> None:
+    listed = [dep for dep in DVC["stages"][stage]["deps"] if dep.startswith("src/")]
+    assert listed == dvc_deps(stage), "python -m tests.closure prints what belongs in dvc.yaml"
+
+
+def test_a_new_import_is_found_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "huesong").mkdir()
+    for name, text in {
+        "__init__": "",
+        "first": "def f():\n    from huesong import second\n",
+        "second": "if False:\n    import huesong.third\nPRELOAD = 'huesong.fourth'\n",
+        "third": "",
+        "fourth": "",
+        "apart": "",
+    }.items():
+        (tmp_path / "huesong" / f"{name}.py").write_text(text)
+    monkeypatch.setattr(closure, "SOURCE", tmp_path)
+    for cached in (closure.modules, closure.imports):
+        monkeypatch.setattr(closure, cached.__name__, cached.__wrapped__)
+    found = closure.closure("huesong.first")
+    assert found == {"huesong", "huesong.first", "huesong.second", "huesong.third", "huesong.fourth"}
 
 
 FLOORS = [
-    {"cli", "cli_data", "cli_experiment", "cli_pipeline", "cli_pipeline_here"},
+    {"cli"},
     {"experiments"},
-    {"stages"},
-    {"registry", "compose"},
-    {"model", "emotion"},
-    {"music", "pictures", "datasets"},
-    {"contracts", "config", "errors", "artifacts", "progress", "pages", "signals", "status", "storage"},
+    {"train", "evaluate", "label", "compose", "component_io"},
+    {"preprocess", "register", "model", "emotion"},
+    {"music", "data", "tracking", "report"},
+    {"pictures", "config", "va"},
+    {"runtime", "contracts"},
 ]
+"""From the top; what stands on one floor imports nothing of another room there."""
+ALONE = {"config", "contracts", "va"}
+"""Files at the top of the package; everything else stands in a folder."""
 
 
-def imports(path: Path) -> set[str]:
-    """First-level huesong modules that `path` imports anywhere, functions included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "huesong":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return found - {"__version__"}
+def room(module: str) -> str:
+    """The folder, or the file at the top, that a module stands in."""
+    return module.split(".")[1]
 
 
 def test_imports_run_down_only() -> None:
     floor = {name: depth for depth, names in enumerate(FLOORS) for name in names}
-    for path in SOURCE.rglob("*.py"):
-        relative = path.relative_to(SOURCE)
-        room = relative.parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for target in imports(path):
-            assert floor[target] >= floor[room], f"{relative} (floor {floor[room]}) imports {target}"
+    assert len(FLOORS) <= 7
+    for module in closure.modules():
+        for target in closure.imports(module):
+            if "." in module and "." in target and room(target) != room(module):
+                assert floor[room(target)] > floor[room(module)], f"{module} imports {target}"
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    for module in closure.modules():
+        if "." in module:  # the package itself holds its version, which anybody may import
+            direct = {name for name in closure.imports(module) if not module.startswith(f"{name}.")}
+            seen: set[str] = set()
+            waiting = list(direct)
+            while waiting:
+                name = waiting.pop()
+                if name not in seen:
+                    seen.add(name)
+                    waiting += [other for other in closure.imports(name) if not name.startswith(f"{other}.")]
+            assert module not in seen, f"{module} imports itself through {sorted(seen)}"
+
+
+def test_folders_hold_three_to_nine_files() -> None:
+    files: dict[Path, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if not path.name.startswith("__"):
+            files.setdefault(path.parent, []).append(path.stem)
+    assert set(files.pop(PACKAGE)) == ALONE
+    counts = {folder.name: len(names) for folder, names in files.items()}
+    assert {name: count for name, count in counts.items() if not 2 <= count <= 9} == {}
+    assert {name for name, count in counts.items() if count == 2} <= {"compose"}
+
+
+@pytest.mark.parametrize("old", ["huesong.errors", "huesong.model.course"])
+def test_code_inside_models_of_the_first_version_finds_what_moved(old: str) -> None:
+    code = (
+        f"import importlib, sys, {old}; m = importlib.import_module('{old}')\n"
+        "print(m.__spec__.name, m is sys.modules[m.__spec__.name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    name, same = done.stdout.split()
+    assert name in closure.modules()
+    assert same == "True"
 
 
 def test_source_never_imports_kfp() -> None:
-    for path in SOURCE.rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -92,25 +145,28 @@ def test_source_never_imports_kfp() -> None:
             assert not any(name.split(".")[0] == "kfp" for name in names), path
 
 
+LAZY = {"huesong.va": {"pandas"}, "huesong.runtime.progress": {"rich"}}
+"""What is imported inside of functions, for callers that have it."""
+
+
 def test_model_needs_only_torch_numpy_safetensors_yaml_and_pydantic() -> None:
     allowed = {"torch", "numpy", "safetensors", "yaml", "pydantic", "huesong", "__future__"}
-    for path in [*(SOURCE / "model").glob("*.py"), *(SOURCE / f"{n}.py" for n in ("config", "contracts", "errors"))]:
-        for node in ast.walk(ast.parse(path.read_text())):
+    for module in closure.closure("huesong.model.network", "huesong.model.sampling", "huesong.model.folder"):
+        tree = ast.parse(closure.modules()[module].read_text())
+        for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 root = name.split(".")[0]
-                assert root in allowed or root in sys.stdlib_module_names, f"{path.name} imports {name}"
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("huesong."):
-                room = node.module.split(".")[1]
-                light = {"model", "config", "contracts", "errors", "artifacts", "progress"}
-                assert room in light or node.module == "huesong.datasets.examples", path
+                assert root in allowed or root in sys.stdlib_module_names or root in LAZY.get(module, ()), (
+                    f"{module} imports {name}"
+                )
 
 
 def test_the_model_imports_without_pandas() -> None:
     code = (
         "import sys; sys.modules['pandas'] = None\n"
-        "import huesong.model.training, huesong.model.sampling, huesong.model.folder\n"
+        "import huesong.train.loop, huesong.model.sampling, huesong.model.folder\n"
         "print(sorted(m for m in ('miditok', 'symusic', 'sklearn', 'mlflow', 'transformers') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -118,7 +174,7 @@ def test_the_model_imports_without_pandas() -> None:
 
 
 def test_pixels_need_no_torch() -> None:
-    code = "import sys, huesong.pictures.encoders, huesong.datasets.validation_files; print('torch' in sys.modules)"
+    code = "import sys, huesong.pictures.encoders, huesong.preprocess.files; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

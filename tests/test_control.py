@@ -9,13 +9,15 @@ import pytest
 
 from huesong import contracts
 from huesong.config import Params, SamplingConfig
-from huesong.datasets.sample import make_sample
+from huesong.data.sample.make import make_sample
+from huesong.label import stage as label
 from huesong.model.folder import load_model
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.reading import parse_score
-from huesong.stages import label, preprocess, train
+from huesong.preprocess import stage as preprocess
+from huesong.train import stage as train
 
 from .conftest import TINY
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from huesong.errors import UserError
-from huesong.emotion.space import Course, check_emotion, mean_of, value_at
+from huesong.runtime.errors import UserError
+from huesong.va import Course, check_emotion, mean_of, value_at
 
 
 def test_a_course_is_linear_between_its_values() -> None:
@@ -39,6 +39,6 @@ def test_what_can_be_asked() -> None:
 
 
 def test_a_value_is_checked_without_loading_torch() -> None:
-    code = "import sys, huesong.compose, huesong.emotion.space; print('torch' in sys.modules)"
+    code = "import sys, huesong.compose, huesong.va; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from huesong.config import CriticConfig
-from huesong.errors import UserError
 from huesong.model.critic import Critic, agreement_figures, train_critic
+from huesong.runtime.errors import UserError
 from tests.tiny_training import CRITIC, SIZE, tiny_examples
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pipeline.cron import checked_zone, parse_cron
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 MONDAYS = "0 0 3 * * 1"
 

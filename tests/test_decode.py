@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from huesong.errors import UserError
 from huesong.pictures.decode import decode
+from huesong.runtime.errors import UserError
 
 LIMIT = 1_000_000
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from huesong.errors import UserError
 from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import convert_mobilenet
 from huesong.pictures.encoders import Encoder, load_encoder, squash
+from huesong.runtime.errors import UserError
 
 
 def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from huesong import contracts
-from huesong.errors import UserError
+from huesong.evaluate import composing as evaluate_composing
+from huesong.evaluate import stage as evaluate
 from huesong.model.folder import load_model
-from huesong.stages import evaluate, evaluate_composing
+from huesong.runtime.errors import UserError
 
 from .conftest import World
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
-from huesong.artifacts import folder_digest
-from huesong.datasets.examples import IGNORE, draw, load_examples, make_batch, padded, shifted
-from huesong.datasets.training_table import sources, write_training_table
-from huesong.errors import UserError
+from huesong.label.training_table import sources, write_training_table
+from huesong.model.dataset import IGNORE, draw, load_examples, make_batch, padded, shifted
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
 from tests.tiny_training import SIZE, tables, tiny_examples, write_artifacts
 
 EXAMPLES = tiny_examples("pixels")

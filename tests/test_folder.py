@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from huesong import contracts
 from huesong.config import CriticConfig
-from huesong.errors import UserError
 from huesong.model.critic import Critic
-from huesong.artifacts import sha256
 from huesong.model.folder import load_model, save_model
 from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 from tests.tiny_training import CRITIC, NETWORK, SIZE, write_artifacts
 
 SHAPE = PictureShape("pixels", size=32)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huesong.errors import UserError
-from huesong.registry.gate import Gate, check, load_gate
+from huesong.register.gate import Gate, check, load_gate
+from huesong.runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 GOOD = {

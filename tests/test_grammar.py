@@ -9,14 +9,14 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from huesong.errors import UserError
-from huesong.model import ending
-from huesong.model.ending import BASS, CHORD_NOTES, HIGHEST, SCALES, Key, LastChord, plan, tonic
-from huesong.model.grammar import Asked, Limits, Phase
-from huesong.model.vocabulary import Vocabulary
+from huesong.music import keys as ending
 from huesong.music import tokens
 from huesong.music.features import KEY_PROFILES
+from huesong.music.grammar import Asked, Limits, Phase
+from huesong.music.keys import BASS, CHORD_NOTES, HIGHEST, SCALES, Key, LastChord, plan, tonic
 from huesong.music.reading import listen, parse_score
+from huesong.music.vocabulary import Vocabulary
+from huesong.runtime.errors import UserError
 from tests.tiny_music import grammar, pieces, tokenizer, vocabulary_of, walk
 
 HABITS = ("any", "Bar", "Position", "Pitch", "Tempo", "Duration", "long")

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
-from huesong.datasets import importers
-from huesong.datasets.importers import import_dataset
-from huesong.datasets.importers_common import game_of_title, safe_name, stem_of_theme
-from huesong.datasets.tables import read_table, write_table
-from huesong.errors import UserError
+from huesong.data.importers import importing as importers
+from huesong.data.importers.common import game_of_title, safe_name, stem_of_theme
+from huesong.data.importers.importing import import_dataset
+from huesong.data.tables import read_table, write_table
+from huesong.runtime.errors import UserError
 
 from .test_importers_public import OASIS_HEAD, emopia, oasis
 from .tiny_sets import midi, picture, rows, sample, sheet, snapshot

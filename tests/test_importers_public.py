@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from huesong import contracts
-from huesong.datasets.importers import import_dataset
-from huesong.datasets.importers_common import sheet_rows
-from huesong.datasets.importers_public import LICENCES
-from huesong.datasets.tables import read_table
-from huesong.errors import UserError
+from huesong.data.importers.common import sheet_rows
+from huesong.data.importers.importing import import_dataset
+from huesong.data.importers.public import LICENCES
+from huesong.data.tables import read_table
+from huesong.runtime.errors import UserError
 
 from .tiny_sets import midi, picture, rows, sheet
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from huesong.emotion.judge import Judge
-from huesong.emotion.scoring import agree, by_piece
 from huesong.emotion.labellers import PieceLabeller
-from huesong.errors import UserError
+from huesong.emotion.scoring import agree, by_piece
+from huesong.evaluate.feature_judge import Judge
+from huesong.runtime.errors import UserError
 from tests.tiny_labels import music, unlabel
 
 

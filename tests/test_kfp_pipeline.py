@@ -20,11 +20,11 @@ from pipeline.pipeline import compile_pipeline
 from pipeline.resources import FAN_OUT, GPU, SECRET, TABLE
 
 from huesong import contracts
-from huesong.artifacts import folder_digest
 from huesong.config import Params
-from huesong.datasets import remote as remotes
-from huesong.errors import UserError
-from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
+from huesong.data import versions as remotes
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
+from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 
 from .conftest import TINY
 
@@ -217,7 +217,7 @@ def test_shards_fan_out_after_one_validation_and_are_collected(tmp_path: Path) -
 def test_the_console_compiles_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from huesong.cli import app
+    from huesong.cli.app import app
 
     monkeypatch.chdir(ROOT)
     done = CliRunner().invoke(app, ["pipeline", "compile", "--shards", "2", "-o", str(tmp_path / "p.yaml")])
@@ -271,7 +271,7 @@ def first(version: dict[str, str]) -> LocalRun:
 
 @pytest.mark.slow
 def test_a_run_ends_in_a_champion_that_composes(first: LocalRun, version: dict[str, str]) -> None:
-    from huesong.registry.models import Registry
+    from huesong.register.registry import Registry
 
     for stage in contracts.STAGES:
         assert any(first.artifact(stage, "out").iterdir())

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from huesong import contracts
 from huesong.config import LabelConfig
 from huesong.emotion.labellers import ImageLabeller, PieceLabeller
-from huesong.errors import UserError
-from huesong.stages import label
-from huesong.stages.label import HALF_AXIS_SD, label_items, within_quadrant
+from huesong.label import stage as label
+from huesong.label.stage import HALF_AXIS_SD, label_items, within_quadrant
+from huesong.runtime.errors import UserError
 from tests.tiny_labels import music, pictures, unlabel, write_preprocess
 
 CONFIG = LabelConfig(folds=3, bootstrap=100, pairs_per_image=3)

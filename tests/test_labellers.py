@@ -20,8 +20,8 @@ from huesong.emotion.labellers import (
     feature_columns,
     label_weights,
 )
-from huesong.emotion.space import agreement, ccc, pearson
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
+from huesong.va import agreement, ccc, pearson
 from tests.tiny_labels import FEATURES, music, pictures, unlabel
 
 

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from huesong import contracts
-from huesong.errors import UserError
-from huesong.stages import handover, launch, train
+from huesong.component_io import inputs
+from huesong.runtime.errors import UserError
+from huesong.train import launch
+from huesong.train import stage as train
 from tests.tiny_training import NETWORK, settings, write_artifacts
 
 PLAIN = {"network": NETWORK.model_copy(update={"dropout": 0.0}).model_dump(), "steps": 4, "objective": "ce"}
@@ -50,7 +52,7 @@ def test_two_processes_leave_what_one_leaves_and_are_tracked_as_one(
     source: Any = SimpleNamespace(path="", metadata={})
     config = settings(**PLAIN, processes=2)
     given = config.model_dump(mode="json")
-    with handover.tracked("train", given, {"uri": uri, "experiment": "launch"}, source) as (_, run):
+    with inputs.tracked("train", given, {"uri": uri, "experiment": "launch"}, source) as (_, run):
         report = launch.train(config, **folders(root, "two"))
         run(report)
     alone = train.run(config, **folders(root, "one"))
@@ -100,7 +102,7 @@ def test_processes_that_die_without_a_word_are_an_error_too(
         launch.torchrun(3, ["--out", "here"])
     said = capfd.readouterr().err
     assert "-m torch.distributed.run --standalone" in said
-    assert "--nproc-per-node 3 -m huesong.stages.train --out here" in said
+    assert "--nproc-per-node 3 -m huesong.train --out here" in said
     assert dict(os.environ) == before
 
 

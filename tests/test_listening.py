@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from symusic import Note, Score, Tempo, Track
 
-from huesong.compose import Piece
+from huesong.compose.composer import Piece
 
 from .benchmark_modules import benchmark
 

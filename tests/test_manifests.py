@@ -11,9 +11,9 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from huesong.cli import app
+from huesong.cli.app import app
 from huesong.config import load_params
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 pytest.importorskip("kfp")
 validator = pytest.importorskip("kubernetes_validate")

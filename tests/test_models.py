@@ -13,11 +13,10 @@ import pytest
 import yaml
 
 from huesong import contracts
-from huesong.artifacts import folder_digest, write_json
 from huesong.config import Params, RegisterConfig
-from huesong.errors import UserError
-from huesong.registry import pyfunc_logging
-from huesong.registry.models import (
+from huesong.register import model_logging as pyfunc_logging
+from huesong.register import stage as register
+from huesong.register.registry import (
     DIGEST,
     FIGURES,
     PROMOTED_AT,
@@ -27,9 +26,10 @@ from huesong.registry.models import (
     resolve_model,
     same_data,
 )
-from huesong.registry.provenance import DATA_DIGEST
-from huesong.registry.tracking import stage_run
-from huesong.stages import register
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest, write_json
+from huesong.tracking.provenance import DATA_DIGEST
+from huesong.tracking.runs import stage_run
 
 from .stores import new_database
 

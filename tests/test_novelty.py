@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
-from huesong.errors import UserError
-from huesong.music import novelty, tokens
-from huesong.music.library import Library
-from huesong.music.novelty import Corpus
+from huesong.evaluate import novelty
+from huesong.evaluate.novelty import Corpus, Library
+from huesong.music import tokens
 from huesong.music.reading import listen, parse_score
+from huesong.runtime.errors import UserError
 from tests.tiny_music import pieces, tokenizer
 
 

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from huesong.config import NetworkConfig
-from huesong.emotion.space import ccc
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.objectives import (
+from huesong.train.objectives import (
     IGNORE,
     Objective,
     Objectives,
@@ -22,6 +21,7 @@ from huesong.model.objectives import (
     va_concordance_loss,
     va_critic_loss,
 )
+from huesong.va import ccc
 from tests.tiny_training import CRITIC, NETWORK, SIZE
 
 EMOTIONAL = ["ce+va_critic", "ce+va_head", "ce+contrastive"]

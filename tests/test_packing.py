@@ -12,7 +12,12 @@ from symusic import Note, Score, Tempo, Track
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
-from huesong.datasets.packing import (
+from huesong.music import tokens
+from huesong.music.features import FEATURE_NAMES
+from huesong.music.reading import Limits
+from huesong.music.statistics import STATISTIC_NAMES
+from huesong.pictures.colours import COLOUR_NAMES
+from huesong.preprocess.packing import (
     Dropped,
     PackedArray,
     PictureJob,
@@ -23,11 +28,6 @@ from huesong.datasets.packing import (
     training_rows,
     write_parquet,
 )
-from huesong.music import tokens
-from huesong.music.features import FEATURE_NAMES
-from huesong.music.reading import Limits
-from huesong.music.statistics import STATISTIC_NAMES
-from huesong.pictures.colours import COLOUR_NAMES
 
 
 def write_piece(path: Path, bars: int = 8, drums: bool = False, tempo: float = 120.0, key: int = 60) -> Path:

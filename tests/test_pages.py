@@ -2,7 +2,7 @@ import re
 
 from markupsafe import Markup
 
-from huesong import pages
+from huesong.report import html as pages
 
 
 def test_page_is_self_contained_and_escapes_text() -> None:

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from huesong.emotion.pairing import VAMap, load_limit, map_va, pair
-from huesong.errors import UserError
+from huesong.label.pairing import VAMap, load_limit, map_va, pair
+from huesong.runtime.errors import UserError
 
 VALUES = st.floats(-1, 1, allow_nan=False, width=16)
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from huesong.datasets.examples import Examples
-from huesong.errors import UserError
-from huesong.model import picture_head
-from huesong.model.kernel_head import KernelHead, kernel_head, out_of_fold
+from huesong.model.dataset import Examples
+from huesong.model.image_encoder import KernelHead, kernel_head, out_of_fold
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.picture_head import fit_picture_side, rated_pictures
+from huesong.runtime.errors import UserError
+from huesong.train import picture_head
+from huesong.train.picture_head import fit_picture_side, rated_pictures
 from tests.tiny_training import NETWORK, SIZE, tiny_examples
 
 
@@ -94,7 +94,7 @@ def test_a_head_of_another_size_is_refused() -> None:
 
 def test_of_many_rated_pictures_a_part_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture_head, "MOST_KEPT", 40)
-    monkeypatch.setattr("huesong.model.picture_side.MOST_KEPT", 40)
+    monkeypatch.setattr("huesong.model.image_encoder.MOST_KEPT", 40)
     examples = vague_examples()
     rows = rated_pictures(examples)
     assert len(np.unique(rows)) == 40

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from huesong.datasets.remote import publish
+from huesong.data.versions import publish
 
 pytest.importorskip("kfp")
 

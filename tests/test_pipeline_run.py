@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 kfp = pytest.importorskip("kfp")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from huesong.emotion import plots
+from huesong.report import plots
 
 
 def frame(n: int, seed: int = 0, **columns: object) -> pd.DataFrame:

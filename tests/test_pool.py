@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from huesong.datasets.pool import Crashed, SafePool
+from huesong.runtime.workers import Crashed, SafePool
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,7 +62,7 @@ def test_a_hung_worker_is_ended() -> None:
 
 def test_workers_go_with_a_parent_that_is_ended() -> None:
     script = (
-        "import os; from tests.test_pool import SafePool, end_the_parent; from huesong.signals import unwind_on_sigterm\n"
+        "import os; from tests.test_pool import SafePool, end_the_parent; from huesong.runtime.signals import unwind_on_sigterm\n"
         "unwind_on_sigterm()\n"
         "list(SafePool(1).map(end_the_parent, [os.getpid()]))"
     )

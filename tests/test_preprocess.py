@@ -13,15 +13,15 @@ from PIL import Image
 from symusic import Note, Score, Tempo, Track
 
 from huesong import contracts
-from huesong.artifacts import folder_digest
 from huesong.config import PreprocessConfig
-from huesong.datasets.tables import as_table, write_table
-from huesong.errors import UserError
+from huesong.data.tables import as_table, write_table
 from huesong.music import tokens
 from huesong.music.features import FEATURE_NAMES
 from huesong.music.statistics import STATISTIC_NAMES
 from huesong.pictures.encoders import Encoder
-from huesong.stages.preprocess import KEPT_DROPPED, KEPT_VALIDATION, run
+from huesong.preprocess.stage import KEPT_DROPPED, KEPT_VALIDATION, run
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
 
 CONFIG = PreprocessConfig.model_validate(
     {"picture_size": 32, "workers": 2, "segment_seconds": 10.0, "tokenizer": {"vocabulary_size": 330}}

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from huesong import contracts
-from huesong.artifacts import folder_digest
 from huesong.config import PreprocessConfig
-from huesong.datasets.packing import Dropped, join_packed, load_packed, write_parquet
-from huesong.errors import UserError
-from huesong.stages.preprocess import KEPT_VALIDATION, in_order, merge, run
-from huesong.stages.preprocess_shards import PLACE, part_of, shard, validate
+from huesong.preprocess.packing import Dropped, join_packed, load_packed, write_parquet
+from huesong.preprocess.shards import PLACE, part_of, shard, validate
+from huesong.preprocess.stage import KEPT_VALIDATION, in_order, merge, run
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
 
 CONFIG = PreprocessConfig.model_validate(
     {"picture_size": 32, "workers": 2, "segment_seconds": 10.0, "tokenizer": {"vocabulary_size": 330}}

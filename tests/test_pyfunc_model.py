@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from huesong.artifacts import write_json
+from huesong.compose import serve as pyfunc_model
 from huesong.config import RegisterConfig
-from huesong.errors import UserError
-from huesong.registry import pyfunc_logging, pyfunc_model, store
-from huesong.stages import register
+from huesong.register import model_logging as pyfunc_logging
+from huesong.register import stage as register
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import write_json
+from huesong.tracking import store
 
 from .conftest import World
 from .stores import new_database

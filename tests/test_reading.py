@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
 from huesong.config import PreprocessConfig
-from huesong.errors import UserError
 from huesong.music import reading
 from huesong.music.reading import Limits, Unusable, clean, listen, parse_score, read_score, seconds_at, tempo_map
+from huesong.runtime.errors import UserError
 
 LOOSE = Limits(min_notes=1, min_seconds=0.1)
 

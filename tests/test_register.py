@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from huesong import contracts
-from huesong.artifacts import folder_digest, write_json
 from huesong.config import Params, RegisterConfig
-from huesong.errors import UserError
-from huesong.registry.models import GATE, Registry, resolve_model
-from huesong.registry.provenance import DATA_DIGEST, GIT_SHA
-from huesong.registry.tracking import stage_run
-from huesong.stages import register
+from huesong.register import stage as register
+from huesong.register.registry import GATE, Registry, resolve_model
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest, write_json
+from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
+from huesong.tracking.runs import stage_run
 
 from .stores import new_database
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from huesong.config import ReinforceConfig, SamplingConfig
-from huesong.errors import UserError
-from huesong.model import reinforce as module
-from huesong.model.checkpoints import Checkpoints
 from huesong.model.folder import Model
-from huesong.model.reinforce import advantages, conditions, draw_requests, policy_loss, reinforce, replay
 from huesong.model.sampling import roll_out
+from huesong.runtime.errors import UserError
+from huesong.train import rewards as module
+from huesong.train.checkpoints import Checkpoints
+from huesong.train.rewards import advantages, conditions, draw_requests, policy_loss, reinforce, replay
 from tests.tiny_music import grammar, model
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)

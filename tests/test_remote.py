@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from huesong.artifacts import folder_digest
-from huesong.datasets import remote
-from huesong.errors import UserError
-from huesong.storage import objects
+from huesong.data import versions as remote
+from huesong.runtime import objects
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import folder_digest
 from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, serve
 
 ROOT = Path(__file__).parent.parent

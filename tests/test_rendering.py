@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from symusic import Note, Score, Tempo, Track
 
-from huesong.errors import UserError
 from huesong.music import rendering
 from huesong.music.rendering import (
     THEMES,
@@ -22,6 +21,7 @@ from huesong.music.rendering import (
     render_wav,
     synthesize,
 )
+from huesong.runtime.errors import UserError
 
 
 def piece(velocity: int = 80, chord: tuple[int, ...] = (48, 60, 64, 67), bars: int = 2) -> Score:

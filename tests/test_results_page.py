@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from huesong.artifacts import write_json
-from huesong.cli import app
-from huesong.errors import UserError
-from huesong.experiments.report import put_into, put_picture
+from huesong.cli.app import app
 from huesong.experiments.results_page import markdown, number
+from huesong.report.tables import put_into, put_picture
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import write_json
 
 
 def run_of(root: Path) -> Path:

@@ -8,7 +8,7 @@ from PIL import Image
 from symusic import Score
 
 from huesong import contracts
-from huesong.datasets.sample import make_sample, plan_pictures, plan_pieces, spread_emotions
+from huesong.data.sample.make import make_sample, plan_pictures, plan_pieces, spread_emotions
 
 
 def digests(folder: Path) -> dict[str, str]:

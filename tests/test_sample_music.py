@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from symusic import Score
 
-from huesong.datasets.composing import harmony
-from huesong.datasets.composing.melody import FASTEST, FULL_CADENCES, HALF_CADENCES, RHYTHMS, SLOWEST, Theme
-from huesong.datasets.sample_music import compose_by_rule, form
+from huesong.data.sample import harmony
+from huesong.data.sample.melody import FASTEST, FULL_CADENCES, HALF_CADENCES, RHYTHMS, SLOWEST, Theme
+from huesong.data.sample.music import compose_by_rule, form
 
 
 def grid(count: int, seed: int = 3) -> np.ndarray:

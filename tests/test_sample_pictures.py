@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from huesong.datasets.sample_pictures import (
+from huesong.data.sample.pictures import (
     SCENES,
     SIZE,
     asked_brightness_saturation,

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huesong.config import SamplingConfig
-from huesong.errors import UserError
-from huesong.model.grammar import Asked, Grammar, State
 from huesong.model.requests import Request
 from huesong.model.sampling import draw, hear, last_bars, roll_out, sample, steer
 from huesong.music import tokens
+from huesong.music.grammar import Asked, Grammar, State
 from huesong.music.reading import parse_score
+from huesong.runtime.errors import UserError
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from huesong.config import SecondJudgeConfig
-from huesong.emotion.second_judge import ALPHABET, ATTRIBUTES, SecondJudge, attributes
-from huesong.errors import UserError
+from huesong.evaluate.note_judge import ALPHABET, ATTRIBUTES, SecondJudge, attributes
 from huesong.music.reading import Notes
+from huesong.runtime.errors import UserError
 from tests.tiny_labels import music, unlabel
 
 QUICK = SecondJudgeConfig(

@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from huesong import contracts
-from huesong.cli import app
-from huesong.compose import Composer
-from huesong.errors import UserError
+from huesong.cli.app import app
+from huesong.compose.composer import Composer
 from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Architecture, Student
-from huesong.registry import shipped
+from huesong.register import shipped
+from huesong.runtime.errors import UserError
 from tests.tiny_music import model, tokenizer
 
 DATA = [{"source": "pop909", "kind": "music segments", "items": 3, "licence": "MIT", "labels": "none"}]

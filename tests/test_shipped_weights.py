@@ -13,12 +13,12 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from huesong import contracts
-from huesong.cli import app
-from huesong.compose import Composer, Prompt, sampling_config
+from huesong.cli.app import app
+from huesong.compose.composer import Composer, Prompt, sampling_config
 from huesong.model.folder import VOCABULARY_KEY
-from huesong.model.vocabulary import Vocabulary
 from huesong.music import reading
-from huesong.registry import shipped
+from huesong.music.vocabulary import Vocabulary
+from huesong.register import shipped
 
 
 def test_they_are_whole_small_and_float16() -> None:

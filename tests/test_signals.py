@@ -16,8 +16,8 @@ import psutil
 import pytest
 from components.train import train as component
 
-from huesong.model.checkpoints import Checkpoints
-from huesong.signals import child, unwind_on_sigterm
+from huesong.runtime.signals import child, unwind_on_sigterm
+from huesong.train.checkpoints import Checkpoints
 
 from .tiny_training import settings, write_artifacts
 
@@ -107,7 +107,7 @@ def test_a_stage_that_is_ended_unwinds(command: Callable[[Path, str], list[str]]
 
 def test_a_task_goes_with_the_local_run_that_started_it() -> None:
     code = (
-        "from huesong.signals import unwind_on_sigterm; from pipeline.local import run_process\n"
+        "from huesong.runtime.signals import unwind_on_sigterm; from pipeline.local import run_process\n"
         "unwind_on_sigterm(); run_process(['sh', '-c', 'echo $$; exec sleep 1000'])"
     )
     with subprocess.Popen([sys.executable, "-u", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -127,7 +127,7 @@ def test_a_child_goes_with_its_parent() -> None:
 
 
 def test_a_child_that_will_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huesong.signals.GRACE_S", 0.5)
+    monkeypatch.setattr("huesong.runtime.signals.GRACE_S", 0.5)
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(1000)"
     with child([sys.executable, "-c", stubborn], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from huesong.emotion import space
+from huesong import va as space
 
 VALUES = st.floats(-1, 1, allow_nan=False, width=32)
 

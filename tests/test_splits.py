@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from huesong import contracts
 from huesong.config import SplitShares
-from huesong.datasets.splits import assign_splits
-from huesong.datasets.tables import as_table
-from huesong.errors import UserError
+from huesong.data.splits import assign_splits
+from huesong.data.tables import as_table
+from huesong.runtime.errors import UserError
 
 SHARES = SplitShares()
 

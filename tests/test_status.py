@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from huesong import artifacts, contracts, status
-from huesong.errors import UserError
+from huesong import contracts
+from huesong.cli import status
+from huesong.runtime import files as artifacts
+from huesong.runtime.errors import UserError
 
 
 def test_nothing_run_yet_names_the_command(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from huesong import contracts
-from huesong.cli import app
+from huesong.cli.app import app
 from huesong.config import PreprocessConfig
-from huesong.datasets.tables import as_table, write_table
-from huesong.errors import UserError
+from huesong.data.tables import as_table, write_table
+from huesong.experiments.distill import Pictures, Pool, Projection, Recipe, augment, draw_pool, mix, train_student
 from huesong.experiments.distillation import FIGURES, distill
-from huesong.pictures.distill import Pictures, Pool, Projection, Recipe, augment, draw_pool, mix, train_student
 from huesong.pictures.encoders import Encoder, Settings, load_encoder
 from huesong.pictures.student import Architecture, Student
+from huesong.runtime.errors import UserError
 
 TINY = Architecture((8, 8, 8, 12), (0, 0, 1, 0), 6)
 RECIPE = Recipe(views=4, epochs=4, batch_size=16, architecture=TINY, precision="float32")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
-from huesong.datasets.tables import as_table, read_csv, read_rows, read_table, write_table
-from huesong.errors import UserError
+from huesong.data.tables import as_table, read_csv, read_rows, read_table, write_table
+from huesong.runtime.errors import UserError
 
 GOOD = {
     "id": "a1",

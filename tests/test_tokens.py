@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
 from huesong.config import TokenizerConfig
-from huesong.errors import UserError
-from huesong.model.vocabulary import Vocabulary
 from huesong.music import tokens
 from huesong.music.reading import listen, parse_score
+from huesong.music.vocabulary import Vocabulary
+from huesong.runtime.errors import UserError
 from tests.tiny_music import pieces, tokenizer
 
 TICK = 60  # of the grid: 480 / 8

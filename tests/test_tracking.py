@@ -12,10 +12,10 @@ import yaml
 
 from huesong import __version__
 from huesong.config import Params
-from huesong.errors import UserError
-from huesong.registry import provenance, store
-from huesong.registry.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.registry.tracking import SESSION_TAG, Run, current_run, end_orphaned_runs, stage_run
+from huesong.runtime.errors import UserError
+from huesong.tracking import provenance, store
+from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
+from huesong.tracking.runs import SESSION_TAG, Run, current_run, end_orphaned_runs, stage_run
 
 from .stores import new_database
 
@@ -167,7 +167,7 @@ def test_a_stage_that_is_ended_before_it_begins_is_killed_too(root: Path, monkey
 def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os; from pathlib import Path; from huesong.config import Params\n"
-        "from huesong.registry.tracking import stage_run\n"
+        "from huesong.tracking.runs import stage_run\n"
         f"with stage_run('train', Params(), experiment='left', root=Path({str(root)!r})): os._exit(9)"
     )
     uri = store.tracking_uri(root)
@@ -196,7 +196,7 @@ def test_processes_that_race_agree_on_one_parent(root: Path) -> None:
         pass  # the experiment exists; the race is for the parent
     code = (
         "import sys; from pathlib import Path; from huesong.config import Params\n"
-        "import mlflow; from huesong.registry.tracking import stage_run\n"
+        "import mlflow; from huesong.tracking.runs import stage_run\n"
         f"root = Path({str(root)!r})\n"
         "sys.stdin.readline()\n"
         "with stage_run(sys.argv[1], Params(), experiment='race', root=root) as run: print(run.parent_id)"
@@ -320,7 +320,7 @@ def test_a_users_own_limits_win(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_session_of_a_dvc_process_is_found(tmp_path: Path) -> None:
     """Two children of one process named dvc share a key; another dvc process has another."""
     dvc = tmp_path / "dvc"
-    child = "from huesong.registry.provenance import session_key; print(session_key())"
+    child = "from huesong.tracking.provenance import session_key; print(session_key())"
     dvc.write_text(
         "import subprocess, sys\n"
         f"for _ in range(2): subprocess.run(['sh', '-c', sys.argv[1] + ' -c ' + repr({child!r}) + ' ; true'])\n"
@@ -391,7 +391,7 @@ def test_where_a_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_processes_that_open_a_new_database_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
-    script = "import sys; from huesong.registry import store; store.connect(sys.argv[1]).search_experiments()"
+    script = "import sys; from huesong.tracking import store; store.connect(sys.argv[1]).search_experiments()"
     together = [subprocess.Popen([sys.executable, "-c", script, uri], stderr=subprocess.PIPE) for _ in range(3)]
     for process in together:
         _, said = process.communicate(timeout=300)

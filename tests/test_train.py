@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from huesong import contracts
-from huesong.datasets.examples import load_examples
-from huesong.errors import UserError
-from huesong.model import training
+from huesong.model.dataset import load_examples
 from huesong.model.folder import load_model
-from huesong.model.training import HISTORY_COLUMNS
-from huesong.stages import train
+from huesong.runtime.errors import UserError
+from huesong.train import loop as training
+from huesong.train import stage as train
+from huesong.train.loop import HISTORY_COLUMNS
 from tests.tiny_training import CRITIC, NETWORK, settings, write_artifacts
 
 

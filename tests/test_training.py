@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file
 
 from huesong.config import TrainConfig
-from huesong.datasets.examples import Batch
-from huesong.errors import UserError
-from huesong.model import training
-from huesong.model.checkpoints import Checkpoints
 from huesong.model.critic import Critic
+from huesong.model.dataset import Batch
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.optimizer import LOWEST_RATE, make_optimizer, rate_share
-from huesong.model.picture_head import fit_picture_side, picture_figures, rated_pictures
-from huesong.model.processes import joined_processes
-from huesong.model.training import DONE, PAIRS, PRETRAIN, Training, train_network
+from huesong.runtime.errors import UserError
+from huesong.train import loop as training
+from huesong.train.checkpoints import Checkpoints
+from huesong.train.distributed import joined_processes
+from huesong.train.loop import DONE, PAIRS, PRETRAIN, Training, train_network
+from huesong.train.optimizer import LOWEST_RATE, make_optimizer, rate_share
+from huesong.train.picture_head import fit_picture_side, picture_figures, rated_pictures
 from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 
 from huesong import contracts
 from huesong.config import SecondJudgeConfig
-from huesong.stages.evaluate import grid_requests
+from huesong.evaluate.stage import grid_requests
 
 from .benchmark_modules import benchmark
 from .conftest import World

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from huesong import contracts
-from huesong.datasets import validation_files
-from huesong.datasets.tables import as_table
-from huesong.datasets.validation import ValidationResult, validate
-from huesong.datasets.validation_files import file_states, inspect
+from huesong.data.tables import as_table
+from huesong.preprocess import files as validation_files
+from huesong.preprocess.files import file_states, inspect
+from huesong.preprocess.validation import ValidationResult, validate
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 ITEMS = 24

@@ -12,13 +12,13 @@ from miditok import REMI
 from symusic import Score
 
 from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
-from huesong.datasets.sample_music import compose_by_rule
+from huesong.data.sample.music import compose_by_rule
 from huesong.model.critic import Critic
 from huesong.model.folder import Model
-from huesong.model.grammar import Asked, Grammar, Limits, State
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.vocabulary import Vocabulary
 from huesong.music import tokens
+from huesong.music.grammar import Asked, Grammar, Limits, State
+from huesong.music.vocabulary import Vocabulary
 
 SHAPE = PictureShape("features", tokens=4, channels=8)
 

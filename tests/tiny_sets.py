@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from huesong import contracts
-from huesong.datasets.tables import as_table, read_table, write_table
+from huesong.data.tables import as_table, read_table, write_table
 
 IMAGES, MUSIC = contracts.IMAGES_CSV, contracts.MUSIC_CSV
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, TrainConfig
-from huesong.datasets.examples import Examples, Pairs, Pictures, Pieces, Special
+from huesong.model.dataset import Examples, Pairs, Pictures, Pieces, Special
 
 TOKENS = [
     ["PAD_None"], ["BOS_None"], ["EOS_None"], ["Bar_None"],
@@ -125,7 +125,7 @@ def tables(examples: Examples) -> dict[str, Any]:
 
 def write_artifacts(root: Path, kind: str = "pixels") -> tuple[Path, Path]:
     """The same world as preprocess and label leave it on disk; returns both folders."""
-    from huesong.datasets.training_table import write_training_table
+    from huesong.label.training_table import write_training_table
 
     examples = tiny_examples(kind)
     preprocess, label = root / "preprocess", root / "label"

@@ -12,8 +12,8 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from huesong.compose import Composer, Prompt, sampling_config
-from huesong.datasets.tables import read_table
+from huesong.compose.composer import Composer, Prompt, sampling_config
+from huesong.data.tables import read_table
 from huesong.music.rendering import piano_roll_png
 
 CORNERS = {

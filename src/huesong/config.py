@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 
 class Section(BaseModel):

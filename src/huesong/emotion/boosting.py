@@ -25,10 +25,10 @@ from sklearn.model_selection import GroupKFold
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
-from huesong.artifacts import replacing_file, require
 from huesong.emotion.kernel import KernelVA
-from huesong.errors import UserError
-from huesong.progress import log
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file, require
+from huesong.runtime.progress import log
 
 FORMAT = 2
 """1, which is still read, had no kernel machine."""

@@ -18,9 +18,9 @@ import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from huesong import contracts
-from huesong.artifacts import replacing_file, require
 from huesong.emotion.boosting import BoostedVA, group_folds
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file, require
 
 FORMAT = 1
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 11))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from huesong.emotion.labellers import MEASURED
-from huesong.emotion.space import agreement
+from huesong.va import agreement
 
 LEAST_BY_SOURCE = 10
 """Held-out pieces a source needs for figures of its own."""

@@ -22,21 +22,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huesong import contracts
-from huesong.artifacts import read_json, replacing_file, replacing_folder, write_json
 from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
-from huesong.datasets.pool import SafePool
-from huesong.errors import UserError
 from huesong.experiments.ablation_figures import baselines, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown
-from huesong.experiments.report import put_into, put_picture
-from huesong.model.checkpoints import Checkpoints
-from huesong.progress import log
-from huesong.registry.provenance import SESSION_VARIABLE
-from huesong.registry.store import environment
-from huesong.signals import unwind_on_sigterm
+from huesong.report.tables import put_into, put_picture
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import read_json, replacing_file, replacing_folder, write_json
+from huesong.runtime.progress import log
+from huesong.runtime.signals import unwind_on_sigterm
+from huesong.runtime.workers import SafePool
+from huesong.tracking.provenance import SESSION_VARIABLE
+from huesong.tracking.store import environment
+from huesong.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
-    from huesong.stages.evaluate import Judges
+    from huesong.evaluate.stage import Judges
 
 OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -220,15 +220,16 @@ def in_a_process(one: OneRun) -> None:
 
 def shared_base(one: OneRun) -> str:
     """Equal for runs that begin with the same critic and pre-trained network."""
-    from huesong.stages.train import base_settings
+    from huesong.train.stage import base_settings
 
     return json.dumps(base_settings(variant_config(one.params.train, one.name, one.seed)), sort_keys=True)
 
 
 def one_run(one: OneRun) -> None:
     """One variant with one seed: train, then evaluate; both are tracked runs."""
-    from huesong.registry.tracking import stage_run
-    from huesong.stages import evaluate, train
+    from huesong.evaluate import stage as evaluate
+    from huesong.tracking.runs import stage_run
+    from huesong.train import stage as train
 
     config = variant_config(one.params.train, one.name, one.seed)
     log.info("ablation: %s, seed %d", one.name, one.seed)
@@ -255,7 +256,7 @@ def one_run(one: OneRun) -> None:
 @functools.lru_cache(maxsize=1)
 def judges_of(settings: str, preprocess: Path) -> Judges:
     """The judges, trained once a process: all variants are judged alike. `settings`: the evaluate section as JSON."""
-    from huesong.stages.evaluate import train_judges
+    from huesong.evaluate.stage import train_judges
 
     return train_judges(EvaluateConfig.model_validate_json(settings), preprocess)
 

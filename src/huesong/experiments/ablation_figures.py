@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.artifacts import read_json, require
 from huesong.config import Params
-from huesong.emotion.baselines import LADDER
-from huesong.emotion.space import clusters
-from huesong.emotion.listening import JUDGES
-from huesong.emotion.space import AXES, agreement, bootstrap_interval
-from huesong.errors import UserError
+from huesong.evaluate.baselines import LADDER
+from huesong.evaluate.judges import JUDGES
 from huesong.music.statistics import MGEVAL_NAMES, distances
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import read_json, require
+from huesong.va import AXES, agreement, bootstrap_interval, clusters
 
 MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
 """Figures that are means over pieces: those of all seeds are pooled, with an interval."""

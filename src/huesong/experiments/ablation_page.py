@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from huesong.emotion.space import AXES
 from huesong.experiments.results_page import COLUMNS, JUDGES, SETS, cell
+from huesong.va import AXES
 
 WHOLE = {"seeds_n": "seeds", "distance_paper": "distance"}
 """Figures of a variant as a whole, in the first table."""

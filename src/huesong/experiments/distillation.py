@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 
 from huesong import contracts
-from huesong.artifacts import replacing_folder, write_json
 from huesong.config import PreprocessConfig
-from huesong.datasets.splits import assign_splits
-from huesong.datasets.tables import read_table
-from huesong.errors import UserError
+from huesong.data.splits import assign_splits
+from huesong.data.tables import read_table
+from huesong.experiments.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
 from huesong.model.critic import agreement_figures
-from huesong.model.kernel_head import kernel_head
-from huesong.pictures.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
+from huesong.model.image_encoder import kernel_head
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Figures
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_folder, write_json
 
 FIGURES = "figures.json"
 """In the encoder's folder: how well student and teacher tell people's ratings of the validation pictures."""

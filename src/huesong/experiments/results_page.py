@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from huesong import contracts
-from huesong.artifacts import read_json
 from huesong.music.statistics import MGEVAL_NAMES
+from huesong.runtime.files import read_json
 
 Figures = Mapping[str, Any]
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.config import CriticConfig
-from huesong.datasets.examples import Examples, draw
-from huesong.errors import UserError
+from huesong.model.dataset import Examples, draw
 from huesong.model.precision import full_precision
-from huesong.progress import track
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import track
 
 
 class CriticLayer(nn.Module):

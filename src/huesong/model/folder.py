@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
-from huesong.artifacts import require, sha256, write_json
 from huesong.config import CriticConfig, NetworkConfig
-from huesong.errors import UserError
 from huesong.model.critic import Critic
-from huesong.model.grammar import Grammar
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.model.vocabulary import Vocabulary
+from huesong.music.grammar import Grammar
+from huesong.music.vocabulary import Vocabulary
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import require, sha256, write_json
 
 REMEDY = "train again with `huesong train`, or copy the whole model folder again"
 VOCABULARY_KEY = "vocabulary"

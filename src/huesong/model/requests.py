@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huesong.errors import UserError
-from huesong.emotion.space import Course, check_emotion, mean_of, value_at
-from huesong.model.ending import FEWEST_BEATS, Asked, Key
 from huesong.model.folder import Model
-from huesong.model.grammar import Grammar
+from huesong.music.grammar import Grammar
+from huesong.music.keys import FEWEST_BEATS, Asked, Key
+from huesong.runtime.errors import UserError
+from huesong.va import Course, check_emotion, mean_of, value_at
 
 
 @dataclass(frozen=True)

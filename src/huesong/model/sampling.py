@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
-from huesong.errors import UserError
-from huesong.model.cache import KVCache
 from huesong.model.folder import Model
-from huesong.model.grammar import Grammar, Limits, Phase, State
+from huesong.model.network import KVCache
 from huesong.model.requests import Condition, Request, asked_of, condition_of
+from huesong.music.grammar import Grammar, Limits, Phase, State
+from huesong.runtime.errors import UserError
 
 MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""

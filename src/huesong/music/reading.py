@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from huesong.errors import UserError
 from huesong.music.midi import Damage, rewrite
+from huesong.runtime.errors import UserError
 
 TICKS_PER_QUARTER = 480
 TICKS_PER_BAR = 4 * TICKS_PER_QUARTER

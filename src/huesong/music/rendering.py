@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from scipy.signal import resample_poly
 from symusic import ControlChange, Score, Track
 
-from huesong.artifacts import replacing_file
-from huesong.errors import UserError
 from huesong.music.reading import listen, seconds_at, tempo_map
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file
 
 SOUNDFONT_VARIABLE = "HUESONG_SOUNDFONT"
 SAMPLE_RATE = 48000

@@ -18,10 +18,10 @@ import numpy as np
 from miditok import REMI, TokSequence
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from huesong.artifacts import replacing_file
 from huesong.config import TokenizerConfig
-from huesong.errors import UserError
 from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, tempo_map
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file
 
 BEATS_PER_BAR = 4
 FINE_BEATS, LONGEST_BEATS = 4, 12

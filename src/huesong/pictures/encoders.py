@@ -24,7 +24,6 @@ import numpy as np
 from PIL import Image
 
 from huesong import contracts
-from huesong.errors import UserError
 from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import (
     Triple,
@@ -35,6 +34,7 @@ from huesong.pictures.backbones import (
     preprocessor_config,
     save_pretrained,
 )
+from huesong.runtime.errors import UserError
 
 BUILTIN = "builtin"
 ENCODER_FILE = "encoder.json"

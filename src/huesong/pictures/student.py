@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from huesong import contracts
-from huesong.errors import UserError
+from huesong.runtime.errors import UserError
 
 Figures = dict[str, dict[str, float]]
 """By source of validation pictures: how well student and teacher tell people's ratings of them."""

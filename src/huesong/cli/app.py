@@ -1,0 +1,294 @@
+"""The console: `huesong {data,preprocess,label,train,evaluate,register,compose,export,status}`.
+
+Thin shells over the stages. Heavy imports live inside the commands, so that `huesong --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from huesong import __version__
+from huesong.cli import data as cli_data
+from huesong.cli import experiment as cli_experiment
+from huesong.cli import pipeline as cli_pipeline
+from huesong.cli.data import DataOption, ParamsOption
+from huesong.runtime import progress
+from huesong.runtime.errors import UserError, user_errors_in_one_line
+from huesong.runtime.signals import unwind_on_sigterm
+
+if TYPE_CHECKING:
+    from huesong.config import Params
+
+app = typer.Typer(
+    name="huesong",
+    help="Music that feels like a picture: compose for a photo, or train, evaluate and register the model that does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_pipeline.app, name="pipeline")
+app.add_typer(cli_experiment.app, name="experiment")
+
+PreprocessOption = Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")]
+LabelOption = Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")]
+TrainOption = Annotated[Path, typer.Option("--train", help="Artifacts of `huesong train`.")]
+EvaluateOption = Annotated[Path, typer.Option("--evaluate", help="Artifacts of `huesong evaluate`.")]
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the artifacts of the stage; replaced as a whole.")]
+
+ARTIFACTS = Path("artifacts")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"huesong {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="More log lines.")] = False,
+) -> None:
+    progress.configure(verbose)
+
+
+# --- the five stages -----------------------------------------------------------------------------
+
+
+@app.command()
+def preprocess(
+    params: ParamsOption = Path("params.yaml"),
+    data: DataOption = Path("data"),
+    out: OutOption = ARTIFACTS / "preprocess",
+) -> None:
+    """Check the data; make features and tokens.
+
+    Great Expectations validates both tables, pictures become features of a frozen CNN (or pixels), music becomes
+    tokens; every dropped file is named with its reason in dropped.csv.
+    """
+    settings = _params(params)
+    with _tracked("preprocess", settings, data=data) as tracked:
+        from huesong.preprocess import stage
+
+        tracked(stage.run(settings.preprocess, data=data, out=out))
+
+
+@app.command()
+def label(
+    params: ParamsOption = Path("params.yaml"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    out: OutOption = ARTIFACTS / "label",
+) -> None:
+    """Label valence and arousal; pair pictures and music.
+
+    Two labellers, cross-validated by group, label what people have not rated; every picture is then paired with
+    the nearest pieces.
+    """
+    settings = _params(params)
+    with _tracked("label", settings) as tracked:
+        from huesong.label import stage
+
+        tracked(stage.run(settings.label, preprocess=preprocess, out=out))
+
+
+@app.command()
+def train(
+    params: ParamsOption = Path("params.yaml"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
+    out: OutOption = ARTIFACTS / "train",
+    checkpoints: Annotated[
+        Path, typer.Option("--checkpoints", help="Where a killed run leaves what the next one resumes from.")
+    ] = ARTIFACTS / "checkpoints",
+) -> None:
+    """Train the model; resume where a killed run stopped.
+
+    Trains the critic and the CNN-Transformer with its valence-arousal loss, checkpointing as it goes.
+    """
+    settings = _params(params)
+    with _tracked("train", settings) as tracked:
+        from huesong.train import launch
+
+        tracked(launch.train(settings.train, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
+
+
+@app.command()
+def evaluate(
+    params: ParamsOption = Path("params.yaml"),
+    data: DataOption = Path("data"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
+    train: TrainOption = ARTIFACTS / "train",
+    out: OutOption = ARTIFACTS / "evaluate",
+) -> None:
+    """Compose for held-out pictures; judge the result.
+
+    An independent judge compares the emotion asked for with the emotion heard; report.html has players.
+    """
+    settings = _params(params)
+    with _tracked("evaluate", settings, data=data) as tracked:
+        from huesong.evaluate import stage
+
+        tracked(stage.run(settings.evaluate, data=data, preprocess=preprocess, label=label, train=train, out=out))
+
+
+@app.command()
+def register(
+    params: ParamsOption = Path("params.yaml"),
+    train: TrainOption = ARTIFACTS / "train",
+    evaluate: EvaluateOption = ARTIFACTS / "evaluate",
+    gate: Annotated[Path, typer.Option("--gate", help="The promotion gate.")] = Path("mlflow/gate.yaml"),
+    out: OutOption = ARTIFACTS / "register",
+) -> None:
+    """Register the model; promote it if it is good.
+
+    A new version in the MLflow registry becomes challenger, and champion if it passes the gate.
+    """
+    settings = _params(params)
+    with _tracked("register", settings) as tracked:
+        from huesong.register import stage
+
+        report = stage.run(settings.register_, train=train, evaluate=evaluate, gate=gate, out=out)
+        tracked(report)
+    typer.echo(str(report))
+
+
+# --- compose -------------------------------------------------------------------------------------
+
+
+@app.command()
+def compose(
+    picture: Annotated[Path, typer.Argument(help="The picture to compose for: JPEG, PNG, WebP, BMP, TIFF or GIF.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output name; .mid, .wav and .png are added. Default: the picture's name."),
+    ] = None,
+    valence: Annotated[
+        str | None,
+        typer.Option(help="-1 (unpleasant) to 1 (pleasant), or a course: -0.5..0.8. Default: what the picture shows."),
+    ] = None,
+    arousal: Annotated[
+        str | None, typer.Option(help="-1 (calm) to 1 (excited), or a course. Default: what the picture shows.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of the piece, 4 to 600.", show_default="30")] = None,
+    bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None,
+    tempo: Annotated[
+        float | None, typer.Option(help="Quarters a minute throughout. Default: as the music comes.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key, such as C, 'F# minor' or Bbm. Default: as the music comes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
+    temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strongly the emotion is followed; 1 = off.")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = 4,
+    max_polyphony: Annotated[int | None, typer.Option(help="Most notes at once, but for the closing chord.")] = None,
+    max_notes_per_second: Annotated[float | None, typer.Option(help="Most notes that begin in a second.")] = None,
+    max_silence: Annotated[float | None, typer.Option(help="Longest silence in seconds.", show_default="1")] = None,
+    primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model folder or models:/NAME@ALIAS. Default: the champion, else the shipped model."),
+    ] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for the audio (.sf2, .sf3).")] = None,
+) -> None:
+    """Compose a piano piece for a picture.
+
+    Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
+    """
+    from huesong.compose.composer import compose as compose_picture
+    from huesong.compose.composer import parse_course, parse_key, sampling_config
+
+    if seconds is not None and bars is not None:
+        raise UserError("--seconds and --bars both say how long the piece is: give one of them")
+    config = sampling_config(
+        seconds=30.0 if seconds is None else seconds, temperature=temperature, top_p=top_p, guidance=guidance,
+        candidates=candidates, max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
+        max_silence=max_silence,
+    )  # fmt: skip
+    composition = compose_picture(
+        picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
+        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, bars=bars, tempo=tempo,
+        key=parse_key(key), primer=primer, soundfont=soundfont,
+    )  # fmt: skip
+    typer.echo(str(composition))
+
+
+def _model_folder(name: str | None) -> Path:
+    """The folder of a model given as a path, as a registry URI, or not at all (the champion, else the shipped one)."""
+    if name is None:
+        from huesong.register.shipped import default_model
+
+        return default_model()
+    if not name.startswith("models:"):
+        return Path(name)
+    from huesong.register.registry import resolve_model
+
+    return resolve_model(name)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write, such as models/huesong-small; replaced as a whole.")],
+    train: TrainOption = ARTIFACTS / "train",
+    evaluate: EvaluateOption = ARTIFACTS / "evaluate",
+) -> None:
+    """Write a trained model as weights to pass on.
+
+    float16 weights, a model card and SHA256SUMS; refused where the licences do not allow it, or above 24 MB.
+    """
+    from huesong.register.shipped import export as export_model
+
+    typer.echo(f"{out}: {export_model(train, evaluate, out) / 1e6:.1f} MB")
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Option("--artifacts", help="Folder of the stages' artifacts.")] = ARTIFACTS,
+) -> None:
+    """Say where the latest artifacts, reports and model are."""
+    from huesong.cli.status import describe
+
+    typer.echo(describe(folder))
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
+def _params(path: Path) -> Params:
+    from huesong.config import load_params
+
+    return load_params(path)
+
+
+def _tracked(stage: str, settings: Params, data: Path | None = None):  # type: ignore[no-untyped-def]
+    """Context of the MLflow run of a stage; yields the function that takes its report."""
+    from huesong.tracking.runs import stage_run
+
+    return stage_run(stage, settings, experiment=settings.register_.experiment, data=data)
+
+
+def main() -> None:
+    """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
+    unwind_on_sigterm()
+    try:
+        with user_errors_in_one_line():
+            app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""`huesong data ...`: make, import, distil, publish and fetch what the stages start from.
+
+Heavy imports live inside the commands, as everywhere in the console.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huesong.runtime.errors import UserError
+
+app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]
+RemoteOption = Annotated[
+    str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="s3://bucket/prefix, or the folder of a DVC remote.")
+]
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same files.")] = 0,
+    pictures: Annotated[int, typer.Option("--pictures", min=8, help="Number of painted pictures.")] = 128,
+    pieces: Annotated[int, typer.Option("--pieces", min=8, help="Number of piano pieces.")] = 320,
+) -> None:
+    """Make the sample set by the project's own code.
+
+    Painted pictures and composed piano pieces, whose valence and arousal are known by construction.
+    """
+    from huesong.data.sample.make import make_sample
+
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
+    make_sample(out, seed=seed, pictures=pictures, pieces=pieces)
+    typer.echo(f"{pictures} pictures and {pieces} pieces in {out}")
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="oasis, eimg, emopia, vgmidi, emid, folder or shared.")],
+    source: Annotated[Path, typer.Argument(help="Local folder of the set as its authors publish it.")],
+    out: Annotated[Path, typer.Option("--out", help="Data folder to add the set to.")] = Path("data"),
+    words: Annotated[
+        Path | None, typer.Option("--words", help="Table of emotion words with valence and arousal (emid only).")
+    ] = None,
+    keep_sample: Annotated[
+        bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
+    ] = False,
+    only: Annotated[
+        str, typer.Option("--only", help="Of these sets alone, such as oasis,emopia,pop909 (shared).")
+    ] = "",
+) -> None:
+    """Import a public set or a folder of your own.
+
+    Turns the layout in which the set is published into huesong's raw layout and adds it to the data folder.
+    """
+    from huesong.data.importers.importing import import_dataset
+
+    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample, only=_names(only))
+    typer.echo(str(report))
+
+
+@app.command("distill")
+def distill_(
+    teacher: Annotated[
+        str, typer.Option("--teacher", help="A frozen encoder: efficientnet_lite2, folder or hub name.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Encoder folder to write; name it as preprocess.encoder.")],
+    data: DataOption = Path("data"),
+    params: ParamsOption = Path("params.yaml"),
+    views: Annotated[int, typer.Option("--views", min=1, help="Views of each training picture.")] = 20,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over all views.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same encoder.")] = 0,
+) -> None:
+    """Distil a small picture encoder from a large one.
+
+    Trains the project's own CNN to see what the teacher sees in the training pictures; prints how well both tell the
+    ratings of the validation pictures. About a quarter of an hour on one core.
+    """
+    from huesong.config import load_params
+    from huesong.experiments.distill import Recipe
+    from huesong.experiments.distillation import distill, table
+    from huesong.pictures.encoders import load_encoder
+
+    settings = load_params(params).preprocess
+    encoder = load_encoder(teacher, size=settings.picture_size, grid=settings.picture_grid)
+    typer.echo(table(distill(data, encoder, out, Recipe(seed=seed, views=views, epochs=epochs), settings)))
+    typer.echo(f"picture encoder: {out} (preprocess.encoder in params.yaml)")
+
+
+@app.command("publish")
+def publish_(remote: RemoteOption, data: DataOption = Path("data")) -> None:
+    """Store the data as a version for scheduled runs.
+
+    Pushes the folder in DVC's layout and records its digest as the version that `current` means. An S3 server other
+    than AWS is named by AWS_ENDPOINT_URL.
+    """
+    from huesong.data.versions import publish
+
+    typer.echo(str(publish(data, remote)))
+
+
+@app.command("fetch")
+def fetch_(
+    remote: RemoteOption,
+    digest: Annotated[str, typer.Argument(help="As in data.dvc, or `current`: published last.")] = "current",
+    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    replace: Annotated[bool, typer.Option("--replace", help="Replace what is in the folder.")] = False,
+) -> None:
+    """Fetch one data version by its digest.
+
+    Needs neither git nor DVC; every file is checked against its MD5. An S3 server other than AWS is named by
+    AWS_ENDPOINT_URL.
+    """
+    from huesong.data.versions import fetch
+
+    if not replace and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out, or give --replace")
+    typer.echo(str(fetch(digest, remote, out)))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,252 @@
+"""The console's `huesong pipeline`; here the commands that talk to a Kubeflow Pipelines server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from huesong.cli import pipeline_here as here
+from huesong.cli.pipeline_here import (
+    CacheOption,
+    GpusOption,
+    ImagesOption,
+    ReleaseOption,
+    ShardsOption,
+    load,
+    package_of,
+)
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
+
+app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
+app.command("compile")(here.compile_)
+app.command("local")(here.local_)
+app.command()(here.docker)
+app.command()(here.trainjob)
+
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines, http://localhost:8888."),
+]
+NamespaceOption = Annotated[str | None, typer.Option("--namespace", help="Your namespace, where many users share one.")]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", help="File with a bearer token (or set HUESONG_KFP_TOKEN).")
+]
+HeaderOption = Annotated[
+    Path | None, typer.Option("--header-file", help="File of 'Name: value' headers, such as an OIDC session cookie.")
+]
+CaOption = Annotated[Path | None, typer.Option("--ca-cert", help="Certificate authority of the server (PEM).")]
+ContextOption = Annotated[
+    str | None, typer.Option("--kube-context", help="Reach the server through this context of the kubeconfig.")
+]
+PackageOption = Annotated[
+    Path | None, typer.Option("--package", help="A compiled pipeline; default: compile the one of this checkout.")
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", help="name=value; value is JSON unless a string, or @FILE (YAML or JSON)."),
+]
+ExperimentOption = Annotated[str, typer.Option("--experiment", help="Groups the runs on the server.")]
+VersionOption = Annotated[str | None, typer.Option("--version", help="Name of the version; default: the git commit.")]
+TimeoutOption = Annotated[float | None, typer.Option("--timeout", min=0, help="Stop waiting after so many seconds.")]
+AccountOption = Annotated[str | None, typer.Option("--service-account", help="Kubernetes account of the pods.")]
+
+
+@app.command()
+def submit(
+    host: HostOption = None,
+    namespace: NamespaceOption = None,
+    token_file: TokenOption = None,
+    header_file: HeaderOption = None,
+    ca_cert: CaOption = None,
+    kube_context: ContextOption = None,
+    package: PackageOption = None,
+    images: ImagesOption = None,
+    gpus: GpusOption = 0,
+    shards: ShardsOption = 1,
+    parameter: ParameterOption = None,
+    experiment: ExperimentOption = "huesong",
+    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: pipeline and time.")] = None,
+    no_cache: CacheOption = False,
+    service_account: AccountOption = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Start a run on the server and follow it.
+
+    Exit code: 0 succeeded, 1 failed, 3 canceled, 4 still running when the wait ended, 2 the command was wrong or the
+    server out of reach.
+    """
+    run = load("run")
+    parameters = _parameters(parameter)
+    with package_of(package, images, gpus, shards, False) as path:
+        run.checked_parameters(run.read_package(path), parameters)
+        _check_data(parameters)
+        client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+        run_id = run.submit(
+            client, path, experiment=experiment, parameters=parameters, name=name,
+            caching=False if no_cache else None, service_account=service_account,
+        )  # fmt: skip
+    typer.echo(f"run {run_id} started")
+    if wait:
+        _finish(run.wait(client, run_id, timeout_s=timeout))
+
+
+@app.command("wait")
+def wait_(
+    run_id: Annotated[str, typer.Argument(help="As `huesong pipeline list` shows it.")],
+    host: HostOption = None,
+    namespace: NamespaceOption = None,
+    token_file: TokenOption = None,
+    header_file: HeaderOption = None,
+    ca_cert: CaOption = None,
+    kube_context: ContextOption = None,
+    timeout: TimeoutOption = None,
+) -> None:
+    """Follow a run that was started before. The exit code is that of `submit`."""
+    run = load("run")
+    client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+    _finish(run.wait(client, run_id, timeout_s=timeout))
+
+
+@app.command()
+def upload(
+    host: HostOption = None,
+    namespace: NamespaceOption = None,
+    token_file: TokenOption = None,
+    header_file: HeaderOption = None,
+    ca_cert: CaOption = None,
+    kube_context: ContextOption = None,
+    package: PackageOption = None,
+    images: ImagesOption = None,
+    gpus: GpusOption = 0,
+    shards: ShardsOption = 1,
+    release: ReleaseOption = False,
+    version: VersionOption = None,
+) -> None:
+    """Upload the pipeline as a version named by its commit.
+
+    A version that is there already stays as it is; one of the same name with another content is refused.
+    """
+    run = load("run")
+    version = version or run.version_name(Path.cwd())
+    with package_of(package, images, gpus, shards, release) as path:
+        client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+        done = run.upload(client, path, version=version)
+    typer.echo(f"version {done.name} {'uploaded' if done.new else 'is there already'} ({done.version_id})")
+
+
+@app.command()
+def schedule(
+    name: Annotated[str, typer.Argument(help="Of the schedule; one a name.")] = "huesong-retrain",
+    cron: Annotated[
+        str | None, typer.Option("--cron", help="Six fields, seconds first: '0 0 3 * * 1' is Mondays at three.")
+    ] = None,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="The zone that the cron is meant in.")] = "UTC",
+    server_time_zone: Annotated[
+        str, typer.Option("--server-time-zone", help="CRON_SCHEDULE_TIMEZONE of the server.")
+    ] = "UTC",
+    version: VersionOption = None,
+    experiment: ExperimentOption = "huesong",
+    parameter: ParameterOption = None,
+    service_account: AccountOption = None,
+    enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Switch it on or off.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; its past runs stay.")] = False,
+    host: HostOption = None,
+    namespace: NamespaceOption = None,
+    token_file: TokenOption = None,
+    header_file: HeaderOption = None,
+    ca_cert: CaOption = None,
+    kube_context: ContextOption = None,
+) -> None:
+    """Retrain on a schedule: create, change, disable, delete.
+
+    With --cron the schedule becomes what the options say, however often the command is given; without it, --enable,
+    --disable or --delete apply to the one that is there. It runs an uploaded version, one run at a time, and makes up
+    for no missed time.
+    """
+    if cron is None and enable is None and not delete:
+        raise UserError("say when with --cron '0 0 3 * * 1', or give --enable, --disable or --delete")
+    if delete and (cron is not None or enable is not None):
+        raise UserError("--delete goes with no --cron, --enable or --disable")
+    schedules = load("schedules")
+    parameters = _parameters(parameter)
+    if cron is not None:  # all that can be wrong without a server is said before it is asked
+        load("cron").parse_cron(cron)
+        load("cron").checked_zone(time_zone, server_time_zone)
+        version = version or load("run").version_name(Path.cwd())
+        _check_data(parameters)
+    client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+    if delete:
+        done = schedules.delete(client, name)
+    elif cron is None:
+        done = schedules.switch(client, name, enabled=bool(enable))
+    else:
+        done = schedules.schedule(
+            client, name, load("run").uploaded_version(client, version), cron=cron, experiment=experiment,
+            parameters=parameters, time_zone=time_zone, server_time_zone=server_time_zone,
+            enabled=enable is not False, service_account=service_account,
+        )  # fmt: skip
+    typer.echo(f"schedule {name}: {done}")
+
+
+@app.command("list")
+def list_(
+    host: HostOption = None,
+    namespace: NamespaceOption = None,
+    token_file: TokenOption = None,
+    header_file: HeaderOption = None,
+    ca_cert: CaOption = None,
+    kube_context: ContextOption = None,
+) -> None:
+    """Show versions, schedules and the latest runs."""
+    run = load("run")
+    typer.echo(run.listing(_connect(host, namespace, token_file, header_file, ca_cert, kube_context)))
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
+def _connect(
+    host: str | None, namespace: str | None, token_file: Path | None, header_file: Path | None, ca_cert: Path | None,
+    kube_context: str | None,
+) -> Any:  # fmt: skip
+    module = load("client")
+    return module.connect(module.Connection(host, namespace, token_file, header_file, ca_cert, kube_context))
+
+
+def _check_data(parameters: dict[str, str]) -> None:
+    """Refuse a data version that the remote does not have; the pods' credentials may be more than those here."""
+    from huesong.data.versions import checked_digest, require_version
+    from huesong.runtime.objects import MissingObject
+
+    digest, remote = parameters.get("data_digest"), parameters.get("remote")
+    if digest is None or remote is None:
+        return
+    if digest != "current":
+        checked_digest(digest)
+    try:
+        require_version(digest, remote)
+    except MissingObject:
+        raise
+    except UserError as error:
+        log.warning("whether the data are there cannot be seen from here (%s)", error)
+
+
+def _parameters(words: list[str] | None) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"--parameter {word}: write name=value")
+        if name in given:
+            raise UserError(f"--parameter {name} is given twice")
+        given[name] = value
+    return given
+
+
+def _finish(outcome: Any) -> None:
+    typer.echo(str(outcome))
+    raise typer.Exit(outcome.exit_code)

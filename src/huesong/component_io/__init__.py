@@ -1,0 +1,1 @@
+"""Between a stage and the engine that runs it as a container."""

@@ -1,0 +1,159 @@
+"""The mirror of a folder of checkpoints in object storage, so that a preempted pod goes on where the last one was.
+
+A checkpoint (model/checkpoints.py) is a folder that appears whole and never changes; its `state.json` holds the SHA-256 of
+its other files. Here `state.json` is stored last and removed first: what has one is whole.
+
+    <uri>/run-<digest of settings and inputs>/step-000100/state.json ...
+
+A mirror that fails costs a warning, never the training: the checkpoints on disk are as good as before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_folder, sha256
+from huesong.runtime.objects import Objects, open_objects, patiently
+from huesong.runtime.progress import log
+
+STATE = "state.json"
+NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")
+"""What keys may look like: nothing that leaves the folder, nothing hidden (unfinished folders begin with a dot)."""
+
+
+@contextmanager
+def mirrored(folder: Path, uri: str, *, every_s: float = 15.0, endpoint_url: str | None = None) -> Iterator[None]:
+    """Fetch the checkpoints of `uri` into `folder`, then keep `uri` up to date with it until the block ends.
+
+    Args:
+        folder: as given to the train stage as `checkpoints`.
+        uri: `s3://bucket/prefix` or a folder; one for each data version.
+        every_s: seconds between two looks at the folder.
+        endpoint_url: an S3-compatible server other than AWS.
+
+    Raises:
+        UserError: the storage cannot be read at the start. Later failures are warnings.
+    """
+    mirror = Mirror(folder, uri, endpoint_url)
+    mirror.pull()
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(every_s):
+            mirror.push_or_warn()
+
+    thread = threading.Thread(target=follow, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        mirror.push_or_warn()  # after success this removes what the finished run left, after a failure it saves the last
+
+
+def pull(uri: str, folder: Path, *, endpoint_url: str | None = None) -> list[str]:
+    """Fetch the whole checkpoints of `uri` that `folder` does not have; their names."""
+    return Mirror(folder, uri, endpoint_url).pull()
+
+
+def push(folder: Path, uri: str, *, endpoint_url: str | None = None) -> list[str]:
+    """Make `uri` hold the checkpoints of `folder` and no others; the names of those that were stored."""
+    return Mirror(folder, uri, endpoint_url).push()
+
+
+class Mirror:
+    """A folder of checkpoints and its copy; remembers what the copy holds, so that a look without news costs nothing."""
+
+    def __init__(self, folder: Path, uri: str, endpoint_url: str | None = None) -> None:
+        self.folder = folder
+        self.objects: Objects = open_objects(uri, endpoint_url)
+        self._stored: dict[str, str] | None = None
+        """Name of each checkpoint in the copy and the SHA-256 of its state; None before the first look."""
+
+    def pull(self) -> list[str]:
+        """Fetch what the folder lacks. A checkpoint that arrives damaged is named in the log and left out."""
+        keys = patiently(lambda: self.objects.keys(""), self.objects.uri)
+        fetched, stored = [], {}
+        for name in sorted(_checkpoints(keys)):
+            here = self.folder / name
+            if not here.exists():
+                files = [key for key in keys if key.rpartition("/")[0] == name]
+                try:
+                    self._fetch(name, files)
+                except ValueError as error:  # UserError (an object that vanished) is one, too
+                    log.warning("checkpoint %s/%s is damaged (%s); left out", self.objects.uri, name, error)
+                    continue
+                fetched.append(name)
+                stored[name] = sha256(here / STATE)
+        self._stored = stored | {name: "" for name in _checkpoints(keys) if name not in stored}
+        if fetched:
+            log.info("checkpoints from %s: %s", self.objects.uri, ", ".join(fetched))
+        return fetched
+
+    def push(self) -> list[str]:
+        """Store new checkpoints, then remove those that the folder no longer has.
+
+        Raises:
+            UserError: storage that refuses or is out of reach.
+        """
+        if self._stored is None:
+            keys = patiently(lambda: self.objects.keys(""), self.objects.uri)
+            self._stored = {name: "" for name in _checkpoints(keys)}
+        here = {path.parent.relative_to(self.folder).as_posix(): path.parent for path in self.folder.rglob(STATE)}
+        here = {name: path for name, path in here.items() if NAME.fullmatch(name)}
+        new = []
+        for name, path in sorted(here.items()):
+            try:
+                digest = sha256(path / STATE)
+                if self._stored.get(name) != digest:
+                    self._store(name, path)
+                    self._stored[name] = digest
+                    new.append(name)
+            except FileNotFoundError:  # the training removed it meanwhile; the next look sees that
+                continue
+        for name in sorted(set(self._stored) - set(here)):
+            self._remove(name)
+            del self._stored[name]
+        return new
+
+    def push_or_warn(self) -> None:
+        """`push`; a failure is a warning."""
+        try:
+            self.push()
+        except (UserError, OSError) as error:
+            log.warning("checkpoints are not in %s: %s; the training goes on", self.objects.uri, error)
+
+    def _fetch(self, name: str, keys: list[str]) -> None:
+        with replacing_folder(self.folder / name) as work:
+            for key in keys:
+                patiently(lambda key=key: self.objects.get(key, work / Path(key).name), f"{self.objects.uri}/{key}")  # type: ignore[misc]
+            digests = json.loads((work / STATE).read_text(encoding="utf-8"))["digests"]
+            for file, digest in digests.items():
+                if not (work / file).is_file() or sha256(work / file) != digest:
+                    raise ValueError(f"{file} is missing or has another SHA-256 than when it was written")
+
+    def _store(self, name: str, path: Path) -> None:
+        files = sorted(path.iterdir(), key=lambda file: (file.name == STATE, file.name))
+        if self._stored and name in self._stored:  # another content of that name: take its mark of wholeness first
+            patiently(lambda: self.objects.delete([f"{name}/{STATE}"]), f"{self.objects.uri}/{name}")
+        for file in files:
+            patiently(lambda file=file: self.objects.put(file, f"{name}/{file.name}"), f"storing {name}/{file.name}")  # type: ignore[misc]
+
+    def _remove(self, name: str) -> None:
+        def remove() -> None:
+            keys = self.objects.keys(f"{name}/")
+            self.objects.delete(sorted(keys, key=lambda key: not key.endswith(f"/{STATE}")))
+
+        patiently(remove, f"removing {self.objects.uri}/{name}")
+
+
+def _checkpoints(keys: dict[str, int]) -> set[str]:
+    """Names of the whole checkpoints among the keys of the storage."""
+    return {key.rpartition("/")[0] for key in keys if key.endswith(f"/{STATE}") and NAME.fullmatch(key)}

@@ -1,0 +1,1 @@
+"""Raw data: tables, splits, versions, importers, the sample set."""

@@ -1,0 +1,1 @@
+"""Sets in their own layouts, turned into the raw layout."""

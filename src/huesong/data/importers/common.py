@@ -1,0 +1,224 @@
+"""What the readers of all layouts share: the item they yield, and finding and reading the files of a source."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from huesong.data.tables import Inside, read_csv, shown
+from huesong.runtime.errors import UserError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MIDI = (".mid", ".midi")
+
+
+@dataclass
+class Item:
+    """One file to import. `id` and `group` are unique over all sources; valence, arousal in [-1, 1] or NaN."""
+
+    table: str
+    """`images` or `music`."""
+    id: str
+    file: Path
+    group: str
+    source: str
+    licence: str
+    valence: float = math.nan
+    arousal: float = math.nan
+    n_raters: float = math.nan
+    label_kind: str = ""
+    split: str = ""
+
+
+@dataclass
+class Found:
+    """What a reader found: the items, and what was listed but cannot be imported, with the reason."""
+
+    items: list[Item] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note that `name` is left out."""
+        self.skipped.append((name, reason))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a source's own table, with where it stands, for errors."""
+
+    path: Path
+    line: int
+    cells: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+    def number(self, column: str) -> float:
+        """The cell as a finite number; NaN where it is empty or the column is missing.
+
+        Raises:
+            UserError: anything else.
+        """
+        text = self[column]
+        if text.strip().lower() in ("", "na", "nan"):
+            return math.nan
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise self.error(f"{column} {shown(text)} is not a number: correct it, or leave it empty")
+        return value
+
+    def scaled(self, column: str, low: float, high: float) -> float:
+        """The cell, mapped linearly from the scale [low, high] to [-1, 1].
+
+        Raises:
+            UserError: not a number, or outside the scale.
+        """
+        value = self.number(column)
+        if value < low or value > high:
+            raise self.error(f"{column} {self[column]} is outside its scale [{low:g}, {high:g}]: correct it")
+        return to_unit(value, low, high)
+
+    def error(self, what: str) -> UserError:
+        """An error that names file and line."""
+        return UserError(f"{self.path} line {self.line}: {what}")
+
+
+def rows_of(path: Path, columns: tuple[str, ...] = ()) -> list[Row]:
+    """All rows of a CSV of the source (UserError as `tables.read_csv`)."""
+    return [Row(path, line, cells) for line, cells in read_csv(path, columns)]
+
+
+def to_unit(value: float, low: float, high: float) -> float:
+    """`value` mapped linearly from [low, high] to [-1, 1], six decimals."""
+    return value if (low, high) == (-1, 1) else round(2 * (value - low) / (high - low) - 1, 6)
+
+
+def safe_name(text: str, length: int = 120) -> str:
+    """`text` as a part of an id and a file name: letters, digits, dot, dash and underscore, `length` bytes at most."""
+    name = re.sub(r"[^\w.-]+", "_", text).strip("._")
+    return name.encode()[:length].decode(errors="ignore") or "x"
+
+
+def stem_of_theme(theme: str) -> str:
+    """The theme without its number, so that near-same pictures share a group: `Acorns 1` -> `acorns`."""
+    return safe_name(re.sub(r"[\s_]*\d+$", "", theme.strip()).lower())
+
+
+def game_of_title(title: str) -> str:
+    """The game (or series) that a title of VGMIDI names, guessed on the generous side.
+
+    Titles are `Series_Console_Game_Piece` with blanks inside the parts, or words joined by underscores with the piece
+    last: the first part of the former, the first two words (one, if there are only two) of the latter.
+    """
+    if " " in title and title.count("_") >= 3:
+        return safe_name(title.split("_")[0].lower())
+    before_dash, *after = re.split(r"[\s_]-[\s_]", title)
+    words = [word for word in re.split(r"[\s_]+", before_dash) if word]
+    if len(words) > 2 and words[0].lower() == "the":
+        words = words[1:]
+    return safe_name("_".join(words[: 2 if after or len(words) > 2 else 1]).lower())
+
+
+def all_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files below `folder` with one of the suffixes, sorted; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+    )
+
+
+def find_file(folder: Path, names: tuple[str, ...], what: str) -> Path:
+    """The file of one of these names (any case) nearest to the top of `folder`.
+
+    Raises:
+        UserError: there is none; `what` says what it is and where it comes from.
+    """
+    wanted = [name.lower() for name in names]
+    files = [path for path in all_files(folder, tuple({Path(n).suffix.lower() for n in names}))]
+    hits = [path for path in files if path.name.lower() in wanted]
+    if not hits:
+        raise UserError(f"{folder} holds no {' or '.join(names)}: give the folder with {what}")
+    return min(hits, key=lambda path: (len(path.parts), wanted.index(path.name.lower()), str(path)))
+
+
+class FileIndex:
+    """Finds the files of a source by a path as its table writes it, or by the bare name, whatever the case."""
+
+    def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
+        self.folder = folder
+        self._inside = Inside(folder)
+        self._by_name: dict[str, list[Path]] = {}
+        for path in all_files(folder, suffixes):
+            self._by_name.setdefault(path.name.lower(), []).append(path)
+
+    def path(self, relative: str) -> tuple[Path | None, str]:
+        """The file at `relative`, or None and the reason."""
+        if problem := self._inside.problem(relative):
+            return None, f"its path {problem.split(':')[0].replace('data folder', 'folder')}"
+        full = self.folder / relative
+        return (full, "") if full.is_file() else (None, "its file is missing")
+
+    def name(self, name: str) -> Path | None:
+        """The one file of that name anywhere below the folder (the first, if there are several)."""
+        hits = self._by_name.get(Path(name).name.lower())
+        return hits[0] if hits else None
+
+
+_SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_MAX_SHEET = 2**27
+"""Bytes that a part of an .xlsx file may have unpacked; more is an error or an attack."""
+
+
+def sheet_rows(path: Path) -> list[list[str]]:
+    """The cells of the first sheet of an .xlsx file as text, row by row.
+
+    Raises:
+        UserError: not an .xlsx file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            texts: list[str] = []
+            if "xl/sharedStrings.xml" in names:
+                for entry in _xml(archive, "xl/sharedStrings.xml").iter(f"{_SHEET}si"):
+                    texts.append("".join(part.text or "" for part in entry.iter(f"{_SHEET}t")))
+            sheet = min(name for name in names if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name))
+            return [_cells(row, texts) for row in _xml(archive, sheet).iter(f"{_SHEET}row")]
+    except (zipfile.BadZipFile, ElementTree.ParseError, ValueError, IndexError, KeyError) as error:
+        raise UserError(f"{path} is not a readable .xlsx sheet ({error}): save it again, or as CSV") from error
+
+
+def _xml(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
+    if archive.getinfo(name).file_size > _MAX_SHEET:
+        raise ValueError(f"{name} is too large")
+    return ElementTree.fromstring(archive.read(name))
+
+
+def _cells(row: ElementTree.Element, texts: list[str]) -> list[str]:
+    cells: dict[int, str] = {}
+    for cell in row.iter(f"{_SHEET}c"):
+        letters = re.match(r"[A-Z]+", cell.get("r", ""))
+        column = len(cells)
+        if letters:
+            column = -1
+            for letter in letters.group():
+                column = (column + 1) * 26 + ord(letter) - ord("A")
+        value = cell.find(f"{_SHEET}v")
+        if cell.get("t") == "inlineStr":
+            cells[column] = "".join(part.text or "" for part in cell.iter(f"{_SHEET}t"))
+        elif value is not None and value.text is not None:
+            cells[column] = texts[int(value.text)] if cell.get("t") == "s" else value.text
+    width = max(cells, default=-1) + 1
+    if width > 16384:  # the format's own limit
+        raise ValueError(f"a row has {width} columns")
+    return [cells.get(column, "").strip() for column in range(width)]

@@ -1,0 +1,1 @@
+"""The sample set: painted pictures and composed pieces."""

@@ -1,1 +1,0 @@
-"""Raw data: tables, importers, the sample set, validation, splits, training pairs."""

@@ -1,1 +1,0 @@
-"""Harmony and melody of the rule-based composer."""

@@ -1,0 +1,1 @@
+"""Stage 4: pieces for held-out pictures and a grid of emotions, before independent judges."""

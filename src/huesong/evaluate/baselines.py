@@ -1,0 +1,120 @@
+"""The ladder of baselines: what else could answer the requests, heard by the same judges.
+
+* `random`: any training piece. What a model reaches that ignores the request but writes like the data.
+* `retrieval`: the training piece whose valence and arousal lie nearest to the request. Real music, but nothing new.
+* `rules`: the rule-based composer of the sample set, asked for the same valence and arousal.
+* `unconditional`: the model itself with its condition dropped. What is better than this is the condition's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from symusic import Score
+
+from huesong import contracts
+from huesong.config import EvaluateConfig
+from huesong.data.sample.melody import Character
+from huesong.data.sample.music import compose_by_rule
+from huesong.evaluate.judges import Listeners
+from huesong.model.folder import Model
+from huesong.model.requests import Request
+from huesong.model.sampling import sample
+from huesong.music import reading, tokens
+from huesong.runtime.progress import log, track
+
+LADDER = {
+    "random": "random training piece",
+    "retrieval": "nearest training piece",
+    "rules": "rule-based composer",
+    "unconditional": "the model, nothing asked",
+}
+"""Names (also prefixes of figures) and what they stand for, in the order of the tables."""
+REQUESTED = ["requested_valence", "requested_arousal"]
+
+
+def ladder(
+    asked: pd.DataFrame, model: Model, listeners: Listeners, pieces: pd.DataFrame, labels: pd.DataFrame,
+    config: EvaluateConfig,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Every baseline's answers.
+
+    Args:
+        asked: one row a request, with `set`, `request`, `image_group` and REQUESTED.
+        model: for the unconditional answers.
+        listeners: the judges.
+        pieces, labels: PIECES_TABLE and PIECE_LABELS; both `random` and `retrieval` take from split `train`.
+        config: seed, sampling, `unconditional`.
+
+    Returns:
+        By name a frame with a row for each request answered: `set`, `request`, `image_group`, REQUESTED, and `Listeners.listen`.
+    """
+    points = asked[REQUESTED].to_numpy(dtype=np.float64)
+    train = np.flatnonzero((pieces["split"] == "train").to_numpy())
+    library = labels[["valence", "arousal"]].to_numpy(dtype=np.float64)[train]
+    log.info("evaluate: the ladder of baselines")
+    every = np.arange(len(asked))
+    answers = {
+        "random": (every, listeners.recall(train[random_picks(len(train), len(asked), config.seed)])),
+        "retrieval": (every, listeners.recall(train[nearest(points, library)])),
+        "rules": (every, listeners.listen(by_rule(points, config.sampling.seconds, config.seed))),
+    }
+    some = spread(len(asked), config.unconditional)
+    if len(some):
+        answers["unconditional"] = (some, listeners.listen(unconditional(model, len(some), config)))
+    about = asked[["set", "request", "image_group", *REQUESTED]]
+    return {
+        name: pd.concat([about.iloc[rows].reset_index(drop=True), heard], axis=1)
+        for name, (rows, heard) in answers.items()
+    }
+
+
+def random_picks(available: int, count: int, seed: int) -> np.ndarray:
+    """`count` of `available` rows, each used as often as any other (or once less)."""
+    rng = np.random.default_rng([seed, 7])
+    rounds = [rng.permutation(available) for _ in range(-(-count // available))]
+    return np.concatenate(rounds)[:count]
+
+
+def nearest(points: np.ndarray, library: np.ndarray) -> np.ndarray:
+    """For each point [N, 2] the row of the nearest of `library` [M, 2]; rows without a label are never taken."""
+    distance = np.where(np.isnan(library).any(axis=1), np.inf, ((points[:, None] - library) ** 2).sum(axis=-1))
+    return distance.argmin(axis=1)
+
+
+def by_rule(points: np.ndarray, seconds: float, seed: int) -> list[Score]:
+    """A piece of the rule-based composer for each point [N, 2], of about `seconds`, as read back from its MIDI bytes."""
+    found = []
+    for row, (valence, arousal) in enumerate(np.clip(points, -1.0, 1.0).tolist()):
+        own = 1_000_000 * (seed + 1) + row  # the sample set's own pieces have small seeds
+        tempo = Character.of(valence, arousal, np.random.default_rng(own)).tempo
+        score = compose_by_rule(valence, arousal, own, bars=max(4, round(seconds * tempo / 240)))
+        found.append(reading.parse_score(bytes(score.dumps_midi())))
+    return found
+
+
+def unconditional(model: Model, count: int, config: EvaluateConfig) -> list[Score]:
+    """`count` pieces of the model with its condition dropped, each with a seed of its own, as read back.
+
+    Guidance 0 leaves exactly the logits without picture and request; the valence and arousal named here are not heard.
+    One candidate: the best of several would be chosen by the request.
+    """
+    sampling = config.sampling.model_copy(update={"guidance": 0.0, "candidates": 1})
+    blank = Request(picture=None, valence=0.0, arousal=0.0, seed=0, seconds=sampling.seconds)
+    tokenizer = tokens.load(model.folder / contracts.TOKENIZER)
+    found: list[Score] = []
+    for start in track(range(0, count, config.batch_size), "evaluate: composing without a condition"):
+        batch = [
+            replace(blank, seed=1_000_000 * (config.seed + 1) + k)
+            for k in range(start, min(start + config.batch_size, count))
+        ]
+        for piece in sample(model, batch, sampling):
+            found.append(reading.parse_score(bytes(tokens.decode(tokenizer, piece.ids).dumps_midi())))
+    return found
+
+
+def spread(available: int, count: int) -> np.ndarray:
+    """At most `count` of `available` rows, evenly spread."""
+    return np.unique(np.linspace(0, available - 1, min(count, available)).round().astype(int))

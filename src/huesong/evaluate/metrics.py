@@ -1,0 +1,161 @@
+"""The figures of the evaluate stage, from what was asked and what was heard (docs/metrics.md names every one).
+
+A key reads `<judge><set><who><figure>`: judge "" or `second_`; set "" (pictures) or `grid_`; who "" (the model) or a
+baseline of emotion.baselines.LADDER.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from huesong.config import EvaluateConfig
+from huesong.evaluate.baselines import REQUESTED, spread
+from huesong.evaluate.judges import JUDGES
+from huesong.evaluate.novelty import Corpus, Library
+from huesong.music import statistics
+from huesong.va import AXES, agreement, bootstrap_interval, clusters, levels
+
+SETS = {"pictures": "", "grid": "grid_"}
+"""Request sets and the prefix of their figures."""
+Figures = dict[str, float]
+
+
+def measure(
+    heard: pd.DataFrame,
+    ladder: Mapping[str, pd.DataFrame],
+    reference: pd.DataFrame,
+    taught: pd.DataFrame,
+    config: EvaluateConfig,
+) -> Figures:
+    """All figures but the judges' own scores and the novelty: flat, without NaN.
+
+    Args:
+        heard: contracts.REQUESTS, the model's pieces.
+        ladder: the baselines' answers by name.
+        reference: the statistics of rated real pieces.
+        taught: the statistics of the pieces in the training pairs.
+        config: bootstrap, seed and asked length.
+    """
+    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
+    metrics: Figures = {}
+    for judge, column in JUDGES.items():
+        verdict = [f"{column}_{axis}" for axis in AXES]
+        metrics |= obedience(heard, "", judge, verdict, bootstrap)
+        for name, answers in ladder.items():
+            found = obedience(answers, f"{name}_", judge, verdict, bootstrap)
+            metrics |= {key: value for key, value in found.items() if "confusion" not in key}
+        shown = heard[heard["set"] == "pictures"]
+        metrics |= _agreement(f"{judge}picture_", shown, ["picture_valence", "picture_arousal"], verdict, bootstrap)
+    metrics |= _agreement(
+        "image_head_", heard[heard["set"] == "pictures"].drop_duplicates("image_id"),
+        ["picture_valence", "picture_arousal"], ["predicted_valence", "predicted_arousal"], bootstrap,
+    )  # fmt: skip
+    metrics["pieces"] = len(heard)
+    metrics["identical_share"] = identical_share(heard)
+    metrics["invalid_tokens"] = int(heard["invalid_tokens"].sum())
+    close = (heard["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
+    metrics["length_within_10_percent"] = float(close.mean())
+    metrics |= statistics.compare(heard, reference, **bootstrap)
+    for key, value in statistics.distances(heard, taught, **bootstrap).items():
+        metrics[key.replace("distance_", "distance_taught_")] = value
+    for name, answers in ladder.items():
+        metrics[f"{name}_pieces"] = len(answers)
+        metrics[f"{name}_identical_share"] = identical_share(answers)
+        found = statistics.distances(answers, reference, **bootstrap)
+        metrics |= {f"{name}_{key}": value for key, value in found.items()}
+    return metrics
+
+
+def obedience(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], bootstrap: Mapping[str, int]) -> Figures:
+    """Requested against heard by `judge` (columns `verdict`), for each request set."""
+    found: Figures = {}
+    for name, prefix in SETS.items():
+        part = answers[answers["set"] == name]
+        found |= _agreement(f"{judge}{prefix}{who}", part, REQUESTED, verdict, bootstrap)
+    return found
+
+
+def _agreement(
+    prefix: str, rows: pd.DataFrame, asked: list[str], got: list[str], bootstrap: Mapping[str, int]
+) -> Figures:
+    if rows.empty:
+        return {}
+    pairs = (rows[asked].to_numpy(np.float64), rows[got].to_numpy(np.float64))
+    found = agreement(*pairs, bootstrap["bootstrap"], bootstrap["seed"], clusters(rows))
+    return {f"{prefix}{key}": value for key, value in found.items()}
+
+
+def identical_share(answers: pd.DataFrame) -> float:
+    """Share of pieces whose notes equal those of another piece of the set."""
+    return float(answers["piece"].duplicated(keep=False).mean())
+
+
+def novelty(
+    heard: pd.DataFrame, ladder: Mapping[str, pd.DataFrame], library: Library, split: pd.Series, config: EvaluateConfig
+) -> tuple[Figures, np.ndarray]:
+    """Longest passages copied from training pieces (music.novelty).
+
+    `copied_notes` (mean over pieces) with interval, `_p95`, `_max`, `copied_share` (of the piece's notes); the same of
+    real pieces of split `test`, cut to the composed pieces' median length, with `_data` at the end; and of baselines
+    that write pieces of their own, by prefix.
+
+    Returns:
+        The figures, and the copied notes of each row of `heard`.
+    """
+    taught = np.flatnonzero((split == "train").to_numpy())
+    corpus = Corpus(library.symbols(taught))
+    copied = corpus.longest_copies(heard["symbols"].tolist())
+    found = _copies("", "", copied, heard["symbols"], config)
+    held_out = np.flatnonzero((split == "test").to_numpy())
+    if len(held_out) and config.novelty_pieces:
+        # Longer pieces have more chances to share a passage: real ones are cut to the length of the composed.
+        length = int(heard["symbols"].map(len).median())
+        real = pd.Series(
+            [piece[:length] for piece in library.symbols(held_out[spread(len(held_out), config.novelty_pieces)])]
+        )
+        found |= _copies("", "_data", corpus.longest_copies(real.tolist()), real, config)
+        found["n_copied_data"] = len(real)
+    for name, answers in ladder.items():
+        if "symbols" in answers:
+            own = corpus.longest_copies(answers["symbols"].tolist())
+            found |= _copies(f"{name}_", "", own, answers["symbols"], config)
+    return found, copied
+
+
+def _copies(prefix: str, suffix: str, copied: np.ndarray, symbols: pd.Series, config: EvaluateConfig) -> Figures:
+    notes = np.maximum(symbols.map(len).to_numpy() + 1, 1)
+    found = {
+        f"{prefix}copied_notes{suffix}": float(copied.mean()),
+        f"{prefix}copied_notes_p95{suffix}": float(np.quantile(copied, 0.95)),
+        f"{prefix}copied_notes_max{suffix}": float(copied.max()),
+        f"{prefix}copied_share{suffix}": float((copied / notes).mean()),
+    }
+    interval = bootstrap_interval(
+        lambda x: x.mean(axis=-1), copied.astype(float), bootstrap=config.bootstrap, seed=config.seed
+    )
+    if interval is not None and not suffix:
+        found[f"{prefix}copied_notes_low"], found[f"{prefix}copied_notes_high"] = interval
+    return found
+
+
+def calibration_table(heard: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
+    """contracts.CALIBRATION: `space.levels` of every request set, judge and axis."""
+    rows: list[dict[str, Any]] = []
+    for name in SETS:
+        part = heard[heard["set"] == name]
+        for judge, column in JUDGES.items():
+            for axis in AXES:
+                asked, got = part[f"requested_{axis}"].to_numpy(float), part[f"{column}_{axis}"].to_numpy(float)
+                for level in levels(asked, got, config.bootstrap, config.seed, clusters(part)) if len(part) else ():
+                    low, high = level.interval or (np.nan, np.nan)
+                    rows.append(
+                        {
+                            "set": name, "judge": judge.rstrip("_") or "first", "axis": axis,
+                            "requested": level.requested, "n": level.n, "mean": level.mean, "low": low, "high": high,
+                        }
+                    )  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,199 @@
+"""Stage 4, evaluate: compose for held-out pictures and a grid of emotions; two independent judges say what is heard.
+
+Every piece is written as MIDI, read back and judged as a listener would get it: nothing is measured on what was sampled.
+The protocol is docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from huesong import contracts
+from huesong.config import EvaluateConfig
+from huesong.emotion.labellers import MEASURED, label_weights
+from huesong.emotion.scoring import held_out_scores
+from huesong.evaluate.baselines import REQUESTED, ladder
+from huesong.evaluate.composing import compose_all
+from huesong.evaluate.feature_judge import Judge
+from huesong.evaluate.judges import JUDGES, Listeners
+from huesong.evaluate.metrics import calibration_table, measure, novelty
+from huesong.evaluate.note_judge import SecondJudge
+from huesong.evaluate.novelty import Library
+from huesong.evaluate.report import write_report
+from huesong.model.critic import hear
+from huesong.model.dataset import load_examples
+from huesong.model.folder import Model, load_model
+from huesong.music import reading, statistics
+from huesong.report import plots
+from huesong.runtime import files as artifacts
+from huesong.runtime.progress import log
+
+GRID_AXIS = (-0.8, -0.4, 0.0, 0.4, 0.8)
+"""Both axes of the grid of requested emotions: 5 x 5 targets."""
+
+
+@dataclass
+class EvaluateReport:
+    """What the stage measured; `files` are worth keeping with the tracked run."""
+
+    metrics: dict[str, float]
+    files: list[Path]
+
+
+Judges = tuple[Listeners, dict[str, float]]
+"""Both judges with what they hear music by, and their own scores."""
+
+
+def run(
+    config: EvaluateConfig,
+    *,
+    data: Path,
+    preprocess: Path,
+    label: Path,
+    train: Path,
+    out: Path,
+    judges: Judges | None = None,
+) -> EvaluateReport:
+    """Evaluate the model in `train` and write the folder `out` (contracts: metrics, requests, plots, report, judge).
+
+    Args:
+        data: raw data folder (for the pictures shown in the report).
+        preprocess, label, train: artifact folders of the earlier stages.
+        out: folder to write, replaced as a whole.
+        judges: those of `train_judges` on the same artifacts, where several models are evaluated; None = train them.
+
+    Raises:
+        UserError: an artifact is missing or damaged, or there is nothing to evaluate on.
+    """
+    pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
+    piece_labels = pd.read_parquet(artifacts.require(label / contracts.PIECE_LABELS, "huesong label"))
+    model = load_model(artifacts.require(train / contracts.MODEL, "huesong train"))
+
+    listeners, judge_scores = judges or train_judges(config, preprocess)
+    reference = listeners.piece_statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
+    pairs = pd.read_parquet(artifacts.require(label / contracts.PAIRS, "huesong label"))
+    # As often as a pair names it: that is how often the model hears it.
+    taught = listeners.piece_statistics.set_index("id").loc[pairs.loc[pairs["split"] == "train", "piece_id"]]
+
+    with artifacts.replacing_folder(out) as work:
+        asked = pd.concat([picture_requests(config, preprocess, label), grid_requests(config)], ignore_index=True)
+        composed = compose_all(model, asked, preprocess, config, work / contracts.COMPOSED)
+        heard = listen(composed, listeners, work)
+        answers = ladder(heard, model, listeners, pieces, piece_labels, config) if config.baselines else {}
+
+        metrics = judge_scores | critic_scores(model, pieces, preprocess, label, config)
+        metrics |= measure(heard, answers, reference, taught, config)
+        copies, heard["copied_notes"] = novelty(heard, answers, listeners.library, pieces["split"], config)
+        metrics |= copies
+        write_tables(work, heard, answers, config)
+        listeners.judge.save(work / contracts.JUDGE)
+        artifacts.write_json(work / contracts.METRICS, metrics)
+        (work / contracts.PLOTS).mkdir()
+        names = list(statistics.SCALAR_STATISTICS)
+        plots.evaluation_plots(heard, reference, names, JUDGES, work / contracts.PLOTS)
+        write_report(work, heard, metrics, data=data, shown=config.report_pieces)
+    tables = (contracts.METRICS, contracts.REQUESTS, contracts.LADDER, contracts.CALIBRATION, contracts.REPORT)
+    files = [out / name for name in tables if (out / name).exists()]
+    return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
+
+
+def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:
+    """Both judges, and their own scores on rated music of split `test` (`judge_*`, `second_judge_*`).
+
+    Of the settings only `seed`, `bootstrap` and `second_judge` matter.
+    """
+    pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
+    piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
+    piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
+    library = Library(preprocess, pieces)
+    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
+    log.info("evaluate: training the judges on their own groups")
+    judge = Judge.fit(pieces, piece_features, seed=config.seed)
+    second = SecondJudge.fit(pieces, library.notes, config.second_judge, seed=config.seed)
+    scores = {f"judge_{key}": value for key, value in judge.held_out(pieces, piece_features, **bootstrap).items()}
+    own = second.held_out(pieces, library.notes, **bootstrap)
+    scores |= {f"second_judge_{key}": value for key, value in own.items()}
+    return Listeners(judge, second, library, piece_features, piece_statistics), scores
+
+
+def critic_scores(
+    model: Model, pieces: pd.DataFrame, preprocess: Path, label: Path, config: EvaluateConfig
+) -> dict[str, float]:
+    """The frozen critic's own scores, on the music that the judges are measured on (`critic_*`).
+
+    The figures of the train stage are on split `val`, which also chose when its training stopped.
+    """
+    rows = ((pieces["split"] == "test") & (label_weights(pieces) > 0) & (pieces["token_count"] > 0)).to_numpy()
+    if rows.sum() < 2:
+        return {}
+    context = model.network.config.context
+    heard = hear(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
+    own = held_out_scores(pieces[rows], heard, bootstrap=config.bootstrap, seed=config.seed)
+    return {f"critic_{key}": value for key, value in own.items()}
+
+
+def picture_requests(config: EvaluateConfig, preprocess: Path, label: Path) -> pd.DataFrame:
+    """One row for every piece to compose for a picture of the test split; the model itself reads the emotion."""
+    images = pd.read_parquet(preprocess / contracts.IMAGES_TABLE)
+    labels = pd.read_parquet(label / contracts.IMAGE_LABELS).set_index("id")
+    test = images[images["split"] == "test"].head(config.max_pictures)
+    rows = [
+        {
+            "set": "pictures",
+            "request": f"{row.id}-{k}",
+            "image_id": row.id,
+            "image_group": row.group,
+            "image_path": row.path,
+            "row": row.Index,
+            "seed": config.seed + k,
+            "picture_valence": labels.loc[row.id, "valence"],
+            "picture_arousal": labels.loc[row.id, "arousal"],
+        }
+        for row in test.itertuples()
+        for k in range(config.per_picture)
+    ]
+    return pd.DataFrame(rows)
+
+
+def grid_requests(config: EvaluateConfig) -> pd.DataFrame:
+    """5 x 5 emotions, each with `grid_seeds` seeds and no picture."""
+    rows = [
+        {
+            "set": "grid",
+            "request": f"v{valence:+.1f}a{arousal:+.1f}-{k}",
+            "image_id": "",
+            "image_group": "",
+            "image_path": "",
+            "row": -1,
+            "seed": config.seed + k,
+            "asked_valence": valence,
+            "asked_arousal": arousal,
+        }
+        for valence in GRID_AXIS
+        for arousal in GRID_AXIS
+        for k in range(config.grid_seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def listen(composed: pd.DataFrame, listeners: Listeners, work: Path) -> pd.DataFrame:
+    """Read every written file back and hear it: `Listeners.listen` beside what was asked."""
+    heard = listeners.listen([reading.read_score(work / name) for name in composed["file"]])
+    heard["identical"] = heard["piece"].duplicated(keep=False).astype(int)
+    return pd.concat([composed, heard], axis=1)
+
+
+def write_tables(work: Path, heard: pd.DataFrame, answers: dict[str, pd.DataFrame], config: EvaluateConfig) -> None:
+    """REQUESTS, LADDER and CALIBRATION: what the figures were computed from."""
+    bins = [name for names in statistics.VECTOR_COLUMNS.values() for name in names]
+    heard.drop(columns=[*bins, "symbols"]).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
+    calibration_table(heard, config).to_csv(work / contracts.CALIBRATION, index=False, float_format="%.5f")
+    if answers:
+        verdicts = [f"{column}_{axis}" for column in JUDGES.values() for axis in ("valence", "arousal")]
+        kept = ["set", "request", *REQUESTED, *verdicts, "piece", *statistics.SCALAR_STATISTICS]
+        rows = [answer[kept].assign(baseline=name) for name, answer in answers.items()]
+        pd.concat(rows).to_csv(work / contracts.LADDER, index=False, float_format="%.5f")

@@ -1,0 +1,1 @@
+"""Stage 2: valence and arousal for everything, and the pairs that training reads."""

@@ -1,0 +1,232 @@
+"""The image encoder: image tokens for the music to attend to, and the picture's own (valence, arousal).
+
+Shapes: B batch, S image tokens, C channels of a picture feature, D width of the network, K knots of the map (in
+`KernelHead`: rated pictures that are kept), H = W side in pixels, G side of the feature grid, N pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from huesong.model.precision import full_precision
+from huesong.runtime.errors import UserError
+
+PENALTY = 0.3
+"""Of the ridge; a third or three times as much changes r by less than .01."""
+FARTHEST = 6.0
+"""Standard deviations at which a channel is cut off."""
+MOST_KEPT = 2048
+"""Rated pictures that are kept, so that a model stays small: 5 MB of float16 with 1,280 channels."""
+
+
+@dataclass(frozen=True)
+class PictureShape:
+    """What one picture is to the network.
+
+    kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`); the VA head compares their mean with that
+        of `rated` pictures (`KernelHead`).
+    kind "pixels": uint8 [size, size, 3], read by the network's own CNN, with a linear VA head.
+    """
+
+    kind: Literal["features", "pixels"]
+    tokens: int = 0
+    channels: int = 0
+    size: int = 0
+    rated: int = 0
+
+    @classmethod
+    def of(cls, row: tuple[int, ...], rated: int = 0) -> PictureShape:
+        """The shape of one row of the picture array: (S, C) features or (H, W, 3) pixels."""
+        if len(row) == 2:
+            return cls("features", tokens=row[0], channels=row[1], rated=min(rated, MOST_KEPT))
+        return cls("pixels", size=row[0])
+
+
+@dataclass
+class PictureEncoding:
+    """What the network sees in a batch of pictures.
+
+    tokens_BSD: image tokens for cross-attention.
+    va_B2: the pictures' own valence and arousal, on the scale of people's picture ratings.
+    request_B2: the same in the music's VA distribution (the pairing's map): what to ask of the music when the
+        user asks for nothing else.
+    pooled_BC: pooled picture features.
+    """
+
+    tokens_BSD: Tensor
+    va_B2: Tensor
+    request_B2: Tensor
+    pooled_BC: Tensor
+
+
+class PictureSide(nn.Module):
+    """Pictures to image tokens, and to their own (valence, arousal)."""
+
+    feature_mean_C: Tensor
+    feature_scale_C: Tensor
+    map_from_K2: Tensor
+    map_to_K2: Tensor
+
+    def __init__(self, shape: PictureShape, width: int, knots: int = 33) -> None:
+        super().__init__()
+        self.cnn = PictureCNN(shape.size) if shape.kind == "pixels" else None
+        channels = self.cnn.channels[-1] if self.cnn else shape.channels
+        self.tokens = self.cnn.grid**2 if self.cnn else shape.tokens
+        # Standardisation of frozen features, set from the training pictures; the identity for the own CNN.
+        self.register_buffer("feature_mean_C", torch.zeros(channels))
+        self.register_buffer("feature_scale_C", torch.ones(channels))
+        self.project = nn.Linear(channels, width)
+        self.norm = nn.LayerNorm(width)
+        self.places_SD = nn.Parameter(torch.empty(self.tokens, width))
+        self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
+        # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
+        self.va_head = KernelHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
+        # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
+        identity = torch.linspace(-1, 1, knots)[:, None].repeat(1, 2)
+        self.register_buffer("map_from_K2", identity.clone())
+        self.register_buffer("map_to_K2", identity.clone())
+
+    def forward(self, pictures: Tensor) -> PictureEncoding:
+        """`pictures`: [B, S, C] float features or [B, H, W, 3] uint8 pixels."""
+        grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.project.weight.dtype)
+        features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
+        pooled_BC = features_BSC.mean(dim=1)
+        kernel = isinstance(self.va_head, KernelHead)
+        raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
+        # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
+        va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
+        tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
+        return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)
+
+    def map_va(self, va_B2: Tensor) -> Tensor:
+        """Picture VA to music VA: linear between the knots, constant beyond the outermost."""
+        mapped = []
+        for axis in range(2):
+            from_K, to_K = self.map_from_K2[:, axis].contiguous(), self.map_to_K2[:, axis]
+            value_B = va_B2[:, axis].contiguous().to(from_K.dtype)
+            upper_B = torch.searchsorted(from_K, value_B).clamp(1, len(from_K) - 1)
+            left_B, right_B = from_K[upper_B - 1], from_K[upper_B]
+            share_B = ((value_B - left_B) / (right_B - left_B).clamp_min(1e-9)).clamp(0, 1)
+            mapped.append(torch.lerp(to_K[upper_B - 1], to_K[upper_B], share_B))
+        return torch.stack(mapped, dim=-1)
+
+
+class PictureCNN(nn.Module):
+    """The project's own small CNN, `builtin`: 64 x 64 pixels to a 4 x 4 grid of features, trained with the model."""
+
+    channels = (32, 64, 96, 128, 128)
+    strides = (2, 2, 2, 2, 1)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        before, grid = 3, size
+        for channels, stride in zip(self.channels, self.strides, strict=True):
+            blocks += [
+                nn.Conv2d(before, channels, kernel_size=3, stride=stride, padding=1, bias=False),
+                nn.GroupNorm(8, channels),  # not batch norm: a picture's tokens must not depend on its neighbours
+                nn.GELU(),
+            ]
+            before, grid = channels, -(-grid // stride)
+        self.pool = -(-grid // 4)  # larger pictures: average-pool to at most 4 x 4
+        self.grid = -(-grid // self.pool)
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, pixels_BHW3: Tensor) -> Tensor:
+        """[B, S, C] features of uint8 pixels."""
+        scaled_B3HW = (pixels_BHW3.movedim(-1, 1).to(next(self.parameters()).dtype) / 255 - 0.5) / 0.25
+        grid_BCGG = self.blocks(scaled_B3HW)
+        if self.pool > 1:
+            grid_BCGG = F.avg_pool2d(grid_BCGG, self.pool, ceil_mode=True)
+        return grid_BCGG.flatten(2).mT
+
+
+class KernelHead(nn.Module):
+    """Kernel ridge regression: pooled features [N, C] -> (valence, arousal) [N, 2]; not clamped, not trained by gradient.
+
+    A few hundred ratings and a thousand channels are the place for a kernel machine: in folds of whole themes it follows
+    people's ratings clearly better than a linear ridge does (docs/results.md). It is fitted in closed form
+    (train/picture_head.py) and is part of the model's weights, so that a picture needs nothing else to be read.
+
+    f(x) = bias + sum_k exp(-|u(x) - u_k|^2 / C) dual_k, where u is the signed square root, standardised: activations
+    are skewed, and the root lets many weak ones say as much as a few strong ones.
+    """
+
+    mean_C: Tensor
+    scale_C: Tensor
+    known_KC: Tensor
+    dual_K2: Tensor
+    bias_2: Tensor
+
+    def __init__(self, known: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_C", torch.zeros(channels))
+        self.register_buffer("scale_C", torch.ones(channels))
+        self.register_buffer("known_KC", torch.zeros(known, channels))
+        self.register_buffer("dual_K2", torch.zeros(known, 2))
+        self.register_buffer("bias_2", torch.zeros(2))
+
+    def forward(self, pooled_NC: Tensor) -> Tensor:
+        """(valence, arousal) [N, 2], in full precision whatever the features are in."""
+        with torch.autocast(pooled_NC.device.type, enabled=False):
+            pooled_NC = pooled_NC.to(self.known_KC.dtype)
+            root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
+            u_NC = ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)
+            # As a product of matrices: exact enough, as the distances that count are of the size of C.
+            apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
+            found_N2: Tensor = (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp() @ self.dual_K2 + self.bias_2
+            return found_N2
+
+    @torch.no_grad()
+    def fit(self, pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray) -> None:
+        """Solve (K + PENALTY / weight) dual = va - mean for the pictures given, all of which are kept.
+
+        Args:
+            pooled_NC: pooled features of as many rated pictures as this head keeps.
+            va_N2: people's ratings.
+            weight_N: how far each is trusted, above 0; only their ratio counts.
+
+        Raises:
+            UserError: another number of pictures than the head was made for.
+        """
+        if pooled_NC.shape != tuple(self.known_KC.shape):
+            raise UserError(f"the picture head keeps {list(self.known_KC.shape)} features, not {list(pooled_NC.shape)}")
+        root_NC = np.sign(pooled_NC) * np.sqrt(np.abs(pooled_NC.astype(np.float64)))
+        mean_C, scale_C = root_NC.mean(axis=0), np.maximum(root_NC.std(axis=0), 1e-3)
+        u_NC = np.clip((root_NC - mean_C) / scale_C, -FARTHEST, FARTHEST)
+        length_N = np.square(u_NC).sum(axis=1)
+        apart_NN = length_N[:, None] + length_N - 2 * u_NC @ u_NC.T
+        kernel_NN = np.exp(-np.maximum(apart_NN, 0) / u_NC.shape[1])
+        bias_2 = np.average(va_N2.astype(np.float64), axis=0, weights=weight_N)
+        penalty_NN = np.diag(PENALTY * weight_N.mean() / weight_N)
+        dual_N2 = np.linalg.solve(kernel_NN + penalty_NN, va_N2 - bias_2)
+        for buffer, values in (
+            (self.mean_C, mean_C), (self.scale_C, scale_C), (self.known_KC, u_NC), (self.dual_K2, dual_N2),
+            (self.bias_2, bias_2),
+        ):  # fmt: skip
+            buffer.copy_(torch.from_numpy(values))
+
+
+def kernel_head(pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray) -> KernelHead:
+    """A head fitted to these pictures; arguments as in `KernelHead.fit`."""
+    head = KernelHead(*pooled_NC.shape)
+    head.fit(pooled_NC, va_N2, weight_N)
+    return head
+
+
+def out_of_fold(pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> np.ndarray:
+    """What a head that has not seen the picture says of it [N, 2]; the mean rating where N < 2 folds."""
+    if len(pooled_NC) < 2 * folds:
+        return np.tile(np.average(va_N2, axis=0, weights=weight_N), (len(pooled_NC), 1))
+    predicted_N2 = np.empty((len(pooled_NC), 2))
+    for fold in range(folds):
+        held_N = np.arange(len(pooled_NC)) % folds == fold
+        head = kernel_head(pooled_NC[~held_N], va_N2[~held_N], weight_N[~held_N])
+        predicted_N2[held_N] = head(torch.from_numpy(pooled_NC[held_N])).double().numpy()
+    return predicted_N2

@@ -1,0 +1,258 @@
+"""The vocabulary as the token grammar sees it: what each id means for bars, positions and notes.
+
+Times are counted in ticks of the position grid (`positions_per_beat` a quarter). V = vocabulary size, P = phases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+from huesong.runtime.errors import UserError
+
+FORMAT = 1
+FAR = 10**6
+"""Further than any tick, higher than any pitch."""
+
+
+class Phase(IntEnum):
+    """What was read last, as far as it decides what may come next."""
+
+    START = 0
+    FIRST_BAR = 1
+    FIRST_POSITION = 2
+    BAR = 3
+    DOWNBEAT = 4
+    POSITION = 5
+    TEMPO = 6
+    PITCH = 7
+    VELOCITY = 8
+    NOTE = 9
+    # The ending: one chord, base tokens only.
+    LAST_BAR = 10
+    CHORD = 11
+    CHORD_PITCH = 12
+    CHORD_VELOCITY = 13
+    CHORD_NOTE = 14
+    DONE = 15
+
+
+FOLLOWS: dict[Phase, tuple[str, ...]] = {
+    Phase.START: ("Bar",),
+    Phase.FIRST_BAR: ("Position",),  # 0 only: the tempo has to stand there
+    Phase.FIRST_POSITION: ("Tempo",),
+    Phase.BAR: ("Position", "Bar"),
+    Phase.DOWNBEAT: ("Tempo", "Pitch"),
+    Phase.POSITION: ("Pitch",),
+    Phase.TEMPO: ("Pitch", "Position", "Bar"),
+    Phase.PITCH: ("Velocity",),
+    Phase.VELOCITY: ("Duration",),
+    Phase.NOTE: ("Pitch", "Position", "Bar"),
+}
+"""The automaton of REMI: kinds of base tokens that may follow each phase."""
+
+
+def phase_after(phase: Phase, kind: str, value: int) -> Phase:
+    """The phase after reading a base token in `phase`."""
+    if kind == "Bar":
+        return Phase.FIRST_BAR if phase == Phase.START else Phase.BAR
+    if kind == "Position":
+        if phase == Phase.FIRST_BAR:
+            return Phase.FIRST_POSITION
+        return Phase.DOWNBEAT if value == 0 else Phase.POSITION
+    return {"Tempo": Phase.TEMPO, "Pitch": Phase.PITCH, "Velocity": Phase.VELOCITY, "Duration": Phase.NOTE}[kind]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Each id as a tuple of base token names; ids of more than one base token come from BPE."""
+
+    tokens: tuple[tuple[str, ...], ...]
+    pad: int
+    bos: int
+    eos: int
+    positions_per_beat: int
+    beats_per_bar: int
+    digest: str
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return len(self.tokens)
+
+    @property
+    def ticks_per_bar(self) -> int:
+        """Positions in a bar."""
+        return self.positions_per_beat * self.beats_per_bar
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read a vocabulary file.
+
+        Raises:
+            UserError: missing, damaged, of another format, or without a token the grammar cannot do without.
+        """
+        remedy = "run `huesong preprocess` again, or copy the model folder again"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if raw["format"] != FORMAT:
+                raise UserError(f"{path} has format {raw['format']!r}, this huesong reads format {FORMAT}: {remedy}")
+            tokens = tuple(tuple(str(name) for name in token) for token in raw["tokens"])
+            vocabulary = cls(
+                tokens, int(raw["pad"]), int(raw["bos"]), int(raw["eos"]),
+                int(raw["positions_per_beat"]), int(raw["beats_per_bar"]), str(raw["digest"]),
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} is not a vocabulary ({error}): {remedy}") from error
+        listed = json.dumps([list(token) for token in tokens], separators=(",", ":"))
+        if hashlib.sha256(listed.encode()).hexdigest() != vocabulary.digest:
+            raise UserError(f"{path} is damaged (its tokens do not have the digest it states): {remedy}")
+        try:
+            TokenTable(vocabulary)
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{path} does not fit the token grammar ({error}): {remedy}") from error
+        return vocabulary
+
+
+class TokenTable:
+    """Per-token summaries, computed once: with them one step's mask is a few comparisons of arrays of length V.
+
+    Ticks count from the start of the bar in which the token is read; a token's `Bar` (at most one, always first) adds
+    a bar. "Lead" is what a token says of the position that is already open, before its own first Position or Bar.
+
+    fits_PV: the base tokens may follow each other, and the first one the phase.
+    bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
+    of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
+    a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
+    that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a token begins with (-1:
+    another kind). first_onset: tick of the first note (-1: the open position). moves_to: tick of the first Position, or
+    the start of the next bar if there is only a Bar (-1: none). lead_duration: longest Duration before that.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.bar_ticks = vocabulary.ticks_per_bar
+        size = vocabulary.size
+        self.base: list[list[tuple[str, int]]] = []
+        tempos = sorted({float(n[6:]) for token in vocabulary.tokens for n in token if n.startswith("Tempo_")})
+        self.tempos = np.array(tempos)  # quarters a minute
+        self.ids: dict[str, dict[int, int]] = {
+            kind: {} for kind in ("Bar", "Position", "Tempo", "Pitch", "Velocity", "Duration")
+        }
+        for index, names in enumerate(vocabulary.tokens):
+            meaning = [self._parse(name) for name in names]
+            self.base.append(meaning)
+            if len(meaning) == 1 and meaning[0][0] in self.ids:
+                self.ids[meaning[0][0]][meaning[0][1]] = index
+        self._require()
+        self.fits_PV = np.zeros((len(FOLLOWS), size), dtype=bool)
+        self.bar = np.zeros(size, dtype=bool)
+        self.lead_pitch = np.full(size, FAR)
+        self.lead_notes = np.zeros(size, dtype=np.int64)
+        self.first_position = np.full(size, FAR)
+        self.reach = np.full(size, -1)
+        self.opens = np.full(size, -1)
+        self.tempo = np.full(size, -1)
+        self.onsets = np.zeros(size, dtype=np.int64)
+        self.first_onset = np.full(size, -1)
+        self.moves_to = np.full(size, -1)
+        self.lead_duration = np.zeros(size, dtype=np.int64)
+        self.pitch_classes = np.zeros((size, 12), dtype=np.int64)
+        for index, meaning in enumerate(self.base):
+            self._summarise(index, meaning)
+        # Which entry of the mask's table of limits a token reads: 0 no tempo, then a tempo in this bar, in the next.
+        self.limit_entry = np.where(self.tempo < 0, 0, 1 + self.tempo + np.where(self.bar, len(tempos), 0))
+        self.most_onsets = int(self.onsets.max())
+
+    def _parse(self, name: str) -> tuple[str, int]:
+        """A base token's kind and value: durations in ticks, tempos as an index, otherwise the number in its name."""
+        kind, _, value = name.partition("_")
+        if kind == "Duration":
+            beats, part, resolution = (int(number) for number in value.split("."))
+            ticks, rest = divmod(part * self.vocabulary.positions_per_beat, resolution)
+            if rest:
+                raise ValueError(f"{name} is off the grid of positions")
+            return kind, beats * self.vocabulary.positions_per_beat + ticks
+        if kind == "Tempo":
+            return kind, int(np.searchsorted(self.tempos, float(value)))
+        if kind in ("Position", "Pitch", "Velocity"):
+            return kind, int(value)
+        if kind in ("Bar", "PAD", "BOS", "EOS"):
+            return kind, 0
+        raise ValueError(f"unknown base token {name}")
+
+    def _require(self) -> None:
+        """The base tokens without which a mask could become empty."""
+        wanted = {
+            "Bar": {0}, "Position": set(range(self.bar_ticks)), "Tempo": set(range(max(1, len(self.tempos)))),
+            "Pitch": set(range(33, 109)), "Duration": set(range(1, 4 * self.vocabulary.positions_per_beat + 1)),
+        }  # fmt: skip
+        for kind, values in wanted.items():
+            if missing := values - self.ids[kind].keys():
+                raise ValueError(f"no {kind} token of value {min(missing)}")
+        if not self.ids["Velocity"]:
+            raise ValueError("no Velocity token")
+
+    def _summarise(self, index: int, meaning: list[tuple[str, int]]) -> None:
+        if not meaning or any(kind not in self.ids for kind, _ in meaning):
+            return  # padding, beginning and end are nowhere in the music
+        if any(kind == "Bar" for kind, _ in meaning[1:]):
+            return  # tokens that reach across a bar line are never sampled
+        for phase in FOLLOWS:
+            self.fits_PV[phase, index] = self._legal(phase, meaning)
+        if meaning[0][0] == "Position":
+            self.opens[index] = meaning[0][1]
+        start, place = 0, -1  # start of the bar, tick of the position
+        for kind, value in meaning:
+            if kind == "Bar":
+                start = self.bar_ticks
+                self.bar[index], self.reach[index], self.moves_to[index] = True, start - 1, start
+            elif kind == "Position":
+                if place < 0:
+                    self.moves_to[index] = start + value
+                    if not self.lead_notes[index]:
+                        self.first_onset[index] = start + value
+                    if not start:
+                        self.first_position[index] = value
+                place = start + value
+                self.reach[index] = place
+            elif kind == "Tempo":
+                self.tempo[index] = value
+            elif kind == "Pitch":
+                self.onsets[index] += 1
+                self.pitch_classes[index, value % 12] += 1
+                if place < 0:
+                    self.lead_notes[index] += 1
+                    self.lead_pitch[index] = min(self.lead_pitch[index], value)
+            elif kind == "Duration" and place < 0:
+                self.lead_duration[index] = max(self.lead_duration[index], value)
+        self.onsets[index] += meaning[-1][0] == "Position"
+
+    @staticmethod
+    def _legal(phase: Phase, meaning: list[tuple[str, int]]) -> bool:
+        """Whether these base tokens may follow `phase` and each other."""
+        position = pitch = -1
+        for kind, value in meaning:
+            if kind not in FOLLOWS[phase]:
+                return False
+            if kind == "Bar":
+                position = pitch = -1
+            elif kind == "Position":
+                if value <= position or (phase == Phase.FIRST_BAR and value):
+                    return False
+                position, pitch = value, -1
+            elif kind == "Pitch":
+                if value <= pitch:
+                    return False
+                pitch = value
+            phase = phase_after(phase, kind, value)
+        return True

@@ -1,0 +1,1 @@
+"""Stage 1: raw data in, validated tables, picture features and tokens out."""

@@ -1,0 +1,89 @@
+"""Whether the files of a raw table exist and open, found in worker processes before the suites run.
+
+Imports little: it is what the workers import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from huesong.runtime.progress import track
+from huesong.runtime.workers import Crashed, SafePool
+
+FEW = 256
+"""Up to this many files a process pool costs more than it saves."""
+MISSING = "does not exist"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What was found at a path: why it does not open ("" if it does) and the SHA-256 of its bytes ("" if unread)."""
+
+    problem: str
+    digest: str = ""
+
+
+def file_states(data: Path, table: str, paths: Sequence[str], workers: int = 0) -> list[FileState]:
+    """The state of every file of a table (`images` or `music`), in order; `workers` processes, 0 = one a core."""
+    files = [(table, str(data / path) if path else "") for path in paths]
+    states: Iterable[FileState]
+    if len(files) <= FEW:
+        states = (inspect(file) for file in files)
+    else:
+        results = SafePool(workers, preload=[__name__]).map(inspect, files)
+        states = (FileState(state.reason) if isinstance(state, Crashed) else state for _, state in results)
+    return list(track(states, f"opening {table}", len(files)))
+
+
+def inspect(file: tuple[str, str]) -> FileState:
+    """Whether the file (table, path) exists and begins like what it should be, and its digest; read in blocks.
+
+    A picture's header must be one Pillow knows (its pixels are decoded later, in preprocess); MIDI must begin with a
+    header chunk that counts a track.
+    """
+    table, path = file
+    if not path:
+        return FileState(MISSING)
+    try:
+        with Path(path).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            problem = "is empty" if not stream.read(1) else ""
+            stream.seek(0)
+            if not problem:
+                problem = _picture_problem(stream) if table == "images" else _midi_problem(stream.read(14))
+            return FileState(problem, digest)
+    except FileNotFoundError:
+        return FileState(MISSING)
+    except OSError as error:
+        return FileState(f"cannot be read ({error.strerror or error})")
+
+
+def _picture_problem(stream: BinaryIO) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large pictures are judged by preprocess.max_pixels
+            with Image.open(stream) as image:
+                image.verify()
+    except UnidentifiedImageError:
+        return "is not a picture"
+    except Image.DecompressionBombError:
+        return "is a picture of too many pixels"
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:  # from Pillow's many readers
+        return f"is a damaged picture ({' '.join(str(error).split())})"
+    return ""
+
+
+def _midi_problem(head: bytes) -> str:
+    if head[:4] != b"MThd":
+        return "is not a MIDI file"
+    if len(head) < 14 or int.from_bytes(head[10:12], "big") == 0:
+        return "is a MIDI file without tracks"
+    return ""

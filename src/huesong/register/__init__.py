@@ -1,0 +1,1 @@
+"""Stage 5: the model registry, the promotion gate, the model card."""

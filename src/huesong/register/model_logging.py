@@ -1,0 +1,163 @@
+"""Logging a model folder as a pyfunc model *from code*: weights and tokenizer as files, nothing pickled."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.metadata
+import io
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huesong import __version__, contracts
+from huesong.config import SamplingConfig
+from huesong.register.registry import answered
+from huesong.tracking import store
+from huesong.tracking.figures import batches, figure_name, numbers
+from huesong.tracking.runs import STAGE_TAG, current_run, user_name
+
+CODE = Path(__file__).parent.parent / "compose" / "serve.py"
+OUTPUTS = (
+    "requested_valence",
+    "requested_arousal",
+    "predicted_valence",
+    "predicted_arousal",
+    "obtained_valence",
+    "obtained_arousal",
+)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a model was logged."""
+
+    model_id: str
+    run_id: str
+
+
+def log_model(
+    folder: Path,
+    card: Path,
+    metrics: Mapping[str, Any],
+    *,
+    uri: str,
+    experiment: str,
+    root: Path,
+    run_id: str | None,
+    tags: Mapping[str, str],
+) -> Logged:
+    """Log the model folder with its signature, input example, requirements and card.
+
+    Args:
+        folder: the model folder.
+        card: the model card; logged as README.md beside the model's files.
+        metrics: the evaluation's figures, logged to the run as `evaluate/<figure>`.
+        uri: the store.
+        experiment: experiment of a new run.
+        root: the checkout; the default store keeps its artifacts there.
+        run_id: run to log to; None: the stage's tracked run, else a new one.
+        tags: what the model was made from.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    with answered(uri), store.http_limits(timeout_s=120, retries=2), store.as_default(uri):
+        client = store.connect(uri)
+        run_id = run_id or current_run(uri) or new_run(client, experiment, uri, root, tags)
+        import mlflow
+        from mlflow.entities import Metric
+
+        with active_run(run_id):
+            info = mlflow.pyfunc.log_model(
+                name=contracts.MODEL_NAME,
+                python_model=str(CODE),
+                artifacts={contracts.MODEL: str(folder), "README": str(card)},
+                signature=signature(),
+                input_example=input_example(),
+                pip_requirements=requirements(),
+                tags=dict(tags),
+            )
+        stamp = int(time.time() * 1000)
+        points = [
+            Metric(figure_name(f"evaluate/{key}"), value, stamp, 0, model_id=info.model_id, run_id=run_id)
+            for key, value in numbers(metrics).items()
+        ]
+        for batch in batches(points, 1000):
+            client.log_batch(run_id, metrics=batch)
+    return Logged(info.model_id, run_id)
+
+
+def new_run(client: Any, experiment: str, uri: str, root: Path, tags: Mapping[str, str]) -> str:
+    """A run for a model that is registered outside of a tracked stage."""
+    where = store.experiment_id(client, experiment, uri, root)
+    own = {STAGE_TAG: "register", "mlflow.user": user_name(), "mlflow.source.name": "huesong register", **tags}
+    return str(client.create_run(where, tags=own, run_name="register").info.run_id)
+
+
+@contextlib.contextmanager
+def active_run(run_id: str) -> Iterator[None]:
+    """MLflow's active run, which `log_model` belongs to."""
+    import mlflow
+
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    with mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
+        yield
+
+
+def requirements() -> list[str]:
+    """What the model needs, each at the version that is installed here.
+
+    A container without torch registers models that were trained with it: what is not installed has the version of the
+    constraints file that PIP_CONSTRAINT names, else the range that huesong declares.
+    """
+    import mlflow
+
+    found = [f"huesong=={__version__}", f"mlflow=={mlflow.__version__}"]
+    for line in importlib.metadata.requires("huesong") or []:
+        match = re.match(r"[A-Za-z0-9._-]+", line)
+        if match is None or "extra ==" in line:
+            continue
+        try:
+            version = importlib.metadata.version(match[0]).split("+")[0]  # +cpu is no version of the package index
+        except importlib.metadata.PackageNotFoundError:
+            found.append(constraints().get(match[0].lower().replace("_", "-"), line))
+        else:
+            found.append(f"{match[0]}=={version}")
+    return found
+
+
+def constraints() -> dict[str, str]:
+    """Package -> line of the file that PIP_CONSTRAINT names; empty without one."""
+    path = Path(os.environ.get("PIP_CONSTRAINT", os.devnull))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line.partition("==")[0]: line for line in lines if "==" in line}
+
+
+def signature() -> Any:
+    """One row a piece; every column may be missing or null, but a row without a picture needs both emotions."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+    inputs: list[Any] = [ColSpec("string", "picture", required=False)]
+    inputs += [ColSpec("double", column, required=False) for column in ("valence", "arousal", "seconds")]
+    inputs += [ColSpec("long", "seed", required=False)]
+    outputs: list[Any] = [ColSpec("string", "midi"), *(ColSpec("double", column) for column in OUTPUTS)]
+    defaults = SamplingConfig()
+    params = [ParamSpec(key, "double", float(getattr(defaults, key))) for key in ("temperature", "top_p", "guidance")]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=ParamSchema(params))
+
+
+def input_example() -> Any:
+    """A row with a tiny picture, made here."""
+    import pandas as pd
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((32, 32)).convert("RGB").save(picture, "PNG")
+    row = {"picture": base64.b64encode(picture.getvalue()).decode(), "valence": 0.5, "arousal": -0.25, "seconds": 10.0}
+    return pd.DataFrame([{**row, "seed": 0}])

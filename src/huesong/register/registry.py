@@ -1,0 +1,313 @@
+"""The model registry: versions, the aliases `challenger` and `champion`, promotion, roll-back, and model URIs.
+
+`challenger` is the version that was registered last, `champion` the one that composes and serves; one version carries
+both after it passed the gate. A version that was rolled back is promoted again only by name, never by the gate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from huesong import contracts
+from huesong.runtime import files as artifacts
+from huesong.runtime.errors import UserError
+from huesong.tracking import store
+from huesong.tracking.provenance import DATA_DIGEST
+
+DIGEST = "huesong.digest"
+GATE = "huesong.gate"
+FIGURES = "huesong.figures"
+"""JSON of the evaluation's figures: a tag, because the next challenger needs them even when the run is gone."""
+PROMOTED_AT = "huesong.promoted_at"
+ROLLED_BACK_AT = "huesong.rolled_back_at"
+MODEL_FOLDER = f"artifacts/{contracts.MODEL}"
+"""Where the model folder lies inside a logged pyfunc model."""
+MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version."""
+
+    name: str
+    version: str
+    run_id: str | None
+    model_id: str | None
+    source: str
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        """`models:/<name>/<version>`."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The latest evaluation's figures."""
+        return dict(json.loads(self.tags.get(FIGURES, "{}")))
+
+
+class Registry:
+    """The versions of one registered model.
+
+    Every method raises UserError when the registry does not answer: a registration is never lost in silence.
+    """
+
+    def __init__(self, name: str = contracts.MODEL_NAME, *, uri: str | None = None, root: Path | None = None) -> None:
+        """Connect to the registry at `uri` (None: MLFLOW_TRACKING_URI, else the sqlite file of the checkout `root`)."""
+        self.name = name
+        self.uri = store.tracking_uri(root or Path.cwd(), uri)
+        if not store.installed():
+            raise UserError("the model registry needs MLflow: pip install 'huesong[registry]', or name a model folder")
+        with answered(self.uri), store.http_limits():
+            self.client = store.connect(self.uri)
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+        with answered(self.uri):
+            found: list[Any] = []
+            token = None
+            while True:
+                page = self.client.search_model_versions(f"name='{self.name}'", max_results=200, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return sorted((_version(v) for v in found), key=lambda v: int(v.version))
+
+    def by_digest(self, digest: str) -> Version | None:
+        """The newest version of the model folder with this digest, None if it was never registered."""
+        return next((v for v in reversed(self.versions()) if v.tags.get(DIGEST) == digest), None)
+
+    def by_version(self, version: str) -> Version:
+        """The version of that number.
+
+        Raises:
+            UserError: there is none.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with answered(self.uri):
+            try:
+                return _version(self.client.get_model_version(self.name, version))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        known = ", ".join(v.version for v in self.versions()) or "none"
+        raise UserError(f"{self.name} has no version {version} in {store.shown(self.uri)} (versions: {known})")
+
+    def by_alias(self, alias: str) -> Version | None:
+        """The version that carries `alias`, None if no version does."""
+        from mlflow.exceptions import MlflowException
+
+        with answered(self.uri):
+            try:
+                return _version(self.client.get_model_version_by_alias(self.name, alias))
+            except MlflowException as error:
+                # a missing alias is an invalid parameter to MLflow
+                if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                    return None
+                raise
+
+    def aliases(self, version: str) -> list[str]:
+        """The aliases of a version."""
+        with answered(self.uri):
+            return sorted(self.client.get_model_version(self.name, version).aliases)
+
+    def create(self, *, model_id: str, run_id: str, tags: Mapping[str, str], description: str) -> Version:
+        """Register a logged model as the next version."""
+        from mlflow.exceptions import MlflowException
+
+        # MLflow looks up the source of a version in its default store, whatever the client's is
+        with answered(self.uri), store.as_default(self.uri), store.http_limits():
+            try:
+                self.client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            made = self.client.create_model_version(
+                self.name, source=f"models:/{model_id}", run_id=run_id, tags=dict(tags), description=description,
+                model_id=model_id,
+            )  # fmt: skip
+        return _version(made)
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with answered(self.uri):
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, version, key, value)
+
+    def challenge(self, version: str) -> None:
+        """Make `version` the challenger."""
+        with answered(self.uri):
+            self.client.set_registered_model_alias(self.name, contracts.CHALLENGER, version)
+
+    def promote(self, version: str) -> None:
+        """Make `version` the champion, from this moment on. Harmless when it is champion already.
+
+        Raises:
+            UserError: there is no such version.
+        """
+        promoted = self.by_version(version)
+        champion = self.by_alias(contracts.CHAMPION)
+        if champion is None or champion.version != promoted.version:
+            self._crown(promoted.version)
+            self.tag(promoted.version, {PROMOTED_AT: now()})
+            if ROLLED_BACK_AT in promoted.tags:
+                with answered(self.uri):
+                    self.client.delete_model_version_tag(self.name, promoted.version, ROLLED_BACK_AT)
+
+    def roll_back(self) -> Version:
+        """Make the champion before the present one champion again, and return it.
+
+        Raises:
+            UserError: there is no champion, or none before it.
+        """
+        champion = self.by_alias(contracts.CHAMPION)
+        if champion is None:
+            raise UserError(f"{self.name} has no champion to roll back from: promote a version first")
+        earlier = [
+            v
+            for v in self.versions()
+            if v.version != champion.version and PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags
+        ]
+        if not earlier:
+            raise UserError(f"{self.name} had no champion before version {champion.version}: promote another version")
+        before = max(earlier, key=lambda v: v.tags[PROMOTED_AT])
+        self._crown(before.version)
+        self.tag(champion.version, {ROLLED_BACK_AT: now()})
+        return before
+
+    def folder(self, version: Version, cache: Path | None = None) -> Path:
+        """The model folder of a version on this machine: in place where it is a local file, else fetched once.
+
+        Args:
+            version: a version of this registry.
+            cache: where fetched models are kept, by digest; None: HUESONG_CACHE, else `~/.cache/huesong`.
+
+        Raises:
+            UserError: the files are gone, or are not those that were registered.
+        """
+        location = self._location(version)
+        if (local := _local(location)) is not None:
+            return artifacts.require(local / MODEL_FOLDER, "huesong register")
+        return self._fetch(version, f"{location.rstrip('/')}/{MODEL_FOLDER}", cache or default_cache())
+
+    def intact(self, version: Version) -> bool:
+        """Whether the files of a version are still there, where that can be told without fetching them."""
+        local = _local(self._location(version))
+        return local is None or (local / MODEL_FOLDER).is_dir()
+
+    def _location(self, version: Version) -> str:
+        with answered(self.uri):
+            if version.model_id:
+                return str(self.client.get_logged_model(version.model_id).artifact_location)
+            return str(self.client.get_model_version_download_uri(self.name, version.version))
+
+    def _fetch(self, version: Version, location: str, cache: Path) -> Path:
+        digest = version.tags.get(DIGEST, "")
+        kept = cache / "models" / (digest or f"{version.name}-{version.version}-{version.model_id}")
+        if kept.is_dir():
+            return kept
+        from mlflow.artifacts import download_artifacts
+
+        with artifacts.replacing_folder(kept) as work, answered(self.uri), store.http_limits(timeout_s=60, retries=2):
+            fetched = Path(download_artifacts(artifact_uri=location, dst_path=str(work), tracking_uri=self.uri))
+            if digest and artifacts.folder_digest(fetched) != digest:
+                raise UserError(
+                    f"{version.uri}: the fetched files are not those that were registered; register it again"
+                )
+            if fetched != work:
+                for path in list(fetched.iterdir()):
+                    path.rename(work / path.name)
+                fetched.rmdir()
+        return kept
+
+    def _crown(self, version: str) -> None:
+        with answered(self.uri):
+            self.client.set_registered_model_alias(self.name, contracts.CHAMPION, version)
+
+
+def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | None = None) -> Path:
+    """The local model folder of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Args:
+        uri: the registry URI.
+        tracking_uri: the registry; None: MLFLOW_TRACKING_URI, else the sqlite file of the checkout `root`.
+        root: the checkout; None: the current folder.
+
+    Raises:
+        UserError: not such a URI, no registry, no such version, or its files are gone.
+    """
+    match = MODEL_URI.fullmatch(uri)
+    if match is None:
+        raise UserError(f"{uri!r} is no model URI: write models:/{contracts.MODEL_NAME}@{contracts.CHAMPION} or "
+                        f"models:/{contracts.MODEL_NAME}/3, or name a model folder")  # fmt: skip
+    where = store.tracking_uri(root or Path.cwd(), tracking_uri)
+    database = store.sqlite_path(where)
+    if database is not None and not database.is_file():
+        raise UserError(f"no model registry at {database}: run `dvc repro` first, or name a model folder with --model")
+    registry = Registry(match["name"], uri=where)
+    if match["version"]:
+        return registry.folder(registry.by_version(match["version"]))
+    found = registry.by_alias(match["alias"])
+    if found is None:
+        raise UserError(
+            f"no version of {match['name']} in {store.shown(where)} has the alias {match['alias']}: "
+            f"run `dvc repro`, or name a version ({_choices(registry)}) or a model folder with --model"
+        )
+    return registry.folder(found)
+
+
+def _choices(registry: Registry) -> str:
+    known = [v.uri for v in registry.versions()][-3:]
+    return ", ".join(known) or "there is none yet"
+
+
+@contextlib.contextmanager
+def answered(uri: str) -> Iterator[None]:
+    """Turn the errors of a store that does not answer into the user's one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except store.errors() as error:
+        raise UserError(
+            f"the model registry at {store.shown(uri)} failed: {store.one_line(error)}; "
+            "start the server or check MLFLOW_TRACKING_URI, then run the command again"
+        ) from error
+
+
+def same_data(version: Version, tags: Mapping[str, str]) -> bool:
+    """Whether a version was made from the data version in `tags`; unknown versions count as the same."""
+    theirs, ours = version.tags.get(DATA_DIGEST), tags.get(DATA_DIGEST)
+    return theirs is None or ours is None or theirs == ours
+
+
+def default_cache() -> Path:
+    """Where fetched models are kept."""
+    return Path(os.environ.get("HUESONG_CACHE") or Path.home() / ".cache" / "huesong")
+
+
+def now() -> str:
+    """This moment, as sortable text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _local(location: str) -> Path | None:
+    """The folder of a `file:` location, None for any other."""
+    parts = urlsplit(location)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.run_id, found.model_id, found.source, dict(found.tags))

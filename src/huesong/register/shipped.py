@@ -1,0 +1,174 @@
+"""The weights that come with huesong: `huesong compose` works in a fresh clone, before anything has been trained.
+
+A shipped model is a model folder (model/folder.py) of float16 weights, with a card and the SHA-256 of every file. It
+holds nothing that may not be passed on: the picture encoder is the project's own, every training set states a licence.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huesong import contracts
+from huesong.pictures.student import Figures, Student
+from huesong.register.card import model_card, table
+from huesong.register.gate import number
+from huesong.register.registry import Registry
+from huesong.runtime import files as artifacts
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
+from huesong.runtime.progress import log
+from huesong.tracking import store
+
+NAME = "huesong-small"
+PLACE = Path(__file__).parents[3] / "models" / NAME
+"""In the checkout; wheels and images, which bring models of their own, go without."""
+SUMS = "SHA256SUMS"
+CARD = "README.md"
+MOST_BYTES = 24_000_000
+LICENCE = "CC BY-NC-SA 4.0"
+
+
+def default_model(root: Path | None = None) -> Path:
+    """The folder of the model that composes where none is named: the registry's champion, else the shipped one.
+
+    Args:
+        root: the checkout whose registry is asked, if MLFLOW_TRACKING_URI names none; None: the current folder.
+
+    Raises:
+        UserError: neither is there, the shipped one is damaged, or the registry does not answer.
+    """
+    where = store.tracking_uri(root or Path.cwd())
+    database = store.sqlite_path(where)
+    if database is None or database.is_file():
+        registry = Registry(contracts.MODEL_NAME, uri=where)
+        if champion := registry.by_alias(contracts.CHAMPION):
+            return registry.folder(champion)
+    if not PLACE.is_dir():
+        raise UserError(
+            f"no champion in the model registry at {store.shown(where)}, and no shipped model in {PLACE}: "
+            "run `dvc repro`, or name a model folder with --model"
+        )
+    log.info("no champion in the model registry: composing with the shipped model %s", NAME)
+    return verified(PLACE)
+
+
+def verified(folder: Path) -> Path:
+    """The shipped model's folder, after every file was held against its SHA-256.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    remedy = f"restore it with `git checkout -- models/{NAME}`, or install huesong again"
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{folder / SUMS} is missing or damaged ({error}): {remedy}") from error
+    for name, digest in sums.items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            raise UserError(f"{folder / name} is missing or damaged (not the file in {SUMS}): {remedy}")
+    return folder
+
+
+def export(train: Path, evaluate: Path, out: Path) -> int:
+    """Write the model in `train` as a shipped model: float16, with its card and digests.
+
+    Args:
+        train: artifacts of the train stage; their model is exported.
+        evaluate: artifacts of the evaluate stage; their figures go into the card.
+        out: folder to write, replaced as a whole.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        UserError: no model or figures, a foreign picture encoder, a training set without a stated licence, weights
+            that float16 cannot hold, or more than MOST_BYTES in all.
+    """
+    model = artifacts.require(train / contracts.MODEL, "huesong train")
+    config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
+    metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
+    if not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
+        raise UserError(
+            f"{model / contracts.ENCODER} is not the project's own encoder: make one with `huesong data distill`, name "
+            "it as preprocess.encoder, and train again"
+        )
+    for row in config.get("training", {}).get("data", []):
+        if row.get("licence", "").partition(":")[0].strip().lower() in contracts.UNSTATED_LICENCES:
+            raise UserError(f"{model} was trained on {row['source']}, whose licence is not stated: train without it")
+    with artifacts.replacing_folder(out) as work:
+        shutil.copytree(model, work, dirs_exist_ok=True)
+        for path in sorted(work.rglob("*.safetensors")):
+            halve(path)
+        config["files"] = {name: sha256(work / name) for name in config["files"]}
+        artifacts.write_json(work / contracts.MODEL_CONFIG, config)
+        figures = Student.load(work / contracts.ENCODER).figures
+        (work / CARD).write_text(shipped_card(config, metrics, figures), encoding="utf-8")
+        files = sorted(path for path in work.rglob("*") if path.is_file())
+        sums = [f"{sha256(path)}  {path.relative_to(work).as_posix()}\n" for path in files]
+        (work / SUMS).write_text("".join(sums), encoding="utf-8")
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+        if size > MOST_BYTES:
+            raise UserError(
+                f"{model} takes {size / 1e6:.1f} MB as float16, more than the {MOST_BYTES / 1e6:.0f} MB that are "
+                "shipped: train a smaller one (train.network.width)"
+            )
+    return size
+
+
+def halve(path: Path) -> None:
+    """Store the floating-point tensors of a safetensors file as float16; every loader here casts them back.
+
+    Raises:
+        UserError: a value that float16 cannot hold.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    tensors = {key: t.half() if t.is_floating_point() else t for key, t in load_file(path).items()}
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path.name}: '{key}' holds values that float16 cannot: this model cannot be shipped")
+    save_file(tensors, path, metadata)
+    path.chmod(0o644)
+
+
+def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder: Figures) -> str:
+    """The registry's model card with what passing the weights on asks for: their licence, and the encoder's figures.
+
+    Args:
+        config: the model folder's config.json.
+        metrics: artifacts/evaluate/metrics.json.
+        encoder: the student's figures.
+    """
+    axes = ("valence", "arousal")
+    rows = [
+        (source, f"{own['val_pictures']:g}", *(_r(own, who, axis) for axis in axes for who in ("student", "teacher")))
+        for source, own in encoder.items()
+    ]
+    head = ("pictures", "n", *(f"{axis} r, {who}" for axis in axes for who in ("this encoder", "its teacher")))
+    return "\n\n".join([
+        "---\nlicense: cc-by-nc-sa-4.0\ntags: [music-generation, midi, emotion]\n---",
+        model_card(config, metrics, {}).strip(),
+        "## Picture encoder",
+        "The project's own small CNN, trained from scratch here: it learnt what a pre-trained backbone sees in the "
+        "training pictures, and people's ratings of them. Kernel ridge regression on the pooled features, pictures that "
+        "neither was fitted to, by the set they come from:",
+        table(head, rows) if rows else "Not measured.",
+        "## Licence",
+        f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
+        "licences of the data above; the code around them is under Apache-2.0.",
+        "## Use",
+        "`huesong compose photo.jpg` composes with this model where the registry has no champion. The weights are "
+        f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
+    ])  # fmt: skip
+
+
+def _r(own: Mapping[str, float], who: str, axis: str) -> str:
+    value = own.get(f"{who}_{axis}_r")
+    return "-" if value is None else number(value)

@@ -1,1 +1,0 @@
-"""MLflow: runs, the model registry, the promotion gate, serving."""

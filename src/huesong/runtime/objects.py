@@ -1,0 +1,228 @@
+"""Objects in S3 or in a local folder behind four verbs: get, put, keys, delete.
+
+Every failure becomes a UserError of one line that names the object; what may pass by itself is tried again first.
+boto3 is imported only where an `s3://` address is opened.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import replacing_file
+from huesong.runtime.progress import log
+
+Item = TypeVar("Item")
+
+ATTEMPTS = 4
+BACKOFF_S = 0.5
+"""Wait before the second attempt in seconds; it doubles with each further one."""
+CONNECT_S, READ_S = 10, 60
+WORKERS = 16
+"""Objects in flight at once; small files are bound by the round trip, not by the bandwidth."""
+CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) of an account that may use the bucket"
+
+
+class MissingObject(UserError):
+    """The object is not there."""
+
+
+class PassingTrouble(Exception):
+    """A failure that may pass by itself: a lost connection, a truncated body, an overloaded server."""
+
+    def __init__(self, message: str, remedy: str = "check the connection and the endpoint, then try again") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class Objects(Protocol):
+    """A place of objects, addressed by keys with forward slashes."""
+
+    uri: str
+
+    def get(self, key: str, path: Path) -> None:
+        """Write the object to `path`; MissingObject if there is none."""
+
+    def put(self, path: Path, key: str) -> None:
+        """Store the file; the object appears whole or not at all."""
+
+    def keys(self, prefix: str) -> dict[str, int]:
+        """Keys that begin with `prefix`, with their sizes in bytes."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those already gone are no error."""
+
+
+def open_objects(uri: str, endpoint_url: str | None = None) -> Objects:
+    """The place named `s3://bucket/prefix` or by a folder.
+
+    Args:
+        uri: where the objects lie.
+        endpoint_url: an S3-compatible server; None: what AWS_ENDPOINT_URL says, or AWS itself.
+
+    Raises:
+        UserError: another scheme, no bucket name, or boto3 is not installed.
+    """
+    if uri.startswith("s3://"):
+        return S3Objects(uri, endpoint_url)
+    if "://" in uri and not uri.startswith("file://"):
+        raise UserError(f"{uri}: unknown kind of storage; give s3://bucket/prefix or a folder")
+    return FolderObjects(uri.removeprefix("file://"))
+
+
+class FolderObjects:
+    """Objects as files below a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.uri = folder.rstrip("/") or "/"
+        self.folder = Path(folder)
+
+    def get(self, key: str, path: Path) -> None:
+        try:
+            shutil.copyfile(self.folder / key, path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingObject(f"{self.uri}/{key} does not exist") from None
+        except PermissionError as error:
+            raise UserError(f"{self.uri}/{key} cannot be read: {error.strerror}; check its permissions") from error
+
+    def put(self, path: Path, key: str) -> None:
+        with replacing_file(self.folder / key) as part:
+            shutil.copyfile(path, part)
+
+    def keys(self, prefix: str) -> dict[str, int]:
+        start = self.folder / prefix.rpartition("/")[0]
+        found = {p.relative_to(self.folder).as_posix(): p.stat().st_size for p in start.rglob("*") if p.is_file()}
+        return {key: size for key, size in sorted(found.items()) if key.startswith(prefix)}
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            (self.folder / key).unlink(missing_ok=True)
+
+
+class S3Objects:
+    """Objects in a bucket of S3 or of a server that speaks its protocol."""
+
+    def __init__(self, uri: str, endpoint_url: str | None = None) -> None:
+        path = uri.removeprefix("s3://").rstrip("/")
+        self.uri = f"s3://{path}"
+        self.bucket, _, prefix = path.partition("/")
+        if not self.bucket:
+            raise UserError(f"{uri} names no bucket: give s3://bucket/prefix")
+        self.prefix = f"{prefix}/" if prefix else ""
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError:
+            raise UserError(f"{uri} needs boto3: pip install 'huesong[registry]'") from None
+        config = Config(
+            connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=WORKERS,
+            retries={"mode": "standard", "max_attempts": 1},  # `patiently` counts the attempts
+            # Servers other than AWS often do not know the newer checksums; MD5 and SHA-256 of our own are stricter.
+            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+        )  # fmt: skip
+        with self._clear_errors(""):
+            self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+
+    def get(self, key: str, path: Path) -> None:
+        with self._clear_errors(key):
+            body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+            with path.open("wb") as stream:
+                for block in body.iter_chunks(2**20):
+                    stream.write(block)
+
+    def put(self, path: Path, key: str) -> None:
+        with self._clear_errors(key):
+            self._client.upload_file(str(path), self.bucket, self.prefix + key)
+
+    def keys(self, prefix: str) -> dict[str, int]:
+        found = {}
+        with self._clear_errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    found[entry["Key"].removeprefix(self.prefix)] = entry["Size"]
+        return found
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:  # one by one: not every S3-compatible server knows the request that deletes many
+            with self._clear_errors(key):
+                self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    @contextmanager
+    def _clear_errors(self, key: str) -> Iterator[None]:
+        """Turn botocore's exceptions into a UserError, or into PassingTrouble where another try may help."""
+        from boto3.exceptions import S3UploadFailedError
+        from botocore import exceptions as botocore
+        from urllib3.exceptions import HTTPError
+
+        where = f"{self.uri}/{key}" if key else self.uri
+        try:
+            yield
+        except S3UploadFailedError as error:  # boto3 keeps the reason as the cause, or only as text
+            raise self._refusal(error.__context__ or error, where) from error
+        except botocore.ClientError as error:
+            raise self._refusal(error, where) from error
+        except (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.ProfileNotFound) as error:
+            raise UserError(f"{where}: no usable credentials ({error}); {CREDENTIALS}") from error
+        except (botocore.SSLError, botocore.ParamValidationError, ValueError) as error:
+            raise UserError(f"{where}: {_one_line(error)}; check the address and the endpoint") from error
+        except (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError, HTTPError) as error:
+            raise PassingTrouble(_one_line(error)) from error
+        except botocore.BotoCoreError as error:
+            raise UserError(f"{where}: {_one_line(error)}") from error
+
+    def _refusal(self, error: BaseException, where: str) -> Exception:
+        response = getattr(error, "response", None) or {}
+        code = str(response.get("Error", {}).get("Code", ""))
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        text = str(error)
+        if code == "NoSuchBucket" or "NoSuchBucket" in text:
+            return UserError(f"s3://{self.bucket} does not exist: make the bucket first, or check its name")
+        if code in ("NoSuchKey", "404", "NotFound"):
+            return MissingObject(f"{where} does not exist")
+        if status in (401, 403) or any(word in text for word in ("AccessDenied", "SignatureDoesNotMatch", "Forbidden")):
+            return UserError(f"{where}: access denied ({code or status}); {CREDENTIALS}")
+        if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+            return PassingTrouble(_one_line(error))
+        return UserError(f"{where}: {_one_line(error)}")
+
+
+def patiently(action: Callable[[], Item], what: str) -> Item:
+    """Do `action`, up to four times with growing waits while the trouble is of the kind that passes.
+
+    Raises:
+        UserError: it still fails, or at once for trouble that waiting does not cure.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return action()
+        except PassingTrouble as error:
+            if attempt == ATTEMPTS:
+                raise UserError(f"{what}: gave up after {ATTEMPTS} attempts ({error}); {error.remedy}") from error
+            wait = BACKOFF_S * 2 ** (attempt - 1)
+            log.debug("%s: %s; attempt %d in %.1f s", what, error, attempt + 1, wait)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def in_parallel(action: Callable[[Item], None], items: Iterable[Item]) -> Iterator[None]:
+    """Do `action` for every item in threads, yielding as each is done; the first failure stops the rest."""
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="objects")
+    try:
+        for future in as_completed([pool.submit(action, item) for item in items]):
+            future.result()
+            yield
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,148 @@
+"""A pool of worker processes that survives bad files: a crashed or hung worker costs one file, not the run."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from huesong.runtime.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+TIME_LIMIT_S = 300
+"""Seconds one item may take before its worker is ended as hung."""
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """Stands for the result of an item that ended its worker process twice, the second time alone."""
+
+    reason: str = "crashed the reader"
+
+
+class SafePool:
+    """Maps a function over items in worker processes; results come in the order of the items.
+
+    At most a few items a worker are in flight, so memory does not grow with their number. The workers start from a
+    clean server process (never a fork of this one, whose threads may hold locks) that has imported `preload`.
+    """
+
+    def __init__(self, workers: int = 0, preload: Iterable[str] = (), time_limit_s: int = TIME_LIMIT_S) -> None:
+        """`workers`: 0 = one a core this process may use."""
+        self.workers = workers or cores()
+        self.time_limit_s = time_limit_s
+        self._context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+        if hasattr(os, "fork"):
+            from multiprocessing import forkserver
+
+            self._context.set_forkserver_preload(list(preload))
+            forkserver.ensure_running()  # it imports while this process goes on; the first pool's `preload` counts
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | Crashed]]:
+        """Yield every item with its result or `Crashed`, in order. Exceptions of `function` are raised here.
+
+        `function`, items and results must be picklable; the function one of a module's own.
+
+        Raises:
+            UserError: worker processes cannot start at all.
+        """
+        waiting: deque[tuple[Item, Future[Any]]] = deque()
+        left = iter(items)
+        pool = self._new(self.workers)
+        try:
+            pool.submit(cores).result()
+        except BrokenProcessPool:
+            raise UserError(
+                'worker processes cannot start: a script that calls huesong needs `if __name__ == "__main__":` around '
+                "what it does (or memory is short)"
+            ) from None
+        try:
+            while True:
+                for item in itertools.islice(left, 4 * self.workers - len(waiting)):
+                    try:
+                        waiting.append((item, pool.submit(_limited, function, item, self.time_limit_s)))
+                    except BrokenProcessPool as error:
+                        waiting.append((item, _failed(error)))
+                if not waiting:
+                    return
+                item, future = waiting.popleft()
+                try:
+                    yield item, future.result()
+                except BrokenProcessPool:
+                    # One of those in flight ended its worker and took the pool with it: each again, alone.
+                    pool.shutdown(wait=True)
+                    suspects = [(item, future), *waiting]
+                    waiting.clear()
+                    for suspect, done in suspects:
+                        yield suspect, self._result_alone(function, suspect, done)
+                    pool = self._new(self.workers)
+        except (KeyboardInterrupt, SystemExit):
+            end(pool)
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def executor(self) -> Iterator[ProcessPoolExecutor]:
+        """The bare pool, for what `map` does not fit; an exception in the block ends the workers at once."""
+        pool = self._new(self.workers)
+        try:
+            yield pool
+        except BaseException:
+            end(pool)
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _result_alone(self, function: Callable[[Item], Result], item: Item, done: Future[Any]) -> Result | Crashed:
+        try:
+            result: Result = done.result()
+        except BrokenProcessPool:
+            with self._new(1) as pool:
+                try:
+                    return pool.submit(_limited, function, item, self.time_limit_s).result()
+                except BrokenProcessPool:
+                    return Crashed()
+        return result
+
+    def _new(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(workers, mp_context=self._context)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """Send SIGTERM to the workers: what they do may take longer than a scheduler waits for us to end."""
+    for worker in list((pool._processes or {}).values()):
+        worker.terminate()
+
+
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+def _limited(function: Callable[[Item], Result], item: Item, time_limit_s: int) -> Result:
+    """`function(item)`; past the time limit the system ends this worker, even inside a C library."""
+    if not hasattr(signal, "alarm"):
+        return function(item)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(time_limit_s)
+    try:
+        return function(item)
+    finally:
+        signal.alarm(0)

@@ -1,1 +1,0 @@
-"""The five stages of the pipeline: one `run` each."""

@@ -1,0 +1,1 @@
+"""Stage 3: the critic, the network, the rewards."""

@@ -1,0 +1,312 @@
+"""The valence-arousal plane: quadrants, and how well two sets of points in it agree.
+
+Valence V (unpleasant to pleasant) and arousal A (calm to excited) both lie in [-1, 1] with 0 as the midpoint of the
+rating scale (Russell 1980). An array of points has shape [N, 2], valence first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from huesong.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AXES = ("valence", "arousal")
+QUADRANT_NAMES = {1: "V+ A+", 2: "V− A+", 3: "V− A−", 4: "V+ A−"}
+"""Quadrants counted anticlockwise from pleasant and excited; their usual words: happy, tense, sad, calm."""
+
+MOST_LEVELS = 12
+"""More different requests than these are grouped in a calibration."""
+
+_BLOCK = 2_000_000
+"""Numbers held at once while resampling: memory stays flat whatever n is."""
+
+
+def clip_va(va: np.ndarray) -> np.ndarray:
+    """Points [..., 2] as float64, cut to [-1, 1]."""
+    return np.clip(np.asarray(va, dtype=np.float64), -1.0, 1.0)
+
+
+def check_va(va: np.ndarray, what: str = "valence and arousal") -> np.ndarray:
+    """Return `va` as float64 [N, 2].
+
+    Raises:
+        ValueError: another shape, a number that is not finite, or one outside [-1, 1].
+    """
+    points = np.asarray(va, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{what}: expected shape [N, 2], got {list(points.shape)}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"{what}: {int((~np.isfinite(points)).sum())} numbers are not finite")
+    if np.abs(points).max(initial=0.0) > 1.0 + 1e-9:
+        raise ValueError(f"{what}: {np.abs(points).max():.3f} is outside [-1, 1]")
+    return points
+
+
+def quadrant(valence: np.ndarray | float, arousal: np.ndarray | float) -> np.ndarray:
+    """Quadrant 1..4 of each point (int64, shape of the inputs). A point exactly on an axis counts as positive."""
+    pleasant, excited = np.asarray(valence) >= 0, np.asarray(arousal) >= 0
+    return np.where(excited, np.where(pleasant, 1, 2), np.where(pleasant, 4, 3))
+
+
+def mae(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Mean absolute error over the last axis: [..., N] and [..., N] -> [...]."""
+    return np.abs(np.asarray(requested) - np.asarray(obtained)).mean(axis=-1)
+
+
+def pearson(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Pearson's r over the last axis; NaN where one side does not vary (r is undefined there)."""
+    cov, var_x, var_y, _ = _moments(requested, obtained)
+    scale = np.sqrt(var_x * var_y)
+    return np.where(scale > 1e-12, cov / np.where(scale > 1e-12, scale, 1.0), np.nan)
+
+
+def ccc(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Concordance correlation coefficient over the last axis (Lin 1989, Biometrics 45).
+
+    2 cov / (var x + var y + (mean x - mean y)^2), with population moments. One constant side gives 0; two equal
+    constants give NaN (undefined).
+    """
+    cov, var_x, var_y, shift = _moments(requested, obtained)
+    scale = var_x + var_y + shift**2
+    return np.where(scale > 1e-12, 2 * cov / np.where(scale > 1e-12, scale, 1.0), np.nan)
+
+
+def _moments(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    mean_x, mean_y = x.mean(axis=-1, keepdims=True), y.mean(axis=-1, keepdims=True)
+    cov = ((x - mean_x) * (y - mean_y)).mean(axis=-1)
+    return cov, x.var(axis=-1), y.var(axis=-1), (mean_x - mean_y)[..., 0]
+
+
+def bootstrap_interval(
+    statistic: Callable[..., np.ndarray],
+    *values: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    groups: np.ndarray | None = None,
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of `statistic` over items, or whole groups of them (Efron & Tibshirani 1993).
+
+    Args:
+        statistic: takes arrays [B, N] (one row a resample) in place of `values` and returns [B].
+        values: arrays [N] that are resampled together.
+        bootstrap: number of resamples.
+        seed: of the resampling; the same seed and n draw the same items for every statistic.
+        level: coverage.
+        groups: the group of each item [N]. Items of one group, such as the pieces for one picture, tell less than as
+            many unrelated ones: groups are drawn, each with all its items. None = every item is on its own.
+
+    Returns:
+        (low, high), or None where fewer than two items (groups) exist or the statistic is undefined on most resamples.
+    """
+    n = len(values[0])
+    which = np.arange(n) if groups is None else _in_order(groups)
+    if n < 2 or which.max() < 1:
+        return None
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, bootstrap, max(1, _BLOCK // n)):
+        rows = min(max(1, _BLOCK // n), bootstrap - start)
+        for index in _resamples(which, rows, generator):
+            found.append(statistic(*(np.asarray(value)[index] for value in values)))
+    drawn = np.concatenate(found)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < bootstrap / 2:
+        return None
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _in_order(groups: np.ndarray) -> np.ndarray:
+    """Groups [N] as numbers from 0 in order of appearance: groups of one item each draw what items alone would."""
+    _, first, which = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which.reshape(-1)]
+
+
+def _resamples(which: np.ndarray, rows: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """`rows` resamples of whole groups: rows of items [B, M], those of equal length M together."""
+    members, size = np.argsort(which, kind="stable"), np.bincount(which)
+    start = np.cumsum(size) - size
+    drawn = generator.integers(0, len(size), size=(rows, len(size)))
+    lengths = size[drawn].sum(axis=1)
+    for length in np.unique(lengths):
+        picked = drawn[lengths == length].reshape(-1)
+        ends = np.cumsum(size[picked])
+        within = np.arange(ends[-1]) - np.repeat(ends - size[picked], size[picked])
+        yield members[np.repeat(start[picked], size[picked]) + within].reshape(-1, length)
+
+
+def agreement(
+    requested: np.ndarray,
+    obtained: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> dict[str, float]:
+    """How well `obtained` [N, 2] meets `requested` [N, 2]; intervals over `groups` [N] as in `bootstrap_interval`.
+
+    Returns a flat dict that is safe for JSON (no NaN, no None): a figure that is undefined is left out, such as r where
+    one side is constant.
+
+    * `n`: items.
+    * `valence_mae`, `valence_r`, `valence_ccc` and the same for arousal, each with `_low`, `_high` (bootstrap 95 %).
+    * `valence_half_accuracy`, `arousal_half_accuracy`: share of items with the requested sign, with interval.
+    * `quadrant_accuracy` with interval, `quadrant_n`, and `confusion_<requested>_<obtained>` (counts, 1..4).
+      An item whose requested V or A is exactly 0 has no sign to hit: it is left out of the accuracies that need it.
+    """
+    wanted, got = np.asarray(requested, dtype=np.float64), np.asarray(obtained, dtype=np.float64)
+    if wanted.shape != got.shape or wanted.ndim != 2 or wanted.shape[1] != 2:
+        raise ValueError(f"agreement needs two arrays [N, 2], got {list(wanted.shape)} and {list(got.shape)}")
+    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        raise ValueError("agreement needs finite numbers: leave unlabelled items out")
+    found: dict[str, float] = {"n": len(wanted)}
+    every = np.full(len(wanted), True)
+
+    def note(name: str, statistic: Callable[..., np.ndarray], *values: np.ndarray, rows: np.ndarray = every) -> None:
+        if not len(values[0]):
+            return
+        value = float(statistic(*values))
+        if not np.isfinite(value):
+            return
+        found[name] = value
+        own = None if groups is None else np.asarray(groups)[rows]
+        interval = bootstrap_interval(statistic, *values, bootstrap=bootstrap, seed=seed, groups=own)
+        if interval is not None:
+            found[f"{name}_low"], found[f"{name}_high"] = interval
+
+    for column, axis in enumerate(AXES):
+        x, y = wanted[:, column], got[:, column]
+        note(f"{axis}_mae", mae, x, y)
+        note(f"{axis}_r", pearson, x, y)
+        note(f"{axis}_ccc", ccc, x, y)
+        signed = x != 0
+        note(f"{axis}_half_accuracy", _mean, ((x >= 0) == (y >= 0))[signed], rows=signed)
+    signed = (wanted != 0).all(axis=1)
+    asked, heard = quadrant(*wanted[signed].T), quadrant(*got[signed].T)
+    found["quadrant_n"] = int(signed.sum())
+    note("quadrant_accuracy", _mean, asked == heard, rows=signed)
+    for row, line in enumerate(confusion(asked, heard), start=1):
+        for column, count in enumerate(line, start=1):
+            found[f"confusion_{row}_{column}"] = int(count)
+    return found
+
+
+def _mean(hits: np.ndarray) -> np.ndarray:
+    return hits.mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What was obtained where about the same was requested: mean with its bootstrap 95 % interval (None for one item or group)."""
+
+    requested: float
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+
+
+def levels(
+    requested: np.ndarray,
+    obtained: np.ndarray,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> list[Level]:
+    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high; `groups` as in `agreement`.
+
+    Up to MOST_LEVELS different requests are levels themselves (a grid); more are cut into tenths of equal size, each
+    placed at its mean request.
+    """
+    x, y = np.asarray(requested, dtype=np.float64), np.asarray(obtained, dtype=np.float64)
+    places, which = np.unique(x, return_inverse=True)
+    if len(places) > MOST_LEVELS:
+        edges = np.unique(np.quantile(x, np.linspace(0, 1, 11)))
+        which = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    return [
+        Level(
+            float(x[which == k].mean()),
+            int((which == k).sum()),
+            float(y[which == k].mean()),
+            bootstrap_interval(
+                _mean,
+                y[which == k],
+                bootstrap=bootstrap,
+                seed=seed,
+                groups=None if groups is None else np.asarray(groups)[which == k],
+            ),
+        )
+        for k in np.unique(which)
+    ]
+
+
+def confusion(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
+    """Counts [4, 4] of quadrants: rows requested 1..4, columns obtained 1..4."""
+    table = np.zeros((4, 4), dtype=np.int64)
+    np.add.at(table, (np.asarray(requested) - 1, np.asarray(obtained) - 1), 1)
+    return table
+
+
+def clusters(rows: pd.DataFrame) -> np.ndarray:
+    """A number for each piece [N], equal for pieces that are drawn together (`bootstrap_interval`).
+
+    The pieces for one picture, of whatever seed and model, share its request and what its features lead the model to,
+    and nine pictures of sharks are much alike: they say little about the next picture, and the pictures are a sample of
+    all there could be. So whole groups of pictures are drawn, the same that splits and folds keep together. The grid is
+    a fixed design: all evaluations ask for the same 25 emotions, and no claim is made about others; what varies is the
+    piece, and each is drawn on its own.
+
+    Args:
+        rows: `set` and, where any is of the set `pictures`, `image_group`.
+    """
+    import pandas as pd  # here: training needs no pandas
+
+    pictures = (rows["set"] == "pictures").to_numpy()
+    found = len(rows) + np.arange(len(rows))
+    if pictures.any():
+        found[pictures] = pd.factorize(rows.loc[pictures, "image_group"])[0]
+    return found
+
+
+# --- what is asked: a value, or a course over the piece ----------------------------------------------
+
+Course = float | tuple[float, ...]
+"""A value for the whole piece, or its course: two or more values, evenly spaced in time, linear in between."""
+
+
+def check_emotion(valence: Course | None, arousal: Course | None) -> None:
+    """Refuse values outside [-1, 1] and courses of fewer than two values.
+
+    Raises:
+        UserError: names the value.
+    """
+    for name, course in (("valence", valence), ("arousal", arousal)):
+        values = course if isinstance(course, tuple) else () if course is None else (course,)
+        for value in values:
+            if not -1 <= value <= 1:  # nan fails as well
+                raise UserError(
+                    f"--{name} {value}: give a number from -1 to 1, or leave it out to take the picture's own"
+                )
+        if isinstance(course, tuple) and len(course) < 2:
+            raise UserError(f"--{name}: a course needs at least two values, such as 0.2..0.8")
+
+
+def value_at(course: Course, share: float) -> float:
+    """The value of a course when `share` of the piece, 0 to 1, is over."""
+    if isinstance(course, tuple):
+        return float(np.interp(share, np.linspace(0, 1, len(course)), course))
+    return course
+
+
+def mean_of(course: Course) -> float:
+    """The mean over time."""
+    if isinstance(course, tuple):
+        return float(np.trapezoid(course) / (len(course) - 1))
+    return course

@@ -1,0 +1,87 @@
+"""Which modules of huesong a module imports, directly and through others; from the code alone, nothing is run.
+
+python -m tests.closure        prints the `deps` on code that every stage of dvc.yaml needs
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src"
+ENTRIES = {"train": ("stage", "launch")}
+"""The modules that the console calls for a stage; `stage` alone where nothing else is said."""
+READ = {"register": ("src/huesong/compose/serve.py",)}
+"""Code that a stage reads as a file: the registered model is logged from it."""
+SHARE = 0.5
+"""A folder is named whole where at least this share of its files is needed, else its files one by one."""
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Name -> file of every module of the package."""
+    found = {}
+    for path in (SOURCE / "huesong").rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """The modules of huesong that module `name` imports anywhere, inside of functions and for types included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in modules():
+            found.add(node.value)  # a module named in a string, such as what a pool preloads
+    return frozenset((found & set(modules())) - {name})
+
+
+def closure(*names: str) -> set[str]:
+    """`names` and everything that they import, directly and through others; the packages that hold them included."""
+    seen: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        waiting += [*imports(name), *([name.rpartition(".")[0]] if "." in name else [])]
+    return seen
+
+
+def stage_closure(stage: str) -> set[str]:
+    """All modules that a stage runs."""
+    return closure(*(f"huesong.{stage}.{entry}" for entry in ENTRIES.get(stage, ("stage",))))
+
+
+def is_code(path: Path) -> bool:
+    """Whether a file is more than a package's docstring."""
+    return path.name != "__init__.py" or len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
+
+
+def dvc_deps(stage: str) -> list[str]:
+    """Files and folders, relative to the checkout, that hold all code that a stage runs."""
+    needed = {modules()[name] for name in stage_closure(stage)}
+    needed = {path for path in needed if is_code(path)}
+    found = set(READ.get(stage, ()))
+    for path in needed:
+        folder = path.parent
+        files = {other for other in folder.rglob("*.py") if is_code(other)}
+        whole = folder.name != "huesong" and len(files & needed) >= SHARE * len(files)
+        found.add((folder if whole else path).relative_to(ROOT).as_posix())
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    from huesong.contracts import STAGES
+
+    for one in STAGES:
+        print(f"{one}:", *(f"      - {path}" for path in dvc_deps(one)), sep="\n")
