@@ -6,6 +6,9 @@ python -m tests.closure        prints the `deps` on code that every stage of dvc
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -80,8 +83,22 @@ def dvc_deps(stage: str) -> list[str]:
     return sorted(found)
 
 
+def written(text: str, stages: Iterable[str]) -> str:
+    """dvc.yaml with the code that every stage runs under its `deps`."""
+    for stage in stages:
+        found = re.search(rf"(?ms)^  {stage}:\n.*?(?=^  \w|^\w)", text)
+        assert found is not None, stage
+        head, *rest = re.split(r"(?m)(?:^      - src/.*\n)+", found[0])
+        code = "".join(f"      - {path}\n" for path in dvc_deps(stage))
+        text = text.replace(found[0], head + code + "".join(rest))
+    return text
+
+
 if __name__ == "__main__":
     from huesong.contracts import STAGES
 
+    if "--write" in sys.argv:
+        dvc = ROOT / "dvc.yaml"
+        dvc.write_text(written(dvc.read_text(encoding="utf-8"), STAGES), encoding="utf-8")
     for one in STAGES:
         print(f"{one}:", *(f"      - {path}" for path in dvc_deps(one)), sep="\n")

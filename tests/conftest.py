@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
 
+GATE = Path(__file__).parent.parent / "mlflow" / "gate.yaml"
 TINY = {
     "preprocess": {"tokenizer": {"vocabulary_size": 400}, "picture_size": 32, "workers": 2},
     "label": {"folds": 2, "bootstrap": 100, "pairs_per_image": 3},
@@ -47,32 +48,87 @@ class World:
     train: Path
 
 
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass
+class Finished:
+    """The tiny world after all stages. No folder may be written to."""
+
+    world: World
+    evaluate: Path
+    register: Path
+    tracking_uri: str
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The name of a stage (`data` for what goes in) -> its folder."""
+        world = self.world
+        return {
+            "data": world.data, "preprocess": world.preprocess, "label": world.label, "train": world.train,
+            "evaluate": self.evaluate, "register": self.register,
+        }  # fmt: skip
+
+
+def make_data(folder: Path) -> Path:
     """A raw data folder of 32 pictures and 64 pieces."""
     from huesong.data.sample.make import make_sample
 
-    data = tmp_path_factory.mktemp("world") / "data"
-    make_sample(data, seed=1, pictures=32, pieces=64)
-    return data
+    make_sample(folder / "data", seed=1, pictures=32, pieces=64)
+    return folder / "data"
 
 
-@pytest.fixture(scope="session")
-def world(tiny_data: Path) -> World:
-    """The artifacts of preprocess, label and train of a model too small to be any good."""
+def make_world(data: Path) -> World:
+    """Preprocess, label and train, beside the data."""
     from huesong.label import stage as label
     from huesong.preprocess import stage as preprocess
     from huesong.train import stage as train
 
     params = Params.model_validate(TINY)
-    folder = tiny_data.parent
-    made = World(params, tiny_data, folder / "preprocess", folder / "label", folder / "train")
+    folder = data.parent
+    made = World(params, data, folder / "preprocess", folder / "label", folder / "train")
     preprocess.run(params.preprocess, data=made.data, out=made.preprocess)
     label.run(params.label, preprocess=made.preprocess, out=made.label)
     train.run(
         params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=folder / "checkpoints"
     )
     return made
+
+
+def finish(world: World) -> Finished:
+    """Evaluate and register, beside the world's other artifacts; the registry is a new database there."""
+    from huesong.evaluate import stage as evaluate
+    from huesong.register import stage as register
+
+    from .stores import new_database
+
+    folder = world.data.parent
+    uri = new_database(folder / "registry" / "mlflow.db")
+    made = Finished(world, folder / "evaluate", folder / "register", uri)
+    evaluate.run(
+        world.params.evaluate, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,
+        out=made.evaluate,
+    )  # fmt: skip
+    register.run(
+        world.params.register_, train=world.train, evaluate=made.evaluate, gate=GATE, out=made.register,
+        tracking_uri=uri, tags={"huesong.data_digest": "tiny.dir", "huesong.git_sha": "f00"},
+    )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw data folder of 32 pictures and 64 pieces."""
+    return make_data(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def world(tiny_data: Path) -> World:
+    """The artifacts of preprocess, label and train of a model too small to be any good."""
+    return make_world(tiny_data)
+
+
+@pytest.fixture(scope="session")
+def finished(world: World) -> Finished:
+    """The artifacts of all five stages."""
+    return finish(world)
 
 
 @pytest.fixture(scope="session")

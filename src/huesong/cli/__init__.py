@@ -1,5 +1,5 @@
 """The console: `huesong {data,preprocess,label,train,evaluate,register,compose,export,status}`."""
 
-from huesong.cli.app import app, main
+from huesong.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -16,8 +16,7 @@ from huesong.runtime.errors import UserError
 from huesong.tracking import provenance, store
 from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
 from huesong.tracking.runs import SESSION_TAG, Run, current_run, end_orphaned_runs, stage_run
-
-from .stores import new_database
+from tests.stores import new_database
 
 ENVIRONMENT = (
     "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION", "HUESONG_TRACKING", "RANK",

@@ -9,8 +9,7 @@ import pytest
 from symusic import Note, Score, Tempo, Track
 
 from huesong.compose.composer import Piece
-
-from .benchmark_modules import benchmark
+from tests.benchmark_modules import benchmark
 
 
 @pytest.fixture(scope="module")

@@ -143,9 +143,9 @@ def test_two_processes_train_the_same_curve_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    call = "import sys, pathlib, tests.test_training as t; print(t.losses_of_this_process(pathlib.Path(sys.argv[1])))"
+    call = "import sys, pathlib, tests.stage.test_training as t; print(t.losses_of_this_process(pathlib.Path(sys.argv[1])))"
     shared = {
-        **os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MASTER_ADDR": "127.0.0.1",
+        **os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "WORLD_SIZE": "2",
     }  # fmt: skip
     pair = [

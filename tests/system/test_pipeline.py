@@ -14,10 +14,9 @@ import yaml
 
 from huesong import contracts
 from huesong.music.reading import read_score
+from tests.conftest import TINY
 
-from .conftest import TINY
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.slow

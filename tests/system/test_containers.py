@@ -27,12 +27,11 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from huesong.train import launch
 from huesong.train import stage as train
+from tests.conftest import TINY
+from tests.system.test_signals import in_a_pod, statuses
+from tests.tiny_training import write_artifacts
 
-from .conftest import TINY
-from .test_signals import in_a_pod, statuses
-from .tiny_training import write_artifacts
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 
 pytestmark = [

@@ -18,12 +18,11 @@ from huesong.experiments.ablation_figures import baselines, compared, comparison
 from huesong.experiments.ablation_page import chart, markdown, verdict
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
-
-from .conftest import World
-from .stores import new_database
+from tests.conftest import World
+from tests.stores import new_database
 
 PARAMS = Params.model_validate({"evaluate": {"bootstrap": 200}})
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def judged(folder: Path, error: float, **metrics: float) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from huesong.runtime.workers import Crashed, SafePool
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def square(value: int) -> int:
@@ -62,7 +62,8 @@ def test_a_hung_worker_is_ended() -> None:
 
 def test_workers_go_with_a_parent_that_is_ended() -> None:
     script = (
-        "import os; from tests.test_pool import SafePool, end_the_parent; from huesong.runtime.signals import unwind_on_sigterm\n"
+        "import os; from tests.unit.test_workers import SafePool, end_the_parent\n"
+        "from huesong.runtime.signals import unwind_on_sigterm\n"
         "unwind_on_sigterm()\n"
         "list(SafePool(1).map(end_the_parent, [os.getpid()]))"
     )

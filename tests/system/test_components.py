@@ -26,11 +26,10 @@ from huesong.data import versions as remotes
 from huesong.runtime.errors import UserError
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from huesong.tracking.runs import stage_run
+from tests.conftest import TINY
+from tests.stores import new_database
 
-from .conftest import TINY
-from .stores import new_database
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 SHA = "0" * 40
 

@@ -18,8 +18,7 @@ from huesong.music import tokens
 from huesong.music.reading import parse_score
 from huesong.preprocess import stage as preprocess
 from huesong.train import stage as train
-
-from .conftest import TINY
+from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
 

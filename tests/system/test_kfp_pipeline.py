@@ -25,10 +25,9 @@ from huesong.data import versions as remotes
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
+from tests.conftest import TINY
 
-from .conftest import TINY
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 DIGESTS = {stage: f"registry.example/huesong/{stage}@sha256:{number:064x}" for number, stage in enumerate(TABLE)}
 

@@ -6,7 +6,7 @@ import pytest
 
 from huesong import __version__
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status", "pipeline")
 HEAVY = (
     "torch",

@@ -13,9 +13,8 @@ import pytest
 from huesong import contracts
 from huesong.config import SecondJudgeConfig
 from huesong.evaluate.stage import grid_requests
-
-from .benchmark_modules import benchmark
-from .conftest import World
+from tests.benchmark_modules import benchmark
+from tests.conftest import World
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,8 @@ from huesong.data.importers.common import game_of_title, safe_name, stem_of_them
 from huesong.data.importers.importing import import_dataset
 from huesong.data.tables import read_table, write_table
 from huesong.runtime.errors import UserError
-
-from .test_importers_public import OASIS_HEAD, emopia, oasis
-from .tiny_sets import midi, picture, rows, sample, sheet, snapshot
+from tests.stage.test_importers_public import OASIS_HEAD, emopia, oasis
+from tests.tiny_sets import midi, picture, rows, sample, sheet, snapshot
 
 IMAGES, MUSIC = contracts.IMAGES_CSV, contracts.MUSIC_CSV
 

@@ -19,7 +19,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, serve
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 S3 = f"s3://{BUCKET}/data"
 
 

@@ -20,7 +20,7 @@ validator = pytest.importorskip("kubernetes_validate")
 
 from pipeline.manifests import write_train_job  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VERSION = "1.31"
 """Of Kubernetes: the oldest that Kubeflow Trainer runs on."""
 IMAGE = "example.org/huesong-train@sha256:" + "0" * 64

@@ -30,10 +30,9 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from huesong.tracking.provenance import DATA_DIGEST
 from huesong.tracking.runs import stage_run
+from tests.stores import new_database
 
-from .stores import new_database
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ pytest.importorskip("kfp")
 from pipeline import client as clients
 from tests.kfp_server import KfpServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MONDAYS = "0 0 3 * * 1"
 
 

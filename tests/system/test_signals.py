@@ -18,10 +18,9 @@ from components.train import train as component
 
 from huesong.runtime.signals import child, unwind_on_sigterm
 from huesong.train.checkpoints import Checkpoints
+from tests.tiny_training import settings, write_artifacts
 
-from .tiny_training import settings, write_artifacts
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ENDLESS = settings(steps=1_000_000, checkpoint_every=2).model_dump(mode="json")
 
 

@@ -6,7 +6,7 @@ import pytest
 from huesong.config import Params, TrainConfig, load_params
 from huesong.runtime.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def load(tmp_path: Path, text: str) -> Params:

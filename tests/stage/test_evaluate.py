@@ -11,8 +11,7 @@ from huesong.evaluate import composing as evaluate_composing
 from huesong.evaluate import stage as evaluate
 from huesong.model.folder import load_model
 from huesong.runtime.errors import UserError
-
-from .conftest import World
+from tests.conftest import World
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,10 @@ import yaml
 from huesong import contracts
 from huesong.cli.app import app
 from huesong.config import Params
+from tests import closure
+from tests.closure import dvc_deps
 
-from . import closure
-from .closure import dvc_deps
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "huesong"
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 
@@ -41,7 +40,7 @@ def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> No
     assert entry["params"] == [stage]
     assert f"artifacts/{stage}" in [out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]]
     assert f"src/huesong/{stage}" in entry["deps"]
-    assert (ROOT / "tests" / f"test_{stage}.py").exists()
+    assert (ROOT / "tests" / "stage" / f"test_{stage}.py").exists()
     for word in entry["cmd"].split():
         if word.startswith("--") and word != "--params":
             assert word[2:] in parameters, f"{stage}: {word} is no argument of its run()"
@@ -50,7 +49,7 @@ def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> No
 @pytest.mark.parametrize("stage", contracts.STAGES)
 def test_dvc_knows_all_code_that_a_stage_runs(stage: str) -> None:
     listed = [dep for dep in DVC["stages"][stage]["deps"] if dep.startswith("src/")]
-    assert listed == dvc_deps(stage), "python -m tests.closure prints what belongs in dvc.yaml"
+    assert listed == dvc_deps(stage), "run python -m tests.closure --write"
 
 
 def test_a_new_import_is_found_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

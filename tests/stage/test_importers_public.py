@@ -12,8 +12,7 @@ from huesong.data.importers.importing import import_dataset
 from huesong.data.importers.public import LICENCES
 from huesong.data.tables import read_table
 from huesong.runtime.errors import UserError
-
-from .tiny_sets import midi, picture, rows, sheet
+from tests.tiny_sets import midi, picture, rows, sheet
 
 IMAGES, MUSIC = contracts.IMAGES_CSV, contracts.MUSIC_CSV
 

@@ -12,8 +12,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from huesong.tracking.runs import stage_run
-
-from .stores import new_database
+from tests.stores import new_database
 
 GATE_YAML = """
 absolute: {arousal_r: {min: 0.2}}

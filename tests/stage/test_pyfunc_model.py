@@ -17,9 +17,8 @@ from huesong.register import stage as register
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 from huesong.tracking import store
-
-from .conftest import World
-from .stores import new_database
+from tests.conftest import World
+from tests.stores import new_database
 
 
 def picture(colour: str = "orange") -> str:

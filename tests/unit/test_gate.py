@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from huesong.register.gate import Gate, check, load_gate
 from huesong.runtime.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GOOD = {
     "identical_share": 0.0, "length_within_10_percent": 1.0, "invalid_tokens": 0, "arousal_r": 0.5,
     "arousal_ccc": 0.45, "valence_ccc": 0.3, "quadrant_accuracy": 0.5, "distance_paper": 0.6,
