@@ -12,8 +12,8 @@ from typing import Final
 STAGES: Final = ("preprocess", "label", "train", "evaluate", "register")
 """Also the names of the functions, params sections, DVC stages, components and artifact folders."""
 
-MODEL_FORMAT: Final = 1
-"""Version of the model folder's layout; a model of another format is refused on load."""
+MODEL_FORMAT: Final = 2
+"""Version of the model folder's layout; older ones still load (model.folder), newer ones are refused."""
 
 MODEL_NAME: Final = "huesong"
 """Name in the MLflow model registry."""
@@ -96,7 +96,7 @@ REPORT: Final = "report.html"
 MODEL: Final = "model"
 """The model folder: all that compose needs, nothing outside it."""
 MODEL_CONFIG: Final = "config.json"
-MODEL_WEIGHTS: Final = "weights.safetensors"
+MODEL_WEIGHTS: Final = "model.safetensors"
 CRITIC_WEIGHTS: Final = "critic.safetensors"
 HISTORY: Final = "history.csv"
 CRITIC_HISTORY: Final = "critic_history.csv"

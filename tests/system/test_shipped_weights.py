@@ -19,6 +19,7 @@ from huesong.model.folder import VOCABULARY_KEY
 from huesong.music import reading
 from huesong.music.vocabulary import Vocabulary
 from huesong.register import shipped
+from tests.older import format_1
 
 
 def test_they_are_whole_small_and_float16() -> None:
@@ -95,6 +96,16 @@ def test_a_fresh_clone_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert Path(f"at{arousal}.wav").stat().st_size > 100_000
     # Density times loudness: what everyone hears as arousal.
     assert obtained["0.6"] > 1.5 * obtained["-0.6"]
+
+
+def test_a_folder_of_format_1_composes_the_same_bytes(tmp_path: Path) -> None:
+    prompts, config = [Prompt(None, 0.5, -0.5, seed=3)], sampling_config(seconds=6.0, candidates=2)
+    old, new = (
+        Composer(folder).compose(prompts, config)[0]
+        for folder in (format_1(shipped.PLACE, tmp_path / "old"), shipped.PLACE)
+    )
+    assert old.midi == new.midi
+    assert old.obtained == new.obtained is not None
 
 
 def test_a_course_of_arousal_is_heard_in_the_notes() -> None:

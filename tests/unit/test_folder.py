@@ -15,6 +15,7 @@ from huesong.model.folder import load_model, save_model
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
+from tests.older import format_1
 from tests.tiny_training import CRITIC, NETWORK, SIZE, write_artifacts
 
 SHAPE = PictureShape("pixels", size=32)
@@ -119,6 +120,34 @@ def test_another_format_is_refused(folder: Path) -> None:
     (folder / contracts.MODEL_CONFIG).write_text("[]")
     with pytest.raises(UserError, match="model format None"):
         load_model(folder)
+
+
+def test_the_config_says_what_it_is_as_a_model_hub_asks(folder: Path) -> None:
+    config = json.loads((folder / contracts.MODEL_CONFIG).read_text())
+    assert (config["model_type"], config["format"]) == ("huesong", 2)
+    assert (folder / "model.safetensors").is_file()
+    change_config(folder, model_type="vit")
+    with pytest.raises(UserError, match=r"model_type 'vit', but huesong .* of its own"):
+        load_model(folder)
+
+
+def test_a_folder_of_format_1_is_the_same_model(folder: Path, tmp_path: Path) -> None:
+    old, new = load_model(format_1(folder, tmp_path / "old")), load_model(folder)
+    ids, va = torch.randint(0, SIZE, (2, 9)), torch.rand(2, 2)
+    assert torch.equal(old.network(ids, None, va), new.network(ids, None, va))
+    assert torch.equal(old.critic(ids), new.critic(ids))
+    assert old.config["training"] == new.config["training"]
+
+
+def test_a_damaged_folder_of_format_1_is_refused(folder: Path, tmp_path: Path) -> None:
+    old = format_1(folder, tmp_path / "old")
+    content = (old / "weights.safetensors").read_bytes()
+    (old / "weights.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"weights\.safetensors is damaged"):
+        load_model(old)
+    (old / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing"):
+        load_model(old)
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path) -> None:

@@ -25,7 +25,11 @@ from huesong.runtime.files import require, sha256, write_json
 REMEDY = "train again with `huesong train`, or copy the whole model folder again"
 VOCABULARY_KEY = "vocabulary"
 """Metadata of the weight files: digest of the vocabulary they were trained on, since another may have the same size."""
-REQUIRED = (contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
+REQUIRED = (contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
+MODEL_TYPE = "huesong"
+"""`model_type` in config.json, as model hubs have it; format 1 had none."""
+WEIGHTS = {1: "weights.safetensors", contracts.MODEL_FORMAT: contracts.MODEL_WEIGHTS}
+"""Format of a model folder -> its file of the network's weights; what else changed is named at MODEL_TYPE."""
 
 
 @dataclass
@@ -80,6 +84,7 @@ def save_model(
     write_json(
         folder / contracts.MODEL_CONFIG,
         {
+            "model_type": MODEL_TYPE,
             "format": contracts.MODEL_FORMAT,
             "network": network.config.model_dump(),
             "critic": critic.config.model_dump(),
@@ -98,13 +103,14 @@ def weights_of(module: torch.nn.Module, half: bool = False) -> dict[str, torch.T
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
-    """Load a model folder after checking its format and every file's digest.
+    """Load a model folder of this or an older format, after checking every file's digest.
 
     Raises:
         UserError: no model folder, another format, a missing, damaged or foreign file.
     """
     config = _read_config(folder)
-    _check_files(folder, config["files"])
+    weights = WEIGHTS[config["format"]]
+    _check_files(folder, config["files"], (weights, *REQUIRED))
     vocabulary = Vocabulary.load(folder / contracts.VOCABULARY)
     path = folder / contracts.MODEL_CONFIG
     try:
@@ -119,7 +125,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     network = HuesongNetwork(network_config, size, picture)
     critic = Critic(critic_config, size)
-    load_weights(network, folder / contracts.MODEL_WEIGHTS, digest)
+    load_weights(network, folder / weights, digest)
     load_weights(critic, folder / contracts.CRITIC_WEIGHTS, digest)
     network.to(device).eval().requires_grad_(False)
     critic.to(device).freeze()
@@ -164,10 +170,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
-    if not isinstance(config, dict) or config.get("format") != contracts.MODEL_FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
+    found = config if isinstance(config, dict) else {}
+    if (other := found.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
+        raise UserError(f"{path}: model_type {other!r}, but huesong composes with models of its own alone: {REMEDY}")
+    if (version := found.get("format")) not in list(WEIGHTS):
         raise UserError(
-            f"{path}: model format {found!r}, but this huesong reads format {contracts.MODEL_FORMAT}: "
+            f"{path}: model format {version!r}, but this huesong reads formats {', '.join(map(str, WEIGHTS))}: "
             "train again, or install the huesong version that made it"
         )
     if not isinstance(config.get("files"), dict):
@@ -175,8 +183,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_files(folder: Path, files: dict[str, Any]) -> None:
-    for name in (*REQUIRED, *files):
+def _check_files(folder: Path, files: dict[str, Any], required: tuple[str, ...]) -> None:
+    for name in (*required, *files):
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
             raise UserError(f"{folder / contracts.MODEL_CONFIG} names a file outside the model folder: {name!r}")
