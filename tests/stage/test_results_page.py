@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from huesong.cli.app import app
-from huesong.experiments.results_page import markdown, number
-from huesong.report.tables import put_into, put_picture
+from huesong.experiments.results_page import markdown
+from huesong.report.tables import number, put_into, put_picture
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
+
+from huesong.report.tables import REPORT, Figures, figure
 
 _STYLE = """
 :root { --ink: #1d2330; --soft: #5d6678; --line: #dfe3ea; --paper: #fbfbfd; --card: #fff; --accent: #3d5a99;
@@ -86,14 +88,9 @@ def _cell(value: object) -> Markup:
     return Markup('<td class="number">{}</td>').format(text)
 
 
-def with_interval(metrics: Mapping[str, float], key: str) -> str:
-    """`0.512 [0.401, 0.603]`, or the bare value where there is no interval."""
-    value = metrics.get(key)
-    if value is None:
-        return "–"
-    if f"{key}_low" in metrics and metrics[f"{key}_low"] is not None:
-        return f"{value:.3f} [{metrics[f'{key}_low']:.2f}, {metrics[f'{key}_high']:.2f}]"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def with_interval(figures: Figures, key: str) -> str:
+    """`0.512 [0.40, 0.60]`, or the bare value where there is no interval."""
+    return figure(figures, key, REPORT)
 
 
 def status(text: str, kind: str) -> Markup:
