@@ -53,7 +53,7 @@ root = Path(sys.argv[1])
 config = TrainConfig.model_validate(json.loads(sys.argv[2]))
 train.run(config, preprocess=root / "preprocess", label=root / "label", out=root / "train", checkpoints=root / "kept")
 model = load_model(root / "train" / "model")
-[piece] = sample(model, [Request(None, 0.5, -0.5, 0, 4.0)], SamplingConfig(seconds=4.0))
+[piece] = sample(model, [Request(None, 0.5, -0.5, 0, 4.0)], SamplingConfig(candidates=1))
 print(len(piece.ids))
 """
 

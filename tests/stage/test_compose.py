@@ -101,8 +101,8 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
         assert roll.width > 400
     assert made.requested[0] == 0.5
     assert all(-1 <= value <= 1 for value in (*made.requested, *made.predicted))
-    assert composer.ear is not None
-    heard = composer.ear.labeller.predict(pd.DataFrame([features(score)]))[0]
+    assert composer.scorer is not None
+    heard = composer.scorer.labeller.predict(pd.DataFrame([features(score)]))[0]
     assert made.obtained == pytest.approx(heard)
     for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece.png"):
         assert word in str(made)
@@ -305,7 +305,7 @@ def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
 
 def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Composer) -> None:
     bare = Composer(folder)
-    bare.ear = None
+    bare.scorer = None
     piece = bare.compose([Prompt(None, 0.0, 0.0)], SHORT)[0]
     assert piece.obtained is None
     made = Composition(Path("a"), Path("b"), Path("c"), Path("d"), 1.0, 1, (0, 0), (0, 0), None)

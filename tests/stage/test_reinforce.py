@@ -61,7 +61,9 @@ def test_requests_are_training_pictures_and_drawn_emotions() -> None:
 def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
     """Teacher-forced under the masks, every drawn token is possible, and forced ones are no decisions."""
     player = fresh()
-    jobs = roll_out(player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(guidance=1.0, temperature=1.0))
+    jobs = roll_out(
+        player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(candidates=1, guidance=1.0, temperature=1.0)
+    )
     ids, targets, allowed, drawn = replay(player, jobs)
     assert allowed.gather(-1, targets[..., None]).all()
     for row, job in enumerate(jobs):
@@ -76,7 +78,9 @@ def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
 def test_one_update_makes_the_better_pieces_likelier() -> None:
     player, config = fresh(), CONFIG.model_copy(update={"kl_weight": 0.0})
     supervised = copy.deepcopy(player.network).requires_grad_(False)
-    jobs = roll_out(player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(guidance=1.0, temperature=1.0))
+    jobs = roll_out(
+        player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(candidates=1, guidance=1.0, temperature=1.0)
+    )
     advantage = np.array([1.0, -1.0, 0.0, 1.0, 0.0, -1.0])
     player.network.requires_grad_(True)
 
@@ -99,28 +103,28 @@ def test_one_update_makes_the_better_pieces_likelier() -> None:
 
 
 def test_rewards_teach_and_the_leash_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "hear", lambda _, ids: (0.0, 0.0))  # the ear alone decides
+    monkeypatch.setattr(module, "predict_va", lambda _, ids: (0.0, 0.0))  # the scorer alone decides
     monkeypatch.setattr(
         module, "draw_requests",
         lambda *given: [r.__class__(None, 0.0, 0.9, r.seed, r.seconds) for r in draw_requests(*given)],
     )  # fmt: skip
     config = CONFIG.model_copy(update={"steps": 12, "samples": 6, "learning_rate": 3e-3, "kl_weight": 0.0})
-    free = reinforce(fresh(), EXAMPLES, config, Checkpoints(tmp_path / "free"), seed=0, ear=low_notes)
+    free = reinforce(fresh(), EXAMPLES, config, Checkpoints(tmp_path / "free"), seed=0, scorer=low_notes)
     errors = [row["va"] for row in free]
     assert np.mean(errors[-3:]) < np.mean(errors[:3]) - 0.03
     leashed = config.model_copy(update={"kl_weight": 50.0})
     leashed = leashed.model_copy(update={"steps": 6})
-    held = reinforce(fresh(), EXAMPLES, leashed, Checkpoints(tmp_path / "held"), seed=0, ear=low_notes)
+    held = reinforce(fresh(), EXAMPLES, leashed, Checkpoints(tmp_path / "held"), seed=0, scorer=low_notes)
     assert held[5]["kl"] < free[5]["kl"] / 2
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     straight, resumed = fresh(), fresh()
     frozen = straight.network.picture.null_SD.clone()
-    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, ear=low_notes)
+    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, scorer=low_notes)
     half = CONFIG.model_copy(update={"steps": 1})
-    reinforce(fresh(), EXAMPLES, half, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes)
-    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes) == rows
+    reinforce(fresh(), EXAMPLES, half, Checkpoints(tmp_path / "b"), seed=1, scorer=low_notes)
+    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, scorer=low_notes) == rows
     start = model().network.state_dict()
     for name, weight in straight.network.state_dict().items():
         assert torch.equal(weight, resumed.network.state_dict()[name]), name
@@ -134,4 +138,4 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
         return np.full((len(pieces), 2), np.nan)
 
     with pytest.raises(UserError, match=r"not finite at step 1 \(reinforce"):
-        reinforce(fresh(), EXAMPLES, CONFIG, Checkpoints(tmp_path), seed=0, ear=deaf)
+        reinforce(fresh(), EXAMPLES, CONFIG, Checkpoints(tmp_path), seed=0, scorer=deaf)

@@ -166,7 +166,7 @@ def test_compose_without_a_champion_uses_it(
     (place / shipped.SUMS).unlink()
     with pytest.raises(UserError, match="SHA256SUMS is missing"):
         shipped.default_model()
-    assert Composer(place).ear is None, "the model folder itself is whole"
+    assert Composer(place).scorer is None, "the model folder itself is whole"
 
 
 def test_a_champion_comes_first(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from huesong.config import SamplingConfig
 from huesong.model.requests import Request
-from huesong.model.sampling import draw, hear, last_bars, roll_out, sample, steer
+from huesong.model.sampling import draw, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import tokens
 from huesong.music.grammar import Asked, Grammar, State
 from huesong.music.reading import parse_score
@@ -129,7 +129,7 @@ def test_best_of_n_is_the_nearest_to_the_request() -> None:
 
     assert error(best) <= error(few) <= error(single)
     assert error(best) < error(single)
-    assert best.critic == hear(model(), best.ids)
+    assert best.critic == predict_va(model(), best.ids)
 
 
 @pytest.mark.parametrize("context", [32, 64])
@@ -224,9 +224,9 @@ def test_progress_is_told() -> None:
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, 5.0], dtype=torch.float64)
     allowed = torch.tensor([True, True, True, False])
-    luck = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    uniform = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     drawn = draw(
-        logits.expand(20_000, -1), allowed.expand(20_000, -1), luck, SamplingConfig(temperature=0.5, top_p=1.0)
+        logits.expand(20_000, -1), allowed.expand(20_000, -1), uniform, SamplingConfig(temperature=0.5, top_p=1.0)
     )
     wanted = torch.softmax(logits[:3] / 0.5, dim=0)
     assert torch.bincount(drawn, minlength=4)[:3] / 20_000 == pytest.approx(wanted.tolist(), abs=1e-3)
@@ -235,31 +235,33 @@ def test_draws_follow_the_probabilities() -> None:
 
 def test_the_nucleus() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
-    luck = torch.linspace(0, 0.999999, 500, dtype=torch.float64)
+    uniform = torch.linspace(0, 0.999999, 500, dtype=torch.float64)
     logits, allowed = probabilities.log().expand(500, -1), torch.ones(500, 4, dtype=torch.bool)
     for top_p, kept in ((0.4, {0}), (0.6, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
-        assert set(draw(logits, allowed, luck, SamplingConfig(temperature=1.0, top_p=top_p)).tolist()) == kept
+        assert set(draw(logits, allowed, uniform, SamplingConfig(temperature=1.0, top_p=top_p)).tolist()) == kept
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**31), luck=st.sampled_from([0.0, 0.5, 1 - 2**-53]), scale=st.sampled_from([0.0, 1.0, 300.0])
+    seed=st.integers(0, 2**31),
+    uniform=st.sampled_from([0.0, 0.5, 1 - 2**-53]),
+    scale=st.sampled_from([0.0, 1.0, 300.0]),
 )
-def test_nothing_forbidden_is_drawn(seed: int, luck: float, scale: float) -> None:
+def test_nothing_forbidden_is_drawn(seed: int, uniform: float, scale: float) -> None:
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(rng.normal(size=(3, 40)) * scale)
     allowed = torch.from_numpy(rng.random((3, 40)) < 0.1)
     allowed[:, int(rng.integers(40))] = True
-    drawn = draw(logits, allowed, torch.full((3,), luck, dtype=torch.float64), SamplingConfig(top_p=0.99))
+    drawn = draw(logits, allowed, torch.full((3,), uniform, dtype=torch.float64), SamplingConfig(top_p=0.99))
     assert allowed.gather(1, drawn[:, None]).all()
 
 
 def test_noise_in_the_last_bits_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(size=(500, 60)).round(3))  # away from the edges of rounding
-    allowed, luck = torch.ones(500, 60, dtype=torch.bool), torch.from_numpy(rng.random(500))
+    allowed, uniform = torch.ones(500, 60, dtype=torch.bool), torch.from_numpy(rng.random(500))
     noisy = logits + torch.from_numpy(rng.normal(size=(500, 60))) * 1e-6
-    assert torch.equal(draw(logits, allowed, luck, PLAIN), draw(noisy, allowed, luck, PLAIN))
+    assert torch.equal(draw(logits, allowed, uniform, PLAIN), draw(noisy, allowed, uniform, PLAIN))
 
 
 def test_a_course_of_one_value_is_that_value() -> None:
@@ -284,17 +286,17 @@ def test_an_emotion_that_cannot_be_asked(picture: np.ndarray | None, change: dic
         sample(model(), [request], PLAIN)
 
 
-def test_the_ear_has_half_the_say_among_candidates() -> None:
+def test_the_scorer_has_half_the_say_among_candidates() -> None:
     heard: list[list[int]] = []
 
-    def ear(pieces: Sequence[list[int]]) -> np.ndarray:
+    def scorer(pieces: Sequence[list[int]]) -> np.ndarray:
         heard.extend(pieces)
         wish = np.full((len(pieces), 2), -9.0)
         wish[2] = 0.0  # far nearer than the others, whatever the critic says
         return wish
 
     request = asked(5, valence=0.9)
-    made = sample(model(), [request], SamplingConfig(candidates=4, steering=1), ear=ear)[0]
+    made = sample(model(), [request], SamplingConfig(candidates=4, steering=1), scorer=scorer)[0]
     assert len(heard) == 4
     assert made.ids == heard[2]
 
@@ -333,11 +335,11 @@ def high_notes(pieces: Sequence[list[int]]) -> np.ndarray:
     return np.array([[np.clip((np.mean(own) - 72) / 24, -1, 1), 0.0] for own in pitch])
 
 
-def test_steering_follows_the_ear_further_than_the_best_of_as_many() -> None:
+def test_steering_follows_the_scorer_further_than_the_best_of_as_many() -> None:
     requests = [Request(None, 1.0, 0.0, seed, 12.0) for seed in range(6)]
     reached = {}
     for parts in (1, 4):
-        made = sample(model(), requests, SamplingConfig(guidance=1.0, candidates=6, steering=parts), ear=high_notes)
+        made = sample(model(), requests, SamplingConfig(guidance=1.0, candidates=6, steering=parts), scorer=high_notes)
         reached[parts] = high_notes([piece.ids for piece in made])[:, 0].mean()
         for piece in made:
             assert grammar().count_violations(piece.ids) == 0
@@ -348,17 +350,17 @@ def test_steering_follows_the_ear_further_than_the_best_of_as_many() -> None:
 def test_steered_pieces_do_not_depend_on_their_company() -> None:
     config = SamplingConfig(candidates=3, steering=3)
     requests = [asked(seed, 6.0 + seed) for seed in range(3)]
-    together = sample(model(), requests, config, ear=high_notes)
-    assert sample(model(), [requests[1]], config, ear=high_notes)[0] == together[1]
+    together = sample(model(), requests, config, scorer=high_notes)
+    assert sample(model(), [requests[1]], config, scorer=high_notes)[0] == together[1]
     long = [asked(seed, 30.0) for seed in range(2)]
-    both = sample(model(64), long, config, ear=high_notes)  # the context overflows between the parts
-    assert sample(model(64), long[1:], config, ear=high_notes)[0] == both[1]
+    both = sample(model(64), long, config, scorer=high_notes)  # the context overflows between the parts
+    assert sample(model(64), long[1:], config, scorer=high_notes)[0] == both[1]
 
 
 def test_the_nearer_candidates_are_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     group = roll_out(model(), [asked(0, 5.0)], SamplingConfig(candidates=4, steering=1))
     monkeypatch.setattr("huesong.model.sampling.distances", lambda *_: np.array([5.0, 0.1, 5.0, 0.1]))
-    chosen = steer(model(), group, None, 1)
+    chosen = resample(model(), group, None, 1)
     assert [job.ids for job in chosen] == [group[1].ids, group[1].ids, group[3].ids, group[3].ids]
     assert chosen[0].ids is not chosen[1].ids
     assert chosen[0].state is not chosen[1].state

@@ -115,7 +115,7 @@ class Composer:
             UserError: the folder is no model, of another format, incomplete or damaged.
         """
         # here, not at the top: what a user got wrong is told before seconds of imports
-        from huesong.emotion.ear import LabellerEar
+        from huesong.emotion.scorer import LabellerScorer
         from huesong.model.folder import load_model
         from huesong.music import tokens
         from huesong.pictures.encoders import Encoder
@@ -123,7 +123,7 @@ class Composer:
         self.model = load_model(folder, device)
         self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
         self.encoder = Encoder.load(folder / contracts.ENCODER)
-        self.ear = LabellerEar.of_model(folder)
+        self.scorer = LabellerScorer.of_model(folder)
 
     def compose(self, prompts: Sequence[Prompt], config: SamplingConfig, on_step: OnStep | None = None) -> list[Piece]:
         """A piece for every prompt, sampled side by side; the same prompt and seed give the same bytes.
@@ -154,7 +154,7 @@ class Composer:
         ]  # fmt: skip
         return [
             self._piece(made.ids, made.requested, made.predicted, made.critic)
-            for made in sample(self.model, requests, config, on_step, self.ear)
+            for made in sample(self.model, requests, config, on_step, self.scorer)
         ]
 
     def _piece(self, ids: list[int], requested: VA, predicted: VA, critic: VA) -> Piece:
@@ -163,8 +163,8 @@ class Composer:
         midi = bytes(tokens.decode(self.tokenizer, ids).dumps_midi())
         score = reading.parse_score(midi, "the composed piece")
         obtained = None
-        if self.ear is not None:
-            valence, arousal = self.ear([ids])[0]
+        if self.scorer is not None:
+            valence, arousal = self.scorer([ids])[0]
             obtained = (float(valence), float(arousal))
         return Piece(midi, score, requested, None if math.isnan(predicted[0]) else predicted, obtained, critic)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import EvaluateConfig, SamplingConfig
-from huesong.emotion.ear import LabellerEar
+from huesong.emotion.scorer import LabellerScorer
 from huesong.model.folder import Model, load_model
 from huesong.model.requests import Request
 from huesong.model.sampling import Sample, sample
@@ -76,17 +76,17 @@ def compose_all(
 
 def answer(batch: Batch) -> list[Sample]:
     """The model's answers to a batch, in a worker process."""
-    model, ear = _loaded(batch.model)
+    model, scorer = _loaded(batch.model)
     pictures = np.load(batch.pictures, mmap_mode="r", allow_pickle=False)
     requests = [request(row, pictures, batch.sampling) for _, row in batch.asked.iterrows()]
     # The best of several is chosen as `huesong compose` chooses it; the labeller shares no music with the judges.
-    return sample(model, requests, batch.sampling, ear=ear if batch.sampling.candidates > 1 else None)
+    return sample(model, requests, batch.sampling, scorer=scorer if batch.sampling.candidates > 1 else None)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(folder: Path) -> tuple[Model, LabellerEar | None]:
-    """The model and its ear, once a worker."""
-    return load_model(folder), LabellerEar.of_model(folder)
+def _loaded(folder: Path) -> tuple[Model, LabellerScorer | None]:
+    """The model and its scorer, once a worker."""
+    return load_model(folder), LabellerScorer.of_model(folder)
 
 
 def request(row: pd.Series, pictures: np.ndarray, sampling: SamplingConfig) -> Request:

@@ -41,7 +41,7 @@ STEERING_TEMPERATURE = 0.1
 
 OnStep = Callable[[float], None]
 """Told after each step which share of the asked length has been composed, 0 to 1."""
-Ear = Callable[[Sequence[list[int]]], np.ndarray]
+Scorer = Callable[[Sequence[list[int]]], np.ndarray]
 """Hears valence and arousal [n, 2] in n pieces, given as token ids."""
 
 
@@ -60,7 +60,7 @@ class Sample:
 
 
 @dataclass
-class Job:
+class Hypothesis:
     """A piece in the making."""
 
     condition: Condition
@@ -92,7 +92,7 @@ def sample(
     requests: Sequence[Request],
     config: SamplingConfig,
     on_step: OnStep | None = None,
-    ear: Ear | None = None,
+    scorer: Scorer | None = None,
 ) -> list[Sample]:
     """Compose a piece for every request; of `config.candidates` pieces each, the one heard nearest to it.
 
@@ -101,7 +101,7 @@ def sample(
         requests: what to compose; each brings its own length (`config.seconds` is not read).
         config: temperature, top-p, guidance (see `guidance_of`), candidates and caps.
         on_step: progress.
-        ear: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
+        scorer: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
         UserError: a request with neither a picture nor both valence and arousal, or with a value, course, primer or
@@ -109,21 +109,23 @@ def sample(
     """
     samples = []
     with _one_thread(model.device):
-        jobs = roll_out(model, requests, config, on_step, ear)
-        for start in range(0, len(jobs), config.candidates):
-            own = jobs[start : start + config.candidates]
-            kept = own[int(np.argmin(distances(model, own, ear)))] if len(own) > 1 else own[0]
+        hypotheses = roll_out(model, requests, config, on_step, scorer)
+        for start in range(0, len(hypotheses), config.candidates):
+            own = hypotheses[start : start + config.candidates]
+            kept = own[int(np.argmin(distances(model, own, scorer)))] if len(own) > 1 else own[0]
             condition = kept.condition
-            samples.append(Sample(kept.ids, condition.requested, condition.predicted, hear(model, kept.ids)))
+            samples.append(Sample(kept.ids, condition.requested, condition.predicted, predict_va(model, kept.ids)))
     return samples
 
 
-def distances(model: Model, jobs: Sequence[Job], ear: Ear | None) -> np.ndarray:
+def distances(model: Model, hypotheses: Sequence[Hypothesis], scorer: Scorer | None) -> np.ndarray:
     """How far what is heard in each piece, finished or not, is from what was asked of it so far [n]."""
-    heard_N2 = np.array([hear(model, job.ids) for job in jobs])
-    if ear is not None:
-        heard_N2 = (heard_N2 + ear([job.ids for job in jobs])) / 2
-    return np.hypot(*(heard_N2 - np.array([job.condition.until(job.share) for job in jobs])).T)
+    heard_N2 = np.array([predict_va(model, hypothesis.ids) for hypothesis in hypotheses])
+    if scorer is not None:
+        heard_N2 = (heard_N2 + scorer([hypothesis.ids for hypothesis in hypotheses])) / 2
+    return np.hypot(
+        *(heard_N2 - np.array([hypothesis.condition.until(hypothesis.share) for hypothesis in hypotheses])).T
+    )
 
 
 @torch.inference_mode()
@@ -132,22 +134,24 @@ def roll_out(
     requests: Sequence[Request],
     config: SamplingConfig,
     on_step: OnStep | None = None,
-    ear: Ear | None = None,
-) -> list[Job]:
+    scorer: Scorer | None = None,
+) -> list[Hypothesis]:
     """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
     config = config.model_copy(update={"guidance": guidance_of(model, config)})
     with _one_thread(model.device):
         conditions = [condition_of(model, request) for request in requests]
-        jobs = [
-            start_job(model, request, condition, k, config)
+        hypotheses = [
+            first_hypothesis(model, request, condition, k, config)
             for request, condition in zip(requests, conditions, strict=True)
             for k in range(config.candidates)
         ]
         most = max(1, MOST_PIECES // config.candidates) * config.candidates
-        finished: list[Job] = []
-        for start in range(0, len(jobs), most):
-            report = None if on_step is None else _part_of(on_step, start / len(jobs), min(1, most / len(jobs)))
-            finished += _run(model, jobs[start : start + most], config, report, ear)
+        finished: list[Hypothesis] = []
+        for start in range(0, len(hypotheses), most):
+            report = (
+                None if on_step is None else _part_of(on_step, start / len(hypotheses), min(1, most / len(hypotheses)))
+            )
+            finished += _run(model, hypotheses[start : start + most], config, report, scorer)
     return finished
 
 
@@ -177,7 +181,9 @@ def _part_of(whole: OnStep, done: float, share: float) -> OnStep:
     return lambda part: whole(min(1.0, done + share * part))
 
 
-def start_job(model: Model, request: Request, condition: Condition, candidate: int, config: SamplingConfig) -> Job:
+def first_hypothesis(
+    model: Model, request: Request, condition: Condition, candidate: int, config: SamplingConfig
+) -> Hypothesis:
     """A piece that has only BOS, or its primer, with the generator of (seed, candidate).
 
     Raises:
@@ -192,7 +198,7 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     limits = Limits(
         polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second, silence=config.max_silence
     )
-    job = Job(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
+    hypothesis = Hypothesis(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
     if len(request.primer) >= model.network.config.context:
         raise UserError(
             f"the primer has {len(request.primer)} tokens, the model attends to {model.network.config.context}: "
@@ -201,11 +207,11 @@ def start_job(model: Model, request: Request, condition: Condition, candidate: i
     if grammar.count_violations(request.primer):
         raise UserError("the primer was not written with this model's vocabulary: encode it with its tokenizer")
     for token in request.primer:
-        _append(grammar, job, token)
-        if job.state.phase >= Phase.LAST_BAR or job.state.latest_end > job.state.last_onset:
+        _append(grammar, hypothesis, token)
+        if hypothesis.state.phase >= Phase.LAST_BAR or hypothesis.state.latest_end > hypothesis.state.last_onset:
             length = f"{request.seconds:g} s" if request.bars is None else f"{request.bars} bars"
             raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
-    return job
+    return hypothesis
 
 
 def generator_of(*key: int | str) -> torch.Generator:
@@ -214,27 +220,31 @@ def generator_of(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def _run(model: Model, jobs: list[Job], config: SamplingConfig, on_step: OnStep | None, ear: Ear | None) -> list[Job]:
-    """Sample all jobs to their ends; with several candidates a request, part by part."""
+def _run(
+    model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, on_step: OnStep | None, scorer: Scorer | None
+) -> list[Hypothesis]:
+    """Sample all hypotheses to their ends; with several candidates a request, part by part."""
     parts = config.steering if config.candidates > 1 else 1
     for part in range(1, parts + 1):
-        _advance(model, jobs, config, part / parts, on_step)
+        _advance(model, hypotheses, config, part / parts, on_step)
         if part < parts:
-            groups = [jobs[start : start + config.candidates] for start in range(0, len(jobs), config.candidates)]
-            jobs = [job for group in groups for job in steer(model, group, ear, part)]
-    return jobs
+            groups = [
+                hypotheses[start : start + config.candidates] for start in range(0, len(hypotheses), config.candidates)
+            ]
+            hypotheses = [hypothesis for group in groups for hypothesis in resample(model, group, scorer, part)]
+    return hypotheses
 
 
-def steer(model: Model, group: Sequence[Job], ear: Ear | None, part: int) -> list[Job]:
+def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, part: int) -> list[Hypothesis]:
     """As many candidates as before, drawn from them by how near each is heard to its request so far.
 
     Systematic resampling: a candidate of weight w is continued floor(n w) or ceil(n w) times. Each continuation draws
     with a generator of its own.
     """
-    weight_C = np.exp(-distances(model, group, ear) / STEERING_TEMPERATURE) + 1e-12
+    weight_C = np.exp(-distances(model, group, scorer) / STEERING_TEMPERATURE) + 1e-12
     edge_C = np.cumsum(weight_C / weight_C.sum())
-    luck = float(torch.rand(1, generator=generator_of(group[0].seed, "steer", part), dtype=torch.float64))
-    chosen = np.minimum(np.searchsorted(edge_C, (luck + np.arange(len(group))) / len(group)), len(group) - 1)
+    uniform = float(torch.rand(1, generator=generator_of(group[0].seed, "steer", part), dtype=torch.float64))
+    chosen = np.minimum(np.searchsorted(edge_C, (uniform + np.arange(len(group))) / len(group)), len(group) - 1)
     return [
         replace(
             group[row], state=copy.deepcopy(group[row].state), generator=generator_of(group[0].seed, place, part),
@@ -244,76 +254,86 @@ def steer(model: Model, group: Sequence[Job], ear: Ear | None, part: int) -> lis
     ]  # fmt: skip
 
 
-def _advance(model: Model, jobs: list[Job], config: SamplingConfig, until: float, on_step: OnStep | None) -> None:
-    """Sample jobs until each is done, or begins the first bar after this share of its length."""
+def _advance(
+    model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, until: float, on_step: OnStep | None
+) -> None:
+    """Sample hypotheses until each is done, or begins the first bar after this share of its length."""
     network, grammar, device = model.network, model.grammar, model.device
     guided = config.guidance != 1
     copies = 2 if guided else 1
 
-    def waits(job: Job) -> bool:
-        return job.state.done or (until < 1 and job.share >= until and bool(grammar.table.bar[job.next_id]))
+    def waits(hypothesis: Hypothesis) -> bool:
+        return hypothesis.state.done or (
+            until < 1 and hypothesis.share >= until and bool(grammar.table.bar[hypothesis.next_id])
+        )
 
-    active = [job for job in jobs if not waits(job)]
+    active = [hypothesis for hypothesis in hypotheses if not waits(hypothesis)]
     if not active:
         return
     cache = network.new_cache(*_asked(active, copies, device))
     _prime(model, active, cache, copies)
     while active:
         _make_room(model, active, cache, copies)
-        ids_B = torch.tensor([job.next_id for job in active], device=device)
+        ids_B = torch.tensor([hypothesis.next_id for hypothesis in active], device=device)
         logits_NV = network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
         logits_BV = logits_NV
         if guided:
             asked_BV, free_BV = logits_NV.chunk(2)
             logits_BV = free_BV + config.guidance * (asked_BV - free_BV)
-        for row, job in enumerate(active):
-            if (leaning := grammar.leaning(job.state)) is not None:
+        for row, hypothesis in enumerate(active):
+            if (leaning := grammar.leaning(hypothesis.state)) is not None:
                 logits_BV[row] += torch.from_numpy(leaning)
-        allowed_BV = torch.from_numpy(grammar.masks([job.state for job in active]))
-        luck_B = torch.cat([torch.rand(1, generator=job.generator, dtype=torch.float64) for job in active])
-        drawn = draw(logits_BV, allowed_BV, luck_B, config).tolist()
-        for job, token in zip(active, drawn, strict=True):
-            _append(grammar, job, token)
+        allowed_BV = torch.from_numpy(grammar.masks([hypothesis.state for hypothesis in active]))
+        uniform_B = torch.cat(
+            [torch.rand(1, generator=hypothesis.generator, dtype=torch.float64) for hypothesis in active]
+        )
+        drawn = draw(logits_BV, allowed_BV, uniform_B, config).tolist()
+        for hypothesis, token in zip(active, drawn, strict=True):
+            _append(grammar, hypothesis, token)
         if on_step is not None:
-            on_step(float(np.mean([job.share for job in jobs])))
-        going = [row for row, job in enumerate(active) if not waits(job)]
+            on_step(float(np.mean([hypothesis.share for hypothesis in hypotheses])))
+        going = [row for row, hypothesis in enumerate(active) if not waits(hypothesis)]
         if len(going) < len(active):
             rows = [row + copy * len(active) for copy in range(copies) for row in going]
             active = [active[row] for row in going]
             if active:
                 cache = cache.select(torch.tensor(rows, device=device))
         # A course moves on with every bar, as the labels of training did not change within one.
-        if active and any(job.condition.changes and grammar.table.bar[job.next_id] for job in active):
+        if active and any(
+            hypothesis.condition.changes and grammar.table.bar[hypothesis.next_id] for hypothesis in active
+        ):
             network.recondition(cache, *_asked(active, copies, device))
 
 
-def _asked(jobs: list[Job], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _asked(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Image tokens [N, S, D], request [N, 2] at the present point of each piece, and whether a row keeps them [N]."""
-    pictures_BSD = torch.cat([job.condition.picture_tokens_1SD for job in jobs])
-    va_B2 = torch.tensor([job.condition.at(job.share) for job in jobs], device=device)
-    keep_N = torch.arange(copies * len(jobs), device=device) < len(jobs)
+    pictures_BSD = torch.cat([hypothesis.condition.picture_tokens_1SD for hypothesis in hypotheses])
+    va_B2 = torch.tensor([hypothesis.condition.at(hypothesis.share) for hypothesis in hypotheses], device=device)
+    keep_N = torch.arange(copies * len(hypotheses), device=device) < len(hypotheses)
     return pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N
 
 
-def _prime(model: Model, jobs: list[Job], cache: KVCache, copies: int) -> None:
+def _prime(model: Model, hypotheses: list[Hypothesis], cache: KVCache, copies: int) -> None:
     """Let the rows of pieces that have begun read what is there but for the newest token."""
-    for row in range(copies * len(jobs)):
-        job = jobs[row % len(jobs)]
-        if job.read:
-            known = [model.vocabulary.bos, *job.read[:-1]]
+    for row in range(copies * len(hypotheses)):
+        hypothesis = hypotheses[row % len(hypotheses)]
+        if hypothesis.read:
+            known = [model.vocabulary.bos, *hypothesis.read[:-1]]
             if len(known) >= cache.capacity:
-                known = last_bars(model.grammar, job.read[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
+                known = last_bars(
+                    model.grammar, hypothesis.read[:-1], hypothesis.bars, int(KEPT_SHARE * cache.capacity)
+                )
             known = known[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
             model.network.reprime(cache, row, torch.tensor(known, device=model.device))
 
 
-def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: SamplingConfig) -> Tensor:
+def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
     """Token ids [B]: temperature, then nucleus sampling (top-p: Holtzman et al. 2020), then inversion of the CDF.
 
     Args:
         logits_BV: float64.
         allowed_BV: bool; at least one token a row.
-        luck_B: float64, uniform in [0, 1).
+        uniform_B: float64, uniform in [0, 1).
         config: temperature and top-p.
     """
     rounded_BV = torch.round(logits_BV * ROUNDING) / ROUNDING
@@ -323,29 +343,29 @@ def draw(logits_BV: Tensor, allowed_BV: Tensor, luck_B: Tensor, config: Sampling
     # The most probable token always stays; so never is a forbidden one drawn, whatever the rounding of the sums.
     kept_BV = sorted_BV * ((before_BV < config.top_p) & (sorted_BV > 0))
     cumulative_BV = kept_BV.cumsum(dim=-1)
-    target_B1 = (luck_B * cumulative_BV[:, -1])[:, None]
+    target_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
     place_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
     last_B1 = (kept_BV > 0).sum(dim=-1, keepdim=True) - 1
     return order_BV.gather(-1, torch.minimum(place_B1, last_B1))[:, 0]
 
 
-def _append(grammar: Grammar, job: Job, token: int) -> None:
+def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     if grammar.table.bar[token]:
-        job.bars.append((len(job.read), job.state.tempo))
-    job.read.append(token)
-    job.next_id = token
-    job.ids += grammar.advance(job.state, token)
+        hypothesis.bars.append((len(hypothesis.read), hypothesis.state.tempo))
+    hypothesis.read.append(token)
+    hypothesis.next_id = token
+    hypothesis.ids += grammar.advance(hypothesis.state, token)
 
 
-def _make_room(model: Model, active: list[Job], cache: KVCache, copies: int) -> None:
+def _make_room(model: Model, active: list[Hypothesis], cache: KVCache, copies: int) -> None:
     """Let every row that has filled the context forget all but its last bars."""
     if cache.longest < cache.capacity:
         return
     for row, length in enumerate(cache.lengths_B.tolist()):
         if length == cache.capacity:
-            job = active[row % len(active)]
+            hypothesis = active[row % len(active)]
             # The newest token is not in the cache yet: the next step reads it.
-            kept = last_bars(model.grammar, job.read[:-1], job.bars, int(KEPT_SHARE * cache.capacity))
+            kept = last_bars(model.grammar, hypothesis.read[:-1], hypothesis.bars, int(KEPT_SHARE * cache.capacity))
             kept = kept[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
             model.network.reprime(cache, row, torch.tensor(kept, device=model.device))
     assert cache.longest < cache.capacity, "re-priming makes room"
@@ -379,7 +399,7 @@ def last_bars(grammar: Grammar, ids: list[int], bars: list[tuple[int, int]], roo
     return [table.ids[kind][value] for kind, value in begin] + kept[count:]
 
 
-def hear(model: Model, ids: list[int]) -> tuple[float, float]:
+def predict_va(model: Model, ids: list[int]) -> tuple[float, float]:
     """The critic's valence and arousal of a piece; of a piece longer than the context, the mean over its parts."""
     context = model.network.config.context
     parts = [ids[start : start + context] for start in range(0, len(ids), context)]

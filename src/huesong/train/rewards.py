@@ -27,7 +27,7 @@ from huesong.config import ReinforceConfig, SamplingConfig
 from huesong.model.dataset import Examples
 from huesong.model.folder import Model
 from huesong.model.requests import Request
-from huesong.model.sampling import Ear, Job, hear, roll_out
+from huesong.model.sampling import Hypothesis, Scorer, predict_va, roll_out
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log, track
 from huesong.train.checkpoints import Checkpoints
@@ -45,7 +45,7 @@ def reinforce(
     checkpoints: Checkpoints,
     *,
     seed: int,
-    ear: Ear | None = None,
+    scorer: Scorer | None = None,
     saves: bool = True,
 ) -> list[dict[str, Any]]:
     """Fine-tune `model.network` in place, resuming from the latest valid checkpoint.
@@ -56,7 +56,7 @@ def reinforce(
         config: steps, sizes, the leash.
         checkpoints: where this phase keeps its own.
         seed: of requests and pieces.
-        ear: hears the pieces together with the critic (the mean of both); None = the critic alone.
+        scorer: hears the pieces together with the critic (the mean of both); None = the critic alone.
         saves: whether this process writes checkpoints.
 
     Returns:
@@ -84,9 +84,10 @@ def reinforce(
     for step in track(steps, f"train ({REINFORCE})") if saves else steps:
         seed_step(seed, PHASE, step, 0)
         requests = draw_requests(examples, config, seed, step)
+        sampling = SamplingConfig(candidates=1, guidance=1.0, temperature=config.temperature, top_p=1.0)
         network.eval()  # dropout would make the likelihood of a piece another than the one it was drawn with
-        jobs = roll_out(model, requests, SamplingConfig(guidance=1.0, temperature=config.temperature, top_p=1.0))
-        reward_B, error_B = rewards(model, jobs, ear)
+        jobs = roll_out(model, requests, sampling)
+        reward_B, error_B = rewards(model, jobs, scorer)
         advantage_B = advantages(reward_B.reshape(-1, config.samples)).reshape(-1)
         optimizer.zero_grad(set_to_none=True)
         kl = 0.0
@@ -129,13 +130,13 @@ def draw_requests(examples: Examples, config: ReinforceConfig, seed: int, step: 
     return requests
 
 
-def rewards(model: Model, jobs: Sequence[Job], ear: Ear | None) -> tuple[np.ndarray, np.ndarray]:
+def rewards(model: Model, jobs: Sequence[Hypothesis], scorer: Scorer | None) -> tuple[np.ndarray, np.ndarray]:
     """Minus the distance [B] between request and what is heard, and the mean absolute error [B] of both axes."""
     pieces = [job.ids for job in jobs]
     with torch.inference_mode():
-        heard_B2 = np.array([hear(model, ids) for ids in pieces])
-    if ear is not None:
-        heard_B2 = (heard_B2 + ear(pieces)) / 2
+        heard_B2 = np.array([predict_va(model, ids) for ids in pieces])
+    if scorer is not None:
+        heard_B2 = (heard_B2 + scorer(pieces)) / 2
     apart_B2 = heard_B2 - np.array([job.condition.requested for job in jobs])
     return -np.hypot(*apart_B2.T), np.abs(apart_B2).mean(axis=1)
 
@@ -149,7 +150,7 @@ def advantages(reward_GK: np.ndarray) -> np.ndarray:
 def policy_loss(
     model: Model,
     supervised: nn.Module,
-    jobs: Sequence[Job],
+    jobs: Sequence[Hypothesis],
     advantage_B: np.ndarray,
     config: ReinforceConfig,
     whole: int,
@@ -175,7 +176,7 @@ def masked_log_softmax(logits_BTV: Tensor, allowed_BTV: Tensor) -> Tensor:
     return F.log_softmax(logits_BTV.float().masked_fill(~allowed_BTV, -1e9), dim=-1)
 
 
-def replay(model: Model, jobs: Sequence[Job]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What each piece read and drew: ids and targets [B, T], the grammar's masks [B, T, V], and where T is drawn music.
 
     Of a piece longer than the context its beginning. A position where the grammar left one choice only is no decision
@@ -201,7 +202,7 @@ def replay(model: Model, jobs: Sequence[Job]) -> tuple[Tensor, Tensor, Tensor, T
     return ids_BT.to(device), targets_BT.to(device), allowed_BTV.to(device), drawn_BT.to(device)
 
 
-def conditions(model: Model, jobs: Sequence[Job]) -> tuple[Tensor, Tensor]:
+def conditions(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:
     """Image tokens [B, S, D] and request [B, 2] of each piece."""
     with torch.no_grad():  # the picture side is frozen
         fresh = {id(job.condition): job.condition for job in jobs}

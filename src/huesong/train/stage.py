@@ -264,13 +264,13 @@ def reward(
     """Fine-tune by reward where the settings ask for it; its last figures. The history gets its steps."""
     if not config.reinforce.steps or not processes.writes:  # the sampled batch is small: one process does it
         return {}
-    LabellerEar, PieceLabeller, tokens = labeller_parts()
+    LabellerScorer, PieceLabeller, tokens = labeller_parts()
     vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
     model = Model(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
-    ear = LabellerEar(
+    scorer = LabellerScorer(
         tokens.load(preprocess / contracts.TOKENIZER), PieceLabeller.load(label / contracts.PIECE_LABELLER)
     )
-    rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, ear=ear)
+    rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, scorer=scorer)
     done = training.progress.total
     training.progress.history += [{**row, "step": done + row["step"], "phase": REINFORCE} for row in rows]
     edge = max(1, len(rows) // 5)
@@ -289,15 +289,15 @@ def labeller_parts() -> tuple[Any, Any, Any]:
         UserError: one of them is not installed.
     """
     try:
-        from huesong.emotion.ear import LabellerEar
         from huesong.emotion.labellers import PieceLabeller
+        from huesong.emotion.scorer import LabellerScorer
         from huesong.music import tokens
     except ImportError as error:
         raise UserError(
             f"rewards need the music labeller, and {error.name} is not installed: pip install huesong, or set "
             "train.reinforce.steps to 0"
         ) from error
-    return LabellerEar, PieceLabeller, tokens
+    return LabellerScorer, PieceLabeller, tokens
 
 
 def write_artifacts(

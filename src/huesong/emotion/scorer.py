@@ -1,4 +1,4 @@
-"""How composed pieces are heard when the best of several is kept: by the music labeller, from the written notes."""
+"""The VA scorer: the valence and arousal that the music labeller predicts for composed pieces, given as token ids."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from huesong.emotion.labellers import PieceLabeller
 from huesong.music import features, reading, tokens
 
 
-class LabellerEar:
-    """Token ids are written as MIDI, read back and heard by the music labeller.
+class LabellerScorer:
+    """Token ids are written as MIDI, read back, and given to the music labeller.
 
-    The labeller shares no music with the judge of the evaluation, so the judge stays independent of this choice.
+    The labeller shares no music with the judges of the evaluation, so they stay independent of choices made by it.
     """
 
     def __init__(self, tokenizer: Any, labeller: PieceLabeller) -> None:
         self.tokenizer, self.labeller = tokenizer, labeller
 
     @classmethod
-    def of_model(cls, folder: Path) -> LabellerEar | None:
-        """The ear that comes with a model folder; None if it was saved without a labeller."""
+    def of_model(cls, folder: Path) -> LabellerScorer | None:
+        """The scorer of a model folder; None if it was saved without a labeller."""
         labeller = folder / contracts.PIECE_LABELLER
         if not labeller.exists():
             return None
