@@ -23,8 +23,9 @@ from huesong.runtime.progress import log
 from huesong.tracking import store
 
 NAME = "huesong-small"
-PLACE = Path(__file__).parents[3] / "models" / NAME
-"""In the checkout; wheels and images, which bring models of their own, go without."""
+CHECKOUT = Path(__file__).parents[3] / "models" / NAME
+PLACE = CHECKOUT if CHECKOUT.is_dir() else Path(__file__).parents[1] / "weights" / NAME
+"""In the checkout, else in the installed wheel; container images, which are given a model, go without."""
 SUMS = "SHA256SUMS"
 CARD = "README.md"
 MOST_BYTES = 24_000_000
