@@ -1,7 +1,10 @@
 """Every kind of picture file comes out as upright RGB; every bad one as a UserError that names it."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from huesong.pictures.decode import decode
+from huesong.preprocess.files import inspect
 from huesong.runtime.errors import UserError
 
 LIMIT = 1_000_000
@@ -175,3 +179,209 @@ def test_damage_gives_a_picture_or_a_user_error(tmp_path: Path, name: str, chang
         message = str(error)
     assert not message or str(path) in message
     assert "\n" not in message
+
+
+def tiff(path: Path, samples: np.ndarray, bits: int, **tags: int) -> Path:
+    """An uncompressed greyscale TIFF of any depth, with the tags given as photometric, format, low, high."""
+    rows = samples.astype("<u2" if samples.dtype.kind == "u" else "<i2").tobytes()
+    if bits == 12:
+        flat = samples.astype(np.uint32).ravel()
+        pairs = flat[0::2] << 12 | flat[1::2]
+        rows = b"".join(int(pair).to_bytes(3, "big") for pair in pairs)
+    height, width = samples.shape
+    fields = [
+        (256, width), (257, height), (258, bits), (259, 1), (262, tags.get("photometric", 1)), (273, 8), (277, 1),
+        (278, height), (279, len(rows)), (339, tags.get("format", 1)),
+        *((tag, tags[name]) for tag, name in ((280, "low"), (281, "high")) if name in tags),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(fields))
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + len(rows)) + rows + struct.pack("<H", len(fields)) + entries + b"\0" * 4
+    )
+    return path
+
+
+RAMP = np.linspace(0, 255, 64).reshape(8, 8)
+
+
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(decode(path, LIMIT)).astype(float)[..., 0]
+
+
+def test_the_range_of_samples_is_the_one_the_file_tells(tmp_path: Path) -> None:
+    twelve = np.rint(RAMP / 255 * 4095).astype(np.uint16)
+    assert np.abs(grey(tiff(tmp_path / "12.tif", twelve, 12)) - RAMP).max() <= 1
+    sixteen = np.rint(RAMP * 257).astype(np.uint16)
+    assert np.abs(grey(tiff(tmp_path / "white.tif", sixteen, 16, photometric=0)) - (255 - RAMP)).max() <= 1
+    signed = (sixteen.astype(np.int32) - 32768).astype(np.int16)
+    assert np.abs(grey(tiff(tmp_path / "signed.tif", signed, 16, format=2)) - RAMP).max() <= 1
+    told = np.rint(RAMP / 255 * 1000).astype(np.uint16)
+    assert np.abs(grey(tiff(tmp_path / "told.tif", told, 16, low=0, high=1000)) - RAMP).max() <= 1
+
+
+def test_light_in_floating_point_is_tone_mapped(tmp_path: Path) -> None:
+    light = np.array([[0.0, 0.25, 1.0, 4.0]], np.float32)
+    got = grey(save(Image.fromarray(light), tmp_path / "light.tif"))
+    want = 255 * (light / (1 + light)) ** (1 / 2.2)
+    assert np.abs(got - want).max() <= 1
+    assert np.abs(grey(save(Image.fromarray(RAMP.astype(np.float32)), tmp_path / "bytes.tif")) - RAMP).max() <= 1
+    large = grey(save(Image.fromarray((RAMP * 100).astype(np.float32)), tmp_path / "large.tif"))
+    assert np.abs(large - RAMP).max() <= 1
+
+
+def test_sixteen_bit_transparency_is_white(tmp_path: Path) -> None:
+    rows = np.full((4, 4, 3), 60000, np.uint16)
+    rows[:, :2] = (768, 1792, 2816)
+    path = png16(tmp_path / "keyed.png", rows, 2)
+    data = path.read_bytes()
+    body = b"tRNS" + struct.pack(">HHH", 768, 1792, 2816)
+    place = data.index(b"IDAT") - 4
+    path.write_bytes(data[:place] + struct.pack(">I", 6) + body + struct.pack(">I", zlib.crc32(body)) + data[place:])
+    got = decode(path, LIMIT)
+    assert got.getpixel((0, 0)) == (255, 255, 255)
+    assert got.getpixel((3, 0)) == (234, 234, 234)
+
+
+def test_a_bitmap_whose_alpha_nobody_filled_in_is_opaque(tmp_path: Path) -> None:
+    colour = Image.new("RGBA", (4, 4), (200, 100, 50, 0))
+    assert decode(save(colour, tmp_path / "empty.bmp"), LIMIT).getpixel((0, 0)) == (200, 100, 50)
+    assert decode(save(colour, tmp_path / "clear.png"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_colours_are_converted_to_srgb(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(40, 215, (16, 16, 3), dtype=np.uint8))
+    lab = ImageCms.createProfile("XYZ")
+    assert np.array_equal(
+        np.asarray(decode(save(colours, tmp_path / "plain.png"), LIMIT)), np.asarray(colours)
+    )  # no profile: as it is
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    got = np.asarray(decode(save(colours, tmp_path / "own.png", icc_profile=own), LIMIT)).astype(int)
+    assert np.abs(got - np.asarray(colours)).max() <= 1
+    unusable = ImageCms.ImageCmsProfile(lab).tobytes()
+    for name, profile in (("junk.png", b"junk" * 50), ("xyz.png", unusable)):
+        got = np.asarray(decode(save(colours, tmp_path / name, icc_profile=profile), LIMIT)).astype(int)
+        assert np.abs(got - np.asarray(colours)).max() <= 1, name
+
+
+def wide_gamut() -> bytes:
+    """A matrix profile with the primaries of Display P3 (D50) and a gamma of 2.2, made here."""
+
+    def s15(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(78),
+        b"wtpt": b"XYZ " + bytes(4) + s15(0.9642, 1.0, 0.8249),
+        b"rXYZ": b"XYZ " + bytes(4) + s15(0.51512, 0.24120, -0.00105),
+        b"gXYZ": b"XYZ " + bytes(4) + s15(0.29198, 0.69225, 0.04189),
+        b"bXYZ": b"XYZ " + bytes(4) + s15(0.15710, 0.06657, 0.78407),
+        **{name: b"curv" + bytes(4) + struct.pack(">IH", 1, 563) for name in (b"rTRC", b"gTRC", b"bTRC")},
+        b"cprt": b"text" + bytes(4) + b"CC0\0",
+    }
+    place, index, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        index += name + struct.pack(">II", place + len(body), len(content))
+        body += content
+    head = struct.pack(">I4sI4s4s4s", place + len(body), b"\0" * 4, 0x02200000, b"mntr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + s15(0.9642, 1.0, 0.8249)
+    head += bytes(128 - len(head))
+    return head + struct.pack(">I", len(tags)) + index + body
+
+
+def test_wider_colours_of_phones_are_not_taken_for_srgb(tmp_path: Path) -> None:
+    red = save(Image.new("RGB", (4, 4), (200, 60, 60)), tmp_path / "p3.png", icc_profile=wide_gamut())
+    got = np.array(decode(red, LIMIT).getpixel((0, 0)))
+    # Light (.586, .041, .041) in the primaries of Display P3 is (.708, .019, .031) in those of sRGB.
+    assert np.abs(got - (219, 37, 49)).max() <= 2
+    half = save(Image.new("RGBA", (4, 4), (200, 60, 60, 128)), tmp_path / "half.png", icc_profile=wide_gamut())
+    assert np.abs(np.array(decode(half, LIMIT).getpixel((0, 0))) - (got + 255) / 2).max() <= 2
+
+
+def test_the_gamma_of_a_png_is_taken_back(tmp_path: Path) -> None:
+    path = save(Image.new("RGB", (4, 4), (55, 55, 55)), tmp_path / "linear.png")
+    data = path.read_bytes()
+    body = b"gAMA" + struct.pack(">I", 100000)
+    place = data.index(b"IDAT") - 4
+    path.write_bytes(data[:place] + struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body)) + data[place:])
+    assert decode(path, LIMIT).getpixel((0, 0)) == pytest.approx((127, 127, 127), abs=1)
+
+
+def test_damaged_metadata_condemn_no_pixels(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 4), (10, 200, 30))
+    junk = save(image, tmp_path / "junk.png")
+    data = junk.read_bytes()
+    place = data.index(b"IDAT") - 4
+    for number, body in enumerate((b"eXIf" + b"\0\x08\0\x02\x01\x12", b"iCCP" + b"x" * 30, b"tEXt" + b"\xff" * 9)):
+        for check in (zlib.crc32(body), 1):  # a good checksum of nonsense, and a bad one
+            chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", check)
+            path = tmp_path / f"{number}-{check}.png"
+            path.write_bytes(data[:place] + chunk + data[place:])
+            assert decode(path, LIMIT).getpixel((0, 0)) == (10, 200, 30), body
+    photo = save(Image.new("RGB", (16, 8), (10, 200, 30)), tmp_path / "photo.jpg")
+    data = photo.read_bytes()
+    for body in (b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"ICC_PROFILE\0\x01\x07junk"):
+        marker = 0xE1 if body.startswith(b"Exif") else 0xE2
+        path = tmp_path / f"{marker}.jpg"
+        path.write_bytes(data[:2] + bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body + data[2:])
+        assert decode(path, LIMIT).size == (16, 8)
+
+
+def test_an_orientation_of_another_type_turns_the_picture(tmp_path: Path) -> None:
+    """Tag 0x0112 as a LONG, as some programs write it."""
+    entry = struct.pack(">HHII", 0x0112, 4, 1, 6)
+    body = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 1) + entry + bytes(4)
+    data = save(Image.new("RGB", (16, 8)), tmp_path / "a.jpg").read_bytes()
+    path = tmp_path / "long.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:])
+    assert decode(path, LIMIT).size == (8, 16)
+
+
+@pytest.mark.parametrize(("name", "format_"), [("a.avif", "AVIF"), ("a.jp2", "JPEG2000"), ("a.ppm", "PPM")])
+def test_formats_that_cameras_and_archives_write(tmp_path: Path, name: str, format_: str) -> None:
+    path = save(Image.new("RGB", (32, 32), (200, 40, 90)), tmp_path / name, format=format_)
+    assert np.abs(np.array(decode(path, LIMIT).getpixel((9, 9))) - (200, 40, 90)).max() <= 6
+
+
+@pytest.mark.parametrize("name", ["a.ico", "a.tga", "a.pcx"])
+def test_validation_and_decoder_agree_on_what_is_a_picture(tmp_path: Path, name: str) -> None:
+    path = save(Image.new("RGB", (32, 32)), tmp_path / name)
+    with pytest.raises(UserError, match="is not a picture in JPEG"):
+        decode(path, LIMIT)
+    assert "is not a picture in JPEG" in inspect(("images", str(path))).problem
+
+
+def test_cheap_files_that_cost_much_are_refused(tmp_path: Path) -> None:
+    column = np.zeros((70_000, 1), np.uint8)
+    with pytest.raises(UserError, match="a side may have 65535 pixels"):
+        decode(save(Image.fromarray(column), tmp_path / "column.png"), LIMIT)
+    scans = save(Image.new("RGB", (16, 16)), tmp_path / "scans.jpg", progressive=True)
+    data = scans.read_bytes()
+    last = data.rindex(b"\xff\xda")
+    scans.write_bytes(data[:last] + data[last:-2] * 150 + data[-2:])
+    with pytest.raises(UserError, match="scans, more than 100"):
+        decode(scans, LIMIT)
+    pages = [Image.new("L", (1, 1))] * 150
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UserError, match="more than 100 frames"):
+        decode(tmp_path / "pages.tif", LIMIT)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="no ordinary file"):
+        decode(tmp_path / "pipe.png", LIMIT)
+
+
+def test_a_large_picture_is_never_there_several_times(tmp_path: Path) -> None:
+    size = (3000, 2000)
+    save(Image.new("RGBA", size, (1, 2, 3, 128)), tmp_path / "large.png")
+    code = (
+        "import resource, sys; from pathlib import Path; from huesong.pictures.decode import decode\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "decode(Path(sys.argv[1]), 10**9); before = peak(); decode(Path(sys.argv[2]), 10**9); print(peak() - before)"
+    )
+    small = save(Image.new("RGBA", (8, 8)), tmp_path / "small.png")
+    done = subprocess.run(
+        [sys.executable, "-c", code, small, tmp_path / "large.png"], capture_output=True, text=True, check=True
+    )
+    megapixels = size[0] * size[1] / 1e6
+    assert float(done.stdout) < megapixels * (4 + 3) + 40, "the picture itself, its RGB, and a strip"

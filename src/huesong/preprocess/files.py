@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
-
+from huesong.pictures.decode import Refused, opened, read
 from huesong.runtime.progress import track
 from huesong.runtime.workers import Crashed, SafePool
 
@@ -67,18 +66,18 @@ def inspect(file: tuple[str, str]) -> FileState:
 
 
 def _picture_problem(stream: BinaryIO) -> str:
+    """Why the decoder would refuse the picture by its header; "" if it would not."""
+
+    def open_only(file: BinaryIO) -> str:
+        with opened(file):
+            return ""
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # large pictures are judged by preprocess.max_pixels
-            with Image.open(stream) as image:
-                image.verify()
-    except UnidentifiedImageError:
-        return "is not a picture"
-    except Image.DecompressionBombError:
-        return "is a picture of too many pixels"
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:  # from Pillow's many readers
-        return f"is a damaged picture ({' '.join(str(error).split())})"
-    return ""
+            return read(stream, open_only)
+    except Refused as refused:
+        return str(refused)
 
 
 def _midi_problem(head: bytes) -> str:
