@@ -133,6 +133,17 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert not any(weight.requires_grad for weight in straight.network.parameters())
 
 
+def test_a_run_killed_between_pairs_and_rewards_gives_the_weights_of_a_straight_one(tmp_path: Path) -> None:
+    """The straight one comes with the gradients that the pairs left, also of what is frozen now."""
+    straight, resumed = fresh(), fresh()
+    for weight in straight.network.requires_grad_(True).parameters():
+        weight.grad = torch.full_like(weight, 100.0)
+    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, ear=low_notes)
+    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes) == rows
+    for name, weight in straight.network.state_dict().items():
+        assert torch.equal(weight, resumed.network.state_dict()[name]), name
+
+
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     def deaf(pieces: Sequence[list[int]]) -> np.ndarray:
         return np.full((len(pieces), 2), np.nan)

@@ -67,14 +67,11 @@ def reinforce(
     """
     network = model.network.requires_grad_(True)
     supervised = copy.deepcopy(network).eval().requires_grad_(False)
+    network.zero_grad(set_to_none=True)  # the pairs left gradients, which a resumed run does not have
     # The picture side stays: what a picture says does not depend on how well the music follows it.
     network.picture.requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        [p for p in network.parameters() if p.requires_grad],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=0.0,
-    )
+    learning = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     history: list[dict[str, Any]] = []
     if (found := checkpoints.latest()) is not None:
         network.load_state_dict(found.tensors["network"])
@@ -96,7 +93,7 @@ def reinforce(
             loss, part = policy_loss(model, supervised, jobs[which], advantage_B[which], config, len(jobs))
             loss.backward()
             kl += part
-        norm = float(nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], 1.0))
+        norm = float(nn.utils.clip_grad_norm_(learning, 1.0))
         row = {
             "step": step + 1, "reward": float(reward_B.mean()), "va": float(error_B.mean()), "kl": kl, "grad_norm": norm,
         }  # fmt: skip
