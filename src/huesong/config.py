@@ -275,6 +275,10 @@ class Params(Section):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
 
 
+OLD_KEYS: dict[str, str] = {}
+"""Keys of earlier versions, by their dotted path, and what to write in their place."""
+
+
 def load_params(path: Path) -> Params:
     """Read and check `path`.
 
@@ -302,6 +306,8 @@ def describe(error: ValidationError, path: Path) -> str:
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
+        if key in OLD_KEYS:
+            return f"{path}: the key '{key}' is gone: {OLD_KEYS[key]}"
         known = known_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
         return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"

@@ -7,7 +7,7 @@ import pytest
 from huesong import __version__
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status", "pipeline")
+COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status", "settings", "pipeline")
 HEAVY = (
     "torch",
     "mlflow",

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from huesong import config
 from huesong.config import Params, TrainConfig, load_params
 from huesong.runtime.errors import UserError
 
@@ -42,6 +43,22 @@ def test_unknown_key_names_the_nearest_and_the_file(tmp_path: Path, text: str, u
     assert f"did you mean '{nearest}'" in str(caught.value)
     assert "params.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_an_earlier_version_says_what_to_write_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(config.OLD_KEYS, "train.network.layers", "write encoder_layers and decoder_layers")
+    with pytest.raises(
+        UserError, match=r"params.yaml: the key 'train.network.layers' is gone: write encoder_layers and"
+    ):
+        load(tmp_path, "train: {network: {layers: 3}}")
+    with pytest.raises(UserError, match="did you mean"):
+        load(tmp_path, "evaluate: {layers: 3}")
+
+
+def test_no_key_is_both_old_and_known() -> None:
+    for key in config.OLD_KEYS:
+        *above, name = key.split(".")
+        assert name not in config.known_keys(above)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from huesong import __version__
 from huesong.cli import data as cli_data
 from huesong.cli import experiment as cli_experiment
 from huesong.cli import pipeline as cli_pipeline
+from huesong.cli import settings as cli_settings
 from huesong.cli.data import DataOption, ParamsOption
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, user_errors_in_one_line
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pipeline.app, name="pipeline")
 app.add_typer(cli_experiment.app, name="experiment")
