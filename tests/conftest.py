@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from huesong.config import Params
+from tests import stores
+from tests.examples import load_profile
+from tests.once import once, shared_folder
 
 if TYPE_CHECKING:
     from tests.kfp_server import KfpServer
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 # Tests never talk to a tracking server, and never call home.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+# Two workers of pytest-xdist share the cores: no library may use all of them in each. Before torch and numpy are loaded.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+load_profile()
 
 GATE = Path(__file__).parent.parent / "mlflow" / "gate.yaml"
 TINY = {
@@ -75,21 +83,31 @@ def make_data(folder: Path) -> Path:
     return folder / "data"
 
 
+def world_beside(data: Path) -> World:
+    """Where the world's folders are: beside the data."""
+    folder = data.parent
+    return World(Params.model_validate(TINY), data, folder / "preprocess", folder / "label", folder / "train")
+
+
 def make_world(data: Path) -> World:
     """Preprocess, label and train, beside the data."""
     from huesong.label import stage as label
     from huesong.preprocess import stage as preprocess
     from huesong.train import stage as train
 
-    params = Params.model_validate(TINY)
-    folder = data.parent
-    made = World(params, data, folder / "preprocess", folder / "label", folder / "train")
+    made = world_beside(data)
+    params, checkpoints = made.params, data.parent / "checkpoints"
     preprocess.run(params.preprocess, data=made.data, out=made.preprocess)
     label.run(params.label, preprocess=made.preprocess, out=made.label)
-    train.run(
-        params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=folder / "checkpoints"
-    )
+    train.run(params.train, preprocess=made.preprocess, label=made.label, out=made.train, checkpoints=checkpoints)
     return made
+
+
+def finished_beside(world: World) -> Finished:
+    """Where the other artifacts are: beside the world's."""
+    folder = world.data.parent
+    uri = f"sqlite:///{folder / 'registry' / 'mlflow.db'}"
+    return Finished(world, folder / "evaluate", folder / "register", uri)
 
 
 def finish(world: World) -> Finished:
@@ -97,11 +115,8 @@ def finish(world: World) -> Finished:
     from huesong.evaluate import stage as evaluate
     from huesong.register import stage as register
 
-    from .stores import new_database
-
-    folder = world.data.parent
-    uri = new_database(folder / "registry" / "mlflow.db")
-    made = Finished(world, folder / "evaluate", folder / "register", uri)
+    made = finished_beside(world)
+    uri = stores.new_database(world.data.parent / "registry" / "mlflow.db")
     evaluate.run(
         world.params.evaluate, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,
         out=made.evaluate,
@@ -113,22 +128,35 @@ def finish(world: World) -> Finished:
     return made
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_empty_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    stores.shared = shared_folder(tmp_path_factory)
+
+
+# The folders of these are made once a session and read by all its processes: no test may write to them.
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw data folder of 32 pictures and 64 pieces."""
-    return make_data(tmp_path_factory.mktemp("world"))
+    folder = shared_folder(tmp_path_factory) / "world"
+    folder.mkdir(exist_ok=True)
+    once(folder / "data", lambda: make_data(folder))
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")
 def world(tiny_data: Path) -> World:
     """The artifacts of preprocess, label and train of a model too small to be any good."""
-    return make_world(tiny_data)
+    once(tiny_data.parent / "trained", lambda: make_world(tiny_data))
+    return world_beside(tiny_data)
 
 
 @pytest.fixture(scope="session")
 def finished(world: World) -> Finished:
     """The artifacts of all five stages."""
-    return finish(world)
+    once(world.data.parent / "finished", lambda: finish(world))
+    return finished_beside(world)
 
 
 @pytest.fixture(scope="session")

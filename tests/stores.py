@@ -4,15 +4,25 @@ import functools
 import tempfile
 from pathlib import Path
 
+from tests.once import once
+
+shared: Path | None = None
+"""A folder of the whole test session (tests/conftest.py), so that each of its processes need not make a database."""
+
 
 @functools.cache
 def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = (shared or Path(folder)) / "empty.db"
+        once(path, lambda: _make(path))
+        return path.read_bytes()
+
+
+def _make(path: Path) -> None:
     from huesong.tracking import store
 
-    with tempfile.TemporaryDirectory() as folder, store.http_limits():
-        path = Path(folder) / "mlflow.db"
+    with store.http_limits():
         store.connect(f"sqlite:///{path}").search_experiments()
-        return path.read_bytes()
 
 
 def new_database(path: Path) -> str:

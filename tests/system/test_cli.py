@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from huesong import __version__
+from tests.console import huesong
+from tests.stores import new_database
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = ("data", "preprocess", "label", "train", "evaluate", "register", "compose", "status", "settings", "pipeline")
 HEAVY = (
     "torch",
@@ -20,12 +21,6 @@ HEAVY = (
     "matplotlib",
     "PIL",
 )
-
-
-def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "huesong.cli", *arguments], capture_output=True, text=True, cwd=cwd, timeout=120
-    )
 
 
 def test_help_names_every_command() -> None:
@@ -76,12 +71,22 @@ def test_version() -> None:
 )
 def test_user_errors_are_one_line_and_exit_code_2(arguments: list[str], remedy: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("{}")
+    new_database(tmp_path / "mlflow.db")
     done = huesong(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("huesong: ")
     assert remedy in last
+
+
+def test_a_user_error_ends_the_process_with_exit_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "huesong.cli", "compose", "nowhere.jpg", "--model", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("huesong: ")
+    assert "nowhere.jpg" in line
 
 
 def test_sample_refuses_a_full_folder(tmp_path: Path) -> None:

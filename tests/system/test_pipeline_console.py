@@ -1,7 +1,5 @@
 """`huesong pipeline` as a user calls it, against the strict stand-in of the Kubeflow API (tests/kfp_server.py)."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,10 @@ from huesong.data.versions import publish
 pytest.importorskip("kfp")
 
 from pipeline import client as clients
+from tests import console
+from tests.console import ROOT, Done
 from tests.kfp_server import KfpServer
 
-ROOT = Path(__file__).parents[2]
 MONDAYS = "0 0 3 * * 1"
 
 
@@ -23,14 +22,8 @@ def _no_setting_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def huesong(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "huesong.cli", "pipeline", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-    )
+def huesong(*arguments: str, cwd: Path = ROOT) -> Done:
+    return console.huesong("pipeline", *arguments, cwd=cwd)
 
 
 def test_console_submits_and_schedules(server: KfpServer, package: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from huesong.pictures.colours import COLOUR_NAMES, HUES, colours
+from tests.examples import examples
 
 
 def named(image: Image.Image) -> dict[str, float]:
@@ -94,7 +95,7 @@ def test_the_resolution_of_the_file_hardly_matters() -> None:
     assert np.abs(one - two).max() < 0.05
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 1000))
 def test_any_size_gives_finite_numbers_within_bounds(width: int, height: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from huesong.pictures.decode import decode
 from huesong.preprocess.files import inspect
 from huesong.runtime.errors import UserError
+from tests.examples import examples
 
 LIMIT = 1_000_000
 
@@ -163,7 +164,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         decode(tmp_path, LIMIT)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(sorted(FILES)), changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255))))
 @example(name="TIFF", changes=[(0.0, 73), (0.001, 0)])
 def test_damage_gives_a_picture_or_a_user_error(tmp_path: Path, name: str, changes: list[tuple[float, int]]) -> None:

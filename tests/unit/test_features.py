@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
 from huesong.music.features import FEATURE_NAMES, ROUGHNESS, features, key_correlations, mode_margin
 from huesong.music.reading import Unusable, clean, read_score
+from tests.examples import examples
 
 MAJOR, MINOR = (0, 4, 7, 5, 9, 12, 7, 11, 14), (0, 3, 7, 5, 8, 12, 7, 11, 14)
 """Tonic, subdominant, dominant chords."""
@@ -50,7 +51,7 @@ def test_no_notes_give_zeros() -> None:
     assert set(features(Score(480)).values()) == {0.0}
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9000), st.integers(0, 3000), st.integers(0, 127), st.integers(1, 127)),

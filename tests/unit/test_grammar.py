@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from huesong.music import keys as ending
@@ -17,6 +17,7 @@ from huesong.music.keys import BASS, CHORD_NOTES, HIGHEST, SCALES, Key, LastChor
 from huesong.music.reading import listen, parse_score
 from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.errors import UserError
+from tests.examples import examples
 from tests.tiny_music import grammar, pieces, tokenizer, vocabulary_of, walk
 
 HABITS = ("any", "Bar", "Position", "Pitch", "Tempo", "Duration", "long")
@@ -27,7 +28,7 @@ def base_names(ids: list[int], positions_per_beat: int = 8) -> list[tuple[str, i
     return [part for token in ids for part in grammar(positions_per_beat).table.base[token]]
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 40), habit=st.sampled_from(HABITS),
     positions=st.sampled_from([8, 8, 8, 2, 3, 12]),
@@ -70,7 +71,7 @@ def test_a_length_in_bars(bars: int, habit: str) -> None:
     assert max(note.time for note in score.tracks[0].notes) == (max(bars - 1, 0.5)) * 4 * 480
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1), seconds=st.floats(6, 40), habit=st.sampled_from(HABITS), tempo=st.integers(0, 30),
     key=st.tuples(st.integers(0, 11), st.booleans()),
@@ -95,7 +96,7 @@ def test_a_tempo_too_slow_for_the_length() -> None:
     assert grammar().can_be(Asked(seconds=60, tempo=0))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     seed=st.integers(0, 2**32 - 1), seconds=st.floats(4, 30), habit=st.sampled_from(HABITS),
     key=st.none() | st.tuples(st.integers(0, 11), st.booleans()),

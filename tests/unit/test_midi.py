@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
 from huesong.music.midi import Damage, rewrite
+from tests.examples import examples
 
 END = bytes((0, 0xFF, 0x2F, 0))
 
@@ -96,7 +97,7 @@ def test_nothing_is_lost_in_rewriting() -> None:
     assert rewrite(rewrite(data)) == rewrite(data)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_any_damage_is_refused_or_read_alike_twice(data: st.DataObject) -> None:
     whole = bytearray(midi(bytes((0, 0xFF, 0x51, 3, 7, 0xA1, 0x20)) + NOTE * 8 + END, NOTE * 5 + END))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from symusic import Note, Score, Tempo, Track
@@ -28,6 +28,7 @@ from huesong.preprocess.packing import (
     training_rows,
     write_parquet,
 )
+from tests.examples import examples
 
 
 def write_piece(path: Path, bars: int = 8, drums: bool = False, tempo: float = 120.0, key: int = 60) -> Path:
@@ -51,7 +52,7 @@ def job(path: Path, **limits: float) -> PieceJob:
 # --- PackedArray ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(st.integers(0, 40), max_size=6),
     st.lists(st.integers(1, 4), max_size=3),

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from huesong.label.pairing import VAMap, load_limit, map_va, pair
 from huesong.runtime.errors import UserError
+from tests.examples import examples
 
 VALUES = st.floats(-1, 1, allow_nan=False, width=16)
 
@@ -24,7 +25,7 @@ def sets(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     st.sampled_from([1.0, 1.5, 3.0]),
 )
 @example(np.zeros((9, 2)), np.array([[0.0, 0], [0, 0], [1, 1], [1, 1]]), 3, 1.0)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_pairs_are_distinct_balanced_and_sorted(
     pictures: np.ndarray, pieces: np.ndarray, k: int, max_load: float
 ) -> None:

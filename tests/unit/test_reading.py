@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
@@ -16,6 +16,7 @@ from huesong.config import PreprocessConfig
 from huesong.music import reading
 from huesong.music.reading import Limits, Unusable, clean, listen, parse_score, read_score, seconds_at, tempo_map
 from huesong.runtime.errors import UserError
+from tests.examples import examples, many
 
 LOOSE = Limits(min_notes=1, min_seconds=0.1)
 
@@ -171,7 +172,7 @@ def test_seconds_follow_the_tempo_map() -> None:
     assert tempo_map(Score(480))[1].tolist() == [120]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40_000), st.integers(0, 4000), st.integers(0, 127), st.integers(1, 127)),
@@ -211,7 +212,7 @@ def test_real_files_are_read_and_damaged_ones_do_no_harm() -> None:
     assert segments > 300
     assert len(reasons) < 10
     dice = random.Random(1)
-    for path in chosen[:60]:
+    for path in chosen[:60] * many(1):
         data = bytearray(path.read_bytes())
         for _ in range(dice.randint(1, 8)):
             data[dice.randrange(len(data))] = dice.randrange(256)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong.config import SamplingConfig
@@ -17,6 +17,7 @@ from huesong.music import tokens
 from huesong.music.grammar import Asked, Grammar, State
 from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError
+from tests.examples import examples
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
@@ -32,7 +33,7 @@ def length(ids: list[int]) -> float:
     return float(parse_score(bytes(tokens.decode(tokenizer(), ids).dumps_midi())).to("second").end())
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     seed=st.integers(-(2**40), 2**40), seconds=st.floats(4, 30), temperature=st.sampled_from([0.3, 0.9, 2.0]),
     top_p=st.sampled_from([0.5, 0.95, 1.0]), guidance=st.sampled_from([0.0, 1.0, 1.5, 4.0]),
@@ -241,7 +242,7 @@ def test_the_nucleus() -> None:
         assert set(draw(logits, allowed, uniform, SamplingConfig(temperature=1.0, top_p=top_p)).tolist()) == kept
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**31),
     uniform=st.sampled_from([0.0, 0.5, 1 - 2**-53]),

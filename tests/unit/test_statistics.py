@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 from symusic import Note, Score, Tempo, Track
@@ -29,6 +29,7 @@ from huesong.music.statistics import (
     overlapping_area,
     statistics,
 )
+from tests.examples import examples
 
 
 def piece(notes: list[tuple[int, int, int, int]]) -> Score:
@@ -81,7 +82,7 @@ def test_a_chromatic_scale_fits_no_scale_well() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3000), st.integers(1, 900), st.integers(55, 66), st.just(80)), min_size=1, max_size=30

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from symusic import Note, Score, Tempo, Track
 
@@ -15,6 +15,7 @@ from huesong.music import tokens
 from huesong.music.reading import listen, parse_score
 from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.errors import UserError
+from tests.examples import examples, many
 from tests.tiny_music import pieces, tokenizer
 
 TICK = 60  # of the grid: 480 / 8
@@ -59,7 +60,7 @@ def test_special_tokens_and_the_whole_keyboard() -> None:
     assert grid_notes(tokens.decode(made, tokens.encode(made, lowest_and_highest))) == [(0, 8, 21), (8, 8, 108)]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 200), st.integers(1, 32), st.integers(21, 108), st.sampled_from([7, 63, 127])),
@@ -161,7 +162,7 @@ def test_nothing_to_say() -> None:
 def test_decoding_a_torn_sequence_never_fails() -> None:
     made = tokenizer()
     rng = np.random.default_rng(0)
-    for _ in range(50):
+    for _ in range(many(50)):
         score = tokens.decode(made, rng.integers(0, 600, size=30).tolist())
         assert score.ticks_per_quarter == 480
 
