@@ -138,8 +138,8 @@ def test_a_run_killed_between_pairs_and_rewards_gives_the_weights_of_a_straight_
     straight, resumed = fresh(), fresh()
     for weight in straight.network.requires_grad_(True).parameters():
         weight.grad = torch.full_like(weight, 100.0)
-    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, ear=low_notes)
-    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, ear=low_notes) == rows
+    rows = reinforce(straight, EXAMPLES, CONFIG, Checkpoints(tmp_path / "a"), seed=1, scorer=low_notes)
+    assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, scorer=low_notes) == rows
     for name, weight in straight.network.state_dict().items():
         assert torch.equal(weight, resumed.network.state_dict()[name]), name
 
