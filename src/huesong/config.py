@@ -6,17 +6,17 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
+from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
 
 
 class Section(BaseModel):
     """A part of params.yaml: unknown keys are refused, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SplitShares(Section):
@@ -285,13 +285,8 @@ def load_params(path: Path) -> Params:
     Raises:
         UserError: missing file, broken YAML, an unknown key (names the nearest known one) or a bad value.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: name a params file with --params") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {detail}") from error
+    raw = read_yaml(path, "name a params file with --params")
+    raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold one section a stage, not a {type(raw).__name__}")
     try:
@@ -311,7 +306,8 @@ def describe(error: ValidationError, path: Path) -> str:
         known = known_keys(location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
         return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"
-    return f"{path}: {key} = {first['input']!r}: {first['msg']}"
+    given = repr(first["input"])
+    return f"{path}: {key} = {given if len(given) <= 60 else given[:57] + '...'}: {first['msg']}"
 
 
 def known_keys(location: list[str]) -> list[str]:

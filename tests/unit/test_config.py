@@ -106,3 +106,20 @@ def test_compile_is_written_only_where_it_is_on() -> None:
     assert on.model_dump(mode="json") == {**TrainConfig().model_dump(mode="json"), "compile": True}
     assert TrainConfig.model_validate(on.model_dump(mode="json")) == on
     assert json.loads(on.model_dump_json())["compile"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  steps: 1\ntrain:\n  steps: 2\n", "line 3: 'train' stands there twice"),
+        ("train:\n  learning_rate: .inf\n", r"line 2: \.inf: write a finite number"),
+        ("train:\n  learning_rate: 1e400\n", r"train\.learning_rate = '1e400': Input should be a finite number"),
+        ("train:\n  compile: on\n", "line 2: on: write true or false"),
+        ("train:\n  steps: 1_000\n", "line 2: 1_000: write a whole number"),
+        ("train:\n  device: " + "x" * 5000 + "\n", r"train\.device = 'x{56}\.\.\.: Input should be"),
+    ],
+)
+def test_values_that_mean_something_else_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_params(tmp_path / "params.yaml")
