@@ -7,6 +7,7 @@ Needs a finished `dvc repro` (artifacts/ and data/).
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 import resource
 import statistics
@@ -17,28 +18,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from huesong.report.tables import CARD, number, table
+
 ROOT = Path(__file__).resolve().parent.parent
 PREPROCESS, TRAIN = ROOT / "artifacts" / "preprocess", ROOT / "artifacts" / "train"
-REPEATS = 5
+Row = list[object]
 
 
-def seconds(action: Callable[[], object], repeats: int = REPEATS, warm: bool = True) -> tuple[float, float, float]:
-    """Minimum, median and maximum wall-clock seconds of `action`."""
-    if warm:
-        action()
-    times = []
-    for _ in range(repeats):
+def timed(what: str, action: Callable[[], object], n: int = 3, *, unit: str = "s", amount: float | None = None) -> Row:
+    """A table row: median and range of the wall-clock seconds of `action`, or of `amount` a second."""
+    action()  # the first call may load and compile
+    values = []
+    for _ in range(n):
         start = time.perf_counter()
         action()
-        times.append(time.perf_counter() - start)
-    return min(times), statistics.median(times), max(times)
-
-
-def row(what: str, unit: str, times: tuple[float, float, float], amount: float | None = None, n: int = REPEATS) -> str:
-    """A table row; with `amount` the figure is amount / seconds (a rate), else seconds."""
-    low, median, high = times
-    values = (amount / high, amount / median, amount / low) if amount else (low, median, high)
-    return f"| {what} | {unit} | {values[1]:.4g} | {values[0]:.4g} - {values[2]:.4g} | {n} |"
+        spent = time.perf_counter() - start
+        values.append(amount / spent if amount else spent)
+    low, median, high = (number(value, CARD) for value in (min(values), statistics.median(values), max(values)))
+    return [what, unit, median, f"{low} - {high}", n]
 
 
 def command(*words: str) -> Callable[[], object]:
@@ -47,7 +44,7 @@ def command(*words: str) -> Callable[[], object]:
     return lambda: subprocess.run([path, *words[1:]], check=True, capture_output=True, cwd=ROOT)
 
 
-def tokenizing() -> list[str]:
+def tokenizing() -> list[Row]:
     """Pieces tokenized per second, one process."""
     import pandas as pd
 
@@ -56,11 +53,15 @@ def tokenizing() -> list[str]:
     tokenizer = tokens.load(PREPROCESS / "tokenizer.json")
     music = pd.read_csv(ROOT / "data" / "music.csv").head(50)
     scores = [reading.read_score(ROOT / "data" / path) for path in music["path"]]
-    times = seconds(lambda: [tokens.encode(tokenizer, score) for score in scores], repeats=3)
-    return [row("tokenizing, one process", "pieces/s", times, len(scores), 3)]
+
+    def encode() -> None:
+        for score in scores:
+            tokens.encode(tokenizer, score)
+
+    return [timed("tokenizing, one process", encode, unit="pieces/s", amount=len(scores))]
 
 
-def training_and_sampling() -> list[str]:
+def training_and_sampling() -> list[Row]:
     """Tokens per second of one training step's size, and of sampling with and without the cache."""
     import torch
 
@@ -82,18 +83,10 @@ def training_and_sampling() -> list[str]:
         optimizer.step()
         optimizer.zero_grad()
 
-    network.train().requires_grad_(True)  # a loaded model is frozen
-    rows = [row(f"training, batch {batch} x {context}", "tokens/s", seconds(step, 3), batch * context, 3)]
-    network.eval().requires_grad_(False)
-    for count in (1, 8):
-        made: list[int] = []
+    def compose(count: int) -> int:
+        requests = [Request(None, 0.3, 0.3, seed, 15.0) for seed in range(count)]
+        return sum(len(sampled.ids) for sampled in sample(model, requests, SamplingConfig(candidates=1, guidance=1.0)))
 
-        def compose(count: int = count, made: list[int] = made) -> None:
-            requests = [Request(None, 0.3, 0.3, seed, 15.0) for seed in range(count)]
-            made.append(sum(len(s.ids) for s in sample(model, requests, SamplingConfig(candidates=1, guidance=1.0))))
-
-        times = seconds(compose, 3)
-        rows.append(row(f"sampling, cached, batch {count}", "tokens/s", times, statistics.mean(made), 3))
     length = 128
 
     @torch.inference_mode()
@@ -101,23 +94,35 @@ def training_and_sampling() -> list[str]:
         for end in range(1, length + 1):
             network(ids[:1, :end], None, va[:1], keep[:1])
 
-    rows.append(row("next-token passes without cache, batch 1", "tokens/s", seconds(uncached, 3), length, 3))
+    network.train().requires_grad_(True)  # a loaded model is frozen
+    rows = [timed(f"training, batch {batch} x {context}", step, unit="tokens/s", amount=batch * context)]
+    network.eval().requires_grad_(False)
+    for count in (1, 8):  # the same seeds give the same tokens every time
+        made = compose(count)
+        action = functools.partial(compose, count)
+        rows.append(timed(f"sampling, cached, batch {count}", action, unit="tokens/s", amount=made))
+    rows.append(timed("next-token passes without cache, batch 1", uncached, unit="tokens/s", amount=length))
     return rows
 
 
-def composing() -> list[str]:
+def composing() -> list[Row]:
     """A 30 s piece, from picture to MIDI, audio and piano roll, as a whole process."""
     picture = next((ROOT / "data" / "images").rglob("*.jpg"))
     with tempfile.TemporaryDirectory() as folder:
-        compose = command(
-            "huesong", "compose", str(picture), "-o", f"{folder}/x", "--seconds", "30", "--model", str(TRAIN / "model")
-        )
-        times = seconds(compose, 3)
+        words = [
+            "huesong",
+            "compose",
+            str(picture),
+            "-o",
+            f"{folder}/x",
+            "--seconds",
+            "30",
+            "--model",
+            str(TRAIN / "model"),
+        ]
+        row = timed("huesong compose, 30 s of music", command(*words))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return [
-        row("huesong compose, 30 s of music", "s", times, n=3),
-        f"| peak memory of any command here | MiB | {peak:.0f} | | 1 |",
-    ]
+    return [row, ["peak memory of any command here", "MiB", f"{peak:.0f}", "", 1]]
 
 
 def main() -> None:
@@ -127,13 +132,17 @@ def main() -> None:
     out = parser.parse_args().out
     import torch
 
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, "
-    machine += f"Python {platform.python_version()}, torch {torch.__version__}"
-    lines = [f"Machine: {machine}", "", "| what | unit | median | range | n |", "| --- | --- | --- | --- | --- |"]
-    lines += [row("huesong --help", "s", seconds(command("huesong", "--help"), 10), n=10)]
-    lines += [row("dvc repro, nothing to do", "s", seconds(command("dvc", "repro"), 3), n=3)]
-    lines += composing() + tokenizing() + training_and_sampling()
-    text = "\n".join(lines) + "\n"
+    rows = [
+        timed("huesong --help", command("huesong", "--help"), 10),
+        timed("dvc repro, nothing to do", command("dvc", "repro")),
+        *composing(),
+        *tokenizing(),
+        *training_and_sampling(),
+    ]
+    text = (
+        f"Machine: {platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
+        f"torch {torch.__version__}\n\n{table(['what', 'unit', 'median', 'range', 'n'], rows)}\n"
+    )
     print(text)
     if out:
         out.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """What a listener would hear, measured: notes, loudness and mode of pieces for pictures and for the corners of the plane.
 
-Usage: python benchmarks/listening.py MODEL PICTURE ... [--pieces OUT] [--part NAME --report docs/results.md]
+Usage: python benchmarks/listening.py MODEL PICTURE ... [--pieces OUT] [--part NAME --report docs/results/real.md]
 Writes one table row a picture and corner: means over the seeds, and the range. Loudness is that of the rendered audio.
 """
 
@@ -20,13 +20,13 @@ from huesong.music.keys import SCALES, tonic
 from huesong.music.reading import listen
 from huesong.music.rendering import find_soundfont, piano_roll, render_wav
 from huesong.pictures.decode import decode
-from huesong.report.tables import put_into
+from huesong.report.tables import put_into, table
 
 CORNER = 0.8
 HEAD = (
-    "| asked for | asked V, A | notes a second | tempo | velocity | RMS dBFS | mean pitch | major | in scale "
-    "| heard V, A (labeller) |\n" + "| --- " * 10 + "|\n"
-)
+    "asked for", "asked V, A", "notes a second", "tempo", "velocity", "RMS dBFS", "mean pitch", "major", "in scale",
+    "heard V, A (labeller)",
+)  # fmt: skip
 
 
 def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
@@ -56,17 +56,20 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def row(name: str, pieces: Sequence[Piece], figures: Sequence[dict[str, float]]) -> str:
+def row(name: str, pieces: Sequence[Piece], figures: Sequence[dict[str, float]]) -> list[str]:
     """The table row of one request."""
     column = {key: [one[key] for one in figures] for key in figures[0]}
-    asked = ", ".join(f"{np.mean([piece.requested[axis] for piece in pieces]):+.2f}" for axis in (0, 1))
-    obtained = np.array([piece.obtained for piece in pieces], dtype=float)  # every model in use has a labeller
-    heard = ", ".join(f"{value:+.2f}" for value in obtained.mean(axis=0))
-    return (
-        f"| {name} | {asked} | {spread(column['rate'])} | {spread(column['tempo'], 0)} | {spread(column['velocity'], 0)} "
-        f"| {spread(column['rms'])} | {np.mean(column['pitch']):.0f} | {sum(column['major']):.0f} of {len(pieces)} "
-        f"| {np.mean(column['in_scale']):.2f} | {heard} |\n"
-    )
+    asked = np.mean([piece.requested for piece in pieces], axis=0)
+    heard = np.mean([np.array(piece.obtained, dtype=float) for piece in pieces], axis=0)  # every model has a labeller
+    return [
+        name,
+        ", ".join(f"{value:+.2f}" for value in asked),
+        *(spread(column[key], digits) for key, digits in (("rate", 1), ("tempo", 0), ("velocity", 0), ("rms", 1))),
+        f"{np.mean(column['pitch']):.0f}",
+        f"{sum(column['major']):.0f} of {len(pieces)}",
+        f"{np.mean(column['in_scale']):.2f}",
+        ", ".join(f"{value:+.2f}" for value in heard),
+    ]
 
 
 def main() -> None:
@@ -88,16 +91,14 @@ def main() -> None:
     seeds = range(arguments.seeds)
     prompts = [Prompt(p.picture, p.valence, p.arousal, seed) for p in asked.values() for seed in seeds]
     composed = Composer(arguments.model).compose(prompts, settings)
-    page = HEAD
+    rows = []
     for number, name in enumerate(asked):
         pieces = composed[number * len(seeds) : (number + 1) * len(seeds)]
-        stems = [arguments.pieces / f"{name.replace(', ', '_')}-{seed}" for seed in seeds]
-        figures = [
-            measured(piece, arguments.seconds, stem.with_name(stem.name + ".wav"))
-            for piece, stem in zip(pieces, stems, strict=True)
-        ]
-        piano_roll(pieces[0].score, stems[0].with_name(stems[0].name + ".png"), name)
-        page += row(name, pieces, figures)
+        stem = f"{arguments.pieces / name.replace(', ', '_')}-"
+        figures = [measured(piece, arguments.seconds, Path(f"{stem}{seed}.wav")) for seed, piece in enumerate(pieces)]
+        piano_roll(pieces[0].score, Path(f"{stem}0.png"), name)
+        rows.append(row(name, pieces, figures))
+    page = table(HEAD, rows) + "\n"
     print(page, end="")
     if arguments.report and arguments.part:
         put_into(arguments.report, arguments.part, page)

@@ -1,9 +1,9 @@
-"""What a model, or another way to sample from it, does to obedience and to the distance from data, without any judge.
+"""What a model, or another way to sample from it, does to control accuracy and distance from the data, without any judge.
 
 Usage: python benchmarks/tuning.py MODEL ... [--artifacts artifacts] [--candidates 1 8] [--steering 8] [--seeds 2] [--pictures 50]
 For choices: the requests are the 25 emotions of the evaluation's grid with seeds that it does not use, and pictures of
-split `val`; who listens has learnt from split `train`. That is the labeller, which also chooses among candidates, and
-an ear of the second judge's kind, which does not. Neither judge takes part, and nothing of split `test`.
+split `val`. Pieces are scored by two models that have learnt from split `train`: the labeller, which also chooses among
+candidates, and a scorer of the second judge's kind, which does not. Neither judge takes part, and nothing of split `test`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from huesong.evaluate.novelty import Library
 from huesong.evaluate.stage import grid_requests
 from huesong.model.folder import load_model
 from huesong.music import features, reading, statistics
+from huesong.report.tables import figure, number, table
 from huesong.va import agreement
 
 FIRST_SEED = 1000
 """The evaluation's seeds are small."""
 HEAD = (
-    "| model | candidates | parts | n | distance, paper's form | correct form | PR | PE | GC, correct | grid V CCC, labeller / ear "
-    "| grid A CCC | pictures V CCC | pictures A CCC |\n" + "| --- " * 13 + "|"
-)
+    "model", "candidates", "parts", "n", "distance, paper's form", "correct form", "PR", "PE", "GC, correct",
+    "grid V CCC, labeller / scorer", "grid A CCC", "pictures V CCC", "pictures A CCC",
+)  # fmt: skip
 
 
 def requests(preprocess: Path, seeds: int, pictures: int) -> pd.DataFrame:
@@ -47,19 +48,19 @@ def requests(preprocess: Path, seeds: int, pictures: int) -> pd.DataFrame:
     return pd.concat([grid_requests(EvaluateConfig(seed=FIRST_SEED, grid_seeds=seeds)), seen], ignore_index=True)
 
 
-def train_ear(preprocess: Path, pieces: pd.DataFrame) -> SecondJudge:
-    """A listener of the second judge's kind that has learnt from split `train` in place of `judge`."""
+def train_scorer(preprocess: Path, pieces: pd.DataFrame) -> SecondJudge:
+    """A VA scorer of the second judge's kind that has learnt from split `train` in place of `judge`."""
     own = pieces.assign(split=np.where(pieces["split"] == "train", "judge", "none"))
     return SecondJudge.fit(own, Library(preprocess, pieces).notes, SecondJudgeConfig(), seed=FIRST_SEED)
 
 
-def rows(arguments: argparse.Namespace) -> Iterator[str]:
+def rows(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """A table row for each model, number of candidates and number of parts."""
     preprocess, label = arguments.artifacts / "preprocess", arguments.artifacts / "label"
     pieces = pd.read_parquet(preprocess / contracts.PIECES_TABLE)
     known = (pieces["split"] == "train") & pieces["label_kind"].isin(MEASURED)
     data = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)[known.to_numpy()]
-    labeller, ear = PieceLabeller.load(label / contracts.PIECE_LABELLER), train_ear(preprocess, pieces)
+    labeller, scorer = PieceLabeller.load(label / contracts.PIECE_LABELLER), train_scorer(preprocess, pieces)
     asked = requests(preprocess, arguments.seeds, arguments.pictures)
     for folder, candidates, parts in product(arguments.models, arguments.candidates, arguments.steering):
         config = EvaluateConfig(sampling=SamplingConfig(candidates=candidates, steering=parts))
@@ -69,19 +70,16 @@ def rows(arguments: argparse.Namespace) -> Iterator[str]:
         likeness = statistics.compare(pd.DataFrame([statistics.statistics(score) for score in scores]), data)
         heard = (
             labeller.predict(pd.DataFrame([features.features(score) for score in scores])),
-            ear.predict([reading.listen(score) for score in scores]),
+            scorer.predict([reading.listen(score) for score in scores]),
         )
-        told = []
+        agreed = []
         for kind, axis in product(("grid", "pictures"), ("valence", "arousal")):
             own = (composed["set"] == kind).to_numpy()
             wanted = composed.loc[own, ["requested_valence", "requested_arousal"]].to_numpy()
-            told.append(" / ".join(f"{agreement(wanted, one[own])[f'{axis}_ccc']:.2f}" for one in heard))
-        paper, correct = (
-            "{:.2f} [{:.2f}, {:.2f}]".format(*(likeness[f"distance_{form}{end}"] for end in ("", "_low", "_high")))
-            for form in ("paper", "correct")
-        )
-        music = " | ".join(f"{likeness[name]:.2f}" for name in ("polyphony_rate", "pitch_entropy", "groove"))
-        yield f"| {folder} | {candidates} | {parts} | {len(scores)} | {paper} | {correct} | {music} | {' | '.join(told)} |"
+            agreed.append(" / ".join(number(agreement(wanted, one[own])[f"{axis}_ccc"]) for one in heard))
+        music = [figure(likeness, name) for name in ("distance_paper", "distance_correct")]
+        music += [number(likeness[name]) for name in ("polyphony_rate", "pitch_entropy", "groove")]
+        yield [str(folder), str(candidates), str(parts), str(len(scores)), *music, *agreed]
 
 
 def main() -> None:
@@ -93,9 +91,9 @@ def main() -> None:
     parser.add_argument("--steering", type=int, nargs="+", default=[8])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=50)
-    print(HEAD)
+    print(table(HEAD, []))
     for row in rows(parser.parse_args()):
-        print(row, flush=True)
+        print(table(row, []).partition("\n")[0], flush=True)
 
 
 if __name__ == "__main__":

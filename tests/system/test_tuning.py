@@ -1,4 +1,4 @@
-"""benchmarks/tuning.py: choices are made on requests and by ears that have no part in the evaluation."""
+"""benchmarks/tuning.py: choices are made on requests and by scorers that have no part in the evaluation."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_no_request_is_one_of_the_evaluations(tuning: ModuleType, world: World) 
     assert not set(asked["seed"]) & set(grid_requests(world.params.evaluate)["seed"])
 
 
-def test_the_ear_learns_from_split_train_alone(
+def test_the_scorer_learns_from_split_train_alone(
     tuning: ModuleType, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught: list[pd.DataFrame] = []
-    monkeypatch.setattr(tuning.SecondJudge, "fit", lambda own, *_, **__: taught.append(own))
+    fitted: list[pd.DataFrame] = []
+    monkeypatch.setattr(tuning.SecondJudge, "fit", lambda own, *_, **__: fitted.append(own))
     pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
-    tuning.train_ear(world.preprocess, pieces)
-    assert np.array_equal(taught[0]["split"] == "judge", pieces["split"] == "train")
-    assert set(taught[0]["split"]) == {"judge", "none"}
+    tuning.train_scorer(world.preprocess, pieces)
+    assert np.array_equal(fitted[0]["split"] == "judge", pieces["split"] == "train")
+    assert set(fitted[0]["split"]) == {"judge", "none"}
 
 
 def test_a_row_for_every_way_to_sample(
@@ -52,8 +52,7 @@ def test_a_row_for_every_way_to_sample(
     )
     found = list(tuning.rows(arguments))
     assert len(found) == 2
-    cells = [cell.strip() for cell in found[0].strip("|").split("|")]
-    assert cells[1:4] == ["1", "1", "27"]
-    assert len(cells) == tuning.HEAD.splitlines()[1].count("---")
+    assert found[0][1:4] == ["1", "1", "27"]
+    assert len(found[0]) == len(tuning.HEAD)
     # With one candidate there is nothing to steer: the same pieces.
-    assert found[0].split("|")[4:] == found[1].split("|")[4:]
+    assert found[0][3:] == found[1][3:]

@@ -44,8 +44,8 @@ def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:
 def test_a_row_names_mean_and_range(listening: ModuleType, tmp_path: Path) -> None:
     pieces = [piece([60, 62, 64, 67], 80), piece([60, 63, 67, 60], 100)]
     figures = [listening.measured(one, 2.0, tmp_path / "one.wav") for one in pieces]
-    cells = [cell.strip() for cell in listening.row("a corner", pieces, figures).strip().strip("|").split("|")]
+    cells = listening.row("a corner", pieces, figures)
     assert cells[:5] == ["a corner", "+0.50, -0.50", "2.0", "120", "90 (80 to 100)"]
     assert cells[7] == "1 of 2"
     assert cells[-1] == "+0.25, -0.75"
-    assert len(cells) == listening.HEAD.splitlines()[1].count("---")
+    assert len(cells) == len(listening.HEAD)
