@@ -1,4 +1,5 @@
-# `make run`: from a fresh clone to a registered model and a composed piece. `make test`: every check.
+# `make run`: from a fresh clone to a registered model and a composed piece.
+# `make check`: the check of a minute, for every change. `make test`: every check. `make fuzz`: an hour of random inputs.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -8,8 +9,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DO_NOT_TRACK := true
 export GX_ANALYTICS_ENABLED := False
 export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
+# A process a core, a test file a process; tests/conftest.py puts the longest files first.
+PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# `make test COVERAGE=` measures none.
+COVERAGE ?= --cov --cov-report=term --cov-report=xml
 
-.PHONY: run test setup lint bench images clean
+.PHONY: run check test fuzz setup lint bench images clean
 
 setup: $(VENV)/.ready
 
@@ -31,8 +36,14 @@ lint: setup
 	mypy
 	hadolint components/Dockerfile
 
+check: lint
+	HYPOTHESIS_PROFILE=dev pytest -q -m "not slow and not real_data" $(PARALLEL)
+
 test: lint
-	pytest -q --cov --cov-report=term --cov-report=xml
+	pytest -q $(PARALLEL) $(COVERAGE)
+
+fuzz: setup
+	HYPOTHESIS_PROFILE=fuzz pytest -q -m "hypothesis or fuzz" $(PARALLEL)
 
 bench: setup
 	python benchmarks/bench.py

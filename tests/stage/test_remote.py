@@ -17,6 +17,7 @@ from huesong.data import versions as remote
 from huesong.runtime import objects
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
+from tests import console
 from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, serve
 
 ROOT = Path(__file__).parents[2]
@@ -266,11 +267,9 @@ def test_mlflow_artifacts_lie_in_s3(tmp_path: Path, s3: S3Server, monkeypatch: p
 
 
 def test_console(data: Path, tmp_path: Path, s3: S3Server) -> None:
-    def huesong(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "huesong.cli", "data", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "HUESONG_REMOTE": f"s3://{BUCKET}/console"},
-        )  # fmt: skip
+    def huesong(*words: str) -> console.Done:
+        env = {"AWS_ACCESS_KEY_ID": KEY, "HUESONG_REMOTE": f"s3://{BUCKET}/console"}
+        return console.huesong("data", *words, cwd=tmp_path, env=env)
 
     done = huesong("publish", "--data", "data")
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,9 @@
-"""Functions, signatures and files stay short."""
+"""Functions, signatures and files stay short; what CONTRIBUTING.md names is there."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,10 @@ def test_what_is_too_long_is_seen() -> None:
     measured = dict(functions(tree))
     assert over(LINES_OF_A_FUNCTION, {name: lines(function) for name, function in measured.items()}) == {"A.long": 61}
     assert over(PARAMETERS, {name: parameters(function) for name, function in measured.items()}) == {"A.wide": 12}
+
+
+def test_contributors_are_sent_to_files_that_are_there() -> None:
+    words = re.findall(r"`([^`\s]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    paths = [word for word in words if "/" in word or word.endswith((".md", ".py", ".toml", ".txt", ".yaml"))]
+    assert len(paths) > 30
+    assert not [path for path in paths if not (ROOT / path).exists()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import copy
 import json
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -26,6 +25,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from tests.conftest import TINY
+from tests.console import huesong
 
 ROOT = Path(__file__).parents[2]
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
@@ -352,9 +352,7 @@ def test_a_version_that_is_not_there_is_named_before_anything_runs(
     command: str, version: dict[str, str], tmp_path: Path
 ) -> None:
     words = [command, "--digest", "0" * 32, "--remote", version["remote"], "--root", str(tmp_path / "root")]
-    done = subprocess.run(
-        [sys.executable, "-m", "huesong.cli", "pipeline", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = huesong("pipeline", *words)
     assert done.returncode == 2
     [line] = done.stderr.strip().splitlines()
     assert "0" * 32 in line

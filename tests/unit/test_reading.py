@@ -198,6 +198,7 @@ def test_segments_hold_every_clean_note_once(notes: list[tuple[int, int, int, in
             ends[pitch] = onset + length
 
 
+@pytest.mark.fuzz
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("HUESONG_REAL_DATA"), reason="HUESONG_REAL_DATA is not set")
 def test_real_files_are_read_and_damaged_ones_do_no_harm() -> None:

@@ -159,6 +159,7 @@ def test_nothing_to_say() -> None:
     assert len(listen(tokens.decode(made, [0, 1, 2]))) == 0
 
 
+@pytest.mark.fuzz
 def test_decoding_a_torn_sequence_never_fails() -> None:
     made = tokenizer()
     rng = np.random.default_rng(0)
