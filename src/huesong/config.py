@@ -217,7 +217,7 @@ class SamplingConfig(Section):
     """Most notes sounding at once."""
     max_notes_per_second: float = Field(30.0, ge=1)
     max_silence: float = Field(1.0, gt=0, le=600)
-    """Longest silence in seconds; 96 of 100 rated training pieces have none above (docs/results.md)."""
+    """Longest silence in seconds; 96 of 100 rated training pieces have none above (docs/lab-diary.md)."""
 
 
 class SecondJudgeConfig(Section):

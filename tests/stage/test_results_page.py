@@ -123,3 +123,8 @@ def test_the_command_fills_its_part_of_a_page_and_the_plot_that_is_shown_with_it
         assert image.exists() == placed
     assert image.read_bytes() == b"levels"
     assert report.read_text().count("**the model**") == 6
+    report = report.rename(report.with_name("sample.md"))
+    report.write_text("<!-- sample -->\n<!-- /sample -->\n")
+    done = CliRunner().invoke(app, ["experiment", "results", f"--artifacts={artifacts}", f"--report={report}"])
+    assert done.exit_code == 0, done.output
+    assert report.read_text().count("**the model**") == 3, "the part is the one that the file is named after"

@@ -56,7 +56,9 @@ def results(
     report: Annotated[
         Path | None, typer.Option(help="Markdown file whose part between the markers is replaced; default: print.")
     ] = None,
-    part: Annotated[str, typer.Option(help="The markers are <!-- PART --> and <!-- /PART -->.")] = "results",
+    part: Annotated[
+        str | None, typer.Option(help="The markers are <!-- PART --> and <!-- /PART -->; default: the file's name.")
+    ] = None,
 ) -> None:
     """Print the tables of a whole run (labellers, judges, model, baselines, goals), or put them into a page.
 
@@ -69,6 +71,7 @@ def results(
     if report is None:
         typer.echo(page, nl=False)
     else:
+        part = part or report.stem
         put_into(report, part, page)
         put_picture(report, part, artifacts / CALIBRATION, "calibration.png")
         typer.echo(str(report))

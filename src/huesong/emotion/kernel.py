@@ -2,7 +2,7 @@
 
 Trees cut features at thresholds, and music that is composed to please them sits just beyond these. A kernel machine is
 smooth, errs elsewhere, and far from all music it has heard it says no more than the mean: what pleases both is nearer
-to what people hear. Folds of whole songs show it, too: docs/results.md.
+to what people hear. Folds of whole songs show it, too: docs/lab-diary.md.
 
 Shapes: N segments, F features; va [N, 2] is valence, arousal.
 """

@@ -1,4 +1,4 @@
-"""The figures of the evaluate stage, from what was asked and what was heard (docs/metrics.md names every one).
+"""The figures of the evaluate stage, from what was asked and what was heard (docs/evaluation.md names every one).
 
 A key reads `<judge><set><who><figure>`: judge "" or `second_`; set "" (pictures) or `grid_`; who "" (the model) or a
 baseline of emotion.baselines.LADDER.

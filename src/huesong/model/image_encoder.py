@@ -151,7 +151,7 @@ class KernelHead(nn.Module):
     """Kernel ridge regression: pooled features [N, C] -> (valence, arousal) [N, 2]; not clamped, not trained by gradient.
 
     A few hundred ratings and a thousand channels are the place for a kernel machine: in folds of whole themes it follows
-    people's ratings clearly better than a linear ridge does (docs/results.md). It is fitted in closed form
+    people's ratings clearly better than a linear ridge does (docs/lab-diary.md). It is fitted in closed form
     (train/picture_head.py) and is part of the model's weights, so that a picture needs nothing else to be read.
 
     f(x) = bias + sum_k exp(-|u(x) - u_k|^2 / C) dual_k, where u is the signed square root, standardised: activations
