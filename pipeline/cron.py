@@ -6,9 +6,13 @@ everywhere else is Monday at three, becomes minute 3 of every hour in January. H
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
 
 from huesong.runtime.errors import UserError
 
@@ -19,43 +23,23 @@ FIELDS = (
     ("month", 1, 12, MONTHS), ("day of week", 0, 6, DAYS),
 )  # fmt: skip
 EXAMPLE = "0 0 3 * * 1 is Mondays at 03:00:00"
+PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/([0-9]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Cron:
-    """A checked expression: its text and the values that each of the six fields allows."""
+    """A checked expression: its text, and the same in the words that cronsim and the server read alike."""
 
     text: str
-    allowed: tuple[frozenset[int], ...]
+    plain: str
 
     def next_times(self, count: int, after: datetime) -> list[datetime]:
         """The next `count` times after `after`, in its time zone; fewer if none follow within four years."""
-        seconds, minutes, hours, _, months, _ = self.allowed
-        found: list[datetime] = []
-        day = after.replace(hour=0, minute=0, second=0, microsecond=0)
-        for _ in range(4 * 366):
-            if day.month in months and self._day_matches(day):
-                times = (
-                    day.replace(hour=h, minute=m, second=s)
-                    for h in sorted(hours)
-                    for m in sorted(minutes)
-                    for s in sorted(seconds)
-                )
-                for time in times:
-                    if time > after:
-                        found.append(time)
-                    if len(found) == count:
-                        return found
-            day += timedelta(days=1)
-        return found
-
-    def _day_matches(self, day: datetime) -> bool:
-        """Either field may allow the day where both restrict it: cron's old rule, which the server follows."""
-        of_month, of_week = day.day in self.allowed[3], day.isoweekday() % 7 in self.allowed[5]
-        fields = self.text.split()
-        if any(fields[index].startswith(("*", "?")) for index in (3, 5)):
-            return of_month and of_week
-        return of_month or of_week
+        try:
+            times = list(islice(CronSim(self.plain, after), count))
+        except CronSimError:  # a day that no month has
+            return []
+        return [time for time in times if time < after + timedelta(days=4 * 366)]
 
 
 def parse_cron(text: str) -> Cron:
@@ -73,40 +57,32 @@ def parse_cron(text: str) -> Cron:
         raise UserError(
             f"cron '{text}' has {len(fields)} fields, not six (second minute hour day month weekday): {EXAMPLE}"
         )
-    allowed = tuple(_values(field, text, *kind) for field, kind in zip(fields, FIELDS, strict=True))
-    cron = Cron(" ".join(fields), allowed)
+    plain = [_plain(field, text, *kind) for field, kind in zip(fields, FIELDS, strict=True)]
+    cron = Cron(" ".join(fields), " ".join(plain))
     if not cron.next_times(1, datetime.now(UTC)):
         raise UserError(f"cron '{text}' never comes: there is no such day in the next four years")
     return cron
 
 
-def _values(field: str, text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
-    wrong = UserError(
-        f"cron '{text}': {name} '{field}' is not within {low}-{high}"
-        + (f" or {names[0]}-{names[-1]}" if names else "")
-        + f" (*, lists, ranges and /steps are allowed; {EXAMPLE})"
-    )
-
-    def number(word: str) -> int:
-        if word.lower() in names:
-            return names.index(word.lower()) + low
-        if not (word.isascii() and word.isdigit()):
-            raise wrong
-        return int(word)
-
-    values: set[int] = set()
-    for part in field.split(","):
-        span, slash, step = part.partition("/")
-        if span in ("*", "?"):
-            first, last = low, high
-        else:
-            first, dash, end = (number(span.partition("-")[0]), *span.partition("-")[1:])
-            last = number(end) if dash else high if slash else first
-        stride = number(step) if slash else 1
-        if not low <= first <= last <= high or stride < 1:
-            raise wrong
-        values |= set(range(first, last + 1, stride))
-    return frozenset(values)
+def _plain(field: str, text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> str:
+    """The field without what cronsim reads in its own way: names, `?`, steps from one value, weekday 7, L and #."""
+    numbers = {word: low + index for index, word in enumerate(names)}
+    parts = []
+    for part in field.lower().split(","):
+        found = PART.fullmatch(part)
+        first, last, step = found.groups() if found else ("", None, None)
+        ends = [numbers.get(word, int(word) if word.isdigit() else -1) for word in (first, last) if word is not None]
+        if not ends or (step and not last):
+            ends = [*ends, high] if ends else [low, high]
+        if not low <= ends[0] <= ends[-1] <= high or (step and int(step) < 1):
+            raise UserError(
+                f"cron '{text}': {name} '{field}' is not within {low}-{high}"
+                + (f" or {names[0]}-{names[-1]}" if names else "")
+                + f" (*, lists, ranges and /steps are allowed; {EXAMPLE})"
+            )
+        values = range(ends[0], ends[-1] + 1, int(step or 1))
+        parts.append(f"*/{step or 1}" if first is None else ",".join(map(str, values)))
+    return ",".join(parts)
 
 
 def checked_zone(wanted: str, server: str) -> ZoneInfo:

@@ -17,7 +17,17 @@ from huesong.cli import data as cli_data
 from huesong.cli import experiment as cli_experiment
 from huesong.cli import pipeline as cli_pipeline
 from huesong.cli import settings as cli_settings
-from huesong.cli.data import DataOption, ParamsOption
+from huesong.cli.options import (
+    ARTIFACTS,
+    PARAMS,
+    DataOption,
+    EvaluateOption,
+    LabelOption,
+    OutOption,
+    ParamsOption,
+    PreprocessOption,
+    TrainOption,
+)
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm
@@ -37,15 +47,6 @@ app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pipeline.app, name="pipeline")
 app.add_typer(cli_experiment.app, name="experiment")
-
-PreprocessOption = Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")]
-LabelOption = Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")]
-TrainOption = Annotated[Path, typer.Option("--train", help="Artifacts of `huesong train`.")]
-EvaluateOption = Annotated[Path, typer.Option("--evaluate", help="Artifacts of `huesong evaluate`.")]
-
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for the artifacts of the stage; replaced as a whole.")]
-
-ARTIFACTS = Path("artifacts")
 
 
 def _show_version(wanted: bool) -> None:
@@ -69,7 +70,7 @@ def _root(
 
 @app.command()
 def preprocess(
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     data: DataOption = Path("data"),
     out: OutOption = ARTIFACTS / "preprocess",
 ) -> None:
@@ -87,7 +88,7 @@ def preprocess(
 
 @app.command()
 def label(
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     preprocess: PreprocessOption = ARTIFACTS / "preprocess",
     out: OutOption = ARTIFACTS / "label",
 ) -> None:
@@ -105,7 +106,7 @@ def label(
 
 @app.command()
 def train(
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     preprocess: PreprocessOption = ARTIFACTS / "preprocess",
     label: LabelOption = ARTIFACTS / "label",
     out: OutOption = ARTIFACTS / "train",
@@ -126,7 +127,7 @@ def train(
 
 @app.command()
 def evaluate(
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     data: DataOption = Path("data"),
     preprocess: PreprocessOption = ARTIFACTS / "preprocess",
     label: LabelOption = ARTIFACTS / "label",
@@ -146,7 +147,7 @@ def evaluate(
 
 @app.command()
 def register(
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     train: TrainOption = ARTIFACTS / "train",
     evaluate: EvaluateOption = ARTIFACTS / "evaluate",
     gate: Annotated[Path, typer.Option("--gate", help="The promotion gate.")] = Path("mlflow/gate.yaml"),

@@ -10,23 +10,18 @@ from typing import Annotated
 
 import typer
 
+from huesong.cli.options import PARAMS, DataOption, ParamsOption, RemoteOption
 from huesong.runtime.errors import UserError
 
 app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
 
-ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of raw data: images.csv, music.csv and their files.")]
-RemoteOption = Annotated[
-    str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="s3://bucket/prefix, or the folder of a DVC remote.")
-]
-
 
 @app.command()
 def sample(
-    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same files.")] = 0,
-    pictures: Annotated[int, typer.Option("--pictures", min=8, help="Number of painted pictures.")] = 128,
-    pieces: Annotated[int, typer.Option("--pieces", min=8, help="Number of piano pieces.")] = 320,
+    out: Annotated[Path, typer.Option(help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    pictures: Annotated[int, typer.Option(min=8, help="Number of painted pictures.")] = 128,
+    pieces: Annotated[int, typer.Option(min=8, help="Number of piano pieces.")] = 320,
 ) -> None:
     """Make the sample set by the project's own code.
 
@@ -44,16 +39,14 @@ def sample(
 def import_(
     kind: Annotated[str, typer.Argument(help="oasis, eimg, emopia, vgmidi, emid, folder or shared.")],
     source: Annotated[Path, typer.Argument(help="Local folder of the set as its authors publish it.")],
-    out: Annotated[Path, typer.Option("--out", help="Data folder to add the set to.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Data folder to add the set to.")] = Path("data"),
     words: Annotated[
-        Path | None, typer.Option("--words", help="Table of emotion words with valence and arousal (emid only).")
+        Path | None, typer.Option(help="Table of emotion words with valence and arousal (emid only).")
     ] = None,
     keep_sample: Annotated[
         bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
     ] = False,
-    only: Annotated[
-        str, typer.Option("--only", help="Of these sets alone, such as oasis,emopia,pop909 (shared).")
-    ] = "",
+    only: Annotated[str, typer.Option(help="Of these sets alone, such as oasis,emopia,pop909 (shared).")] = "",
 ) -> None:
     """Import a public set or a folder of your own.
 
@@ -67,15 +60,13 @@ def import_(
 
 @app.command("distill")
 def distill_(
-    teacher: Annotated[
-        str, typer.Option("--teacher", help="A frozen encoder: efficientnet_lite2, folder or hub name.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Encoder folder to write; name it as preprocess.encoder.")],
+    teacher: Annotated[str, typer.Option(help="A frozen encoder: efficientnet_lite2, folder or hub name.")],
+    out: Annotated[Path, typer.Option(help="Encoder folder to write; name it as preprocess.encoder.")],
     data: DataOption = Path("data"),
-    params: ParamsOption = Path("params.yaml"),
-    views: Annotated[int, typer.Option("--views", min=1, help="Views of each training picture.")] = 20,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over all views.")] = 12,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same encoder.")] = 0,
+    params: ParamsOption = PARAMS,
+    views: Annotated[int, typer.Option(min=1, help="Views of each training picture.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all views.")] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same encoder.")] = 0,
 ) -> None:
     """Distil a small picture encoder from a large one.
 
@@ -109,7 +100,7 @@ def publish_(remote: RemoteOption, data: DataOption = Path("data")) -> None:
 def fetch_(
     remote: RemoteOption,
     digest: Annotated[str, typer.Argument(help="As in data.dvc, or `current`: published last.")] = "current",
-    out: Annotated[Path, typer.Option("--out", help="Data folder to make; must not exist or be empty.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Data folder to make; must not exist or be empty.")] = Path("data"),
     replace: Annotated[bool, typer.Option("--replace", help="Replace what is in the folder.")] = False,
 ) -> None:
     """Fetch one data version by its digest.

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
+from huesong.cli.options import ARTIFACTS, PARAMS, DataOption, LabelOption, ParamsOption, PreprocessOption
 
-ARTIFACTS = Path("artifacts")
+app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
 
 
 @app.command()
 def ablation(
-    params: Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")] = Path("params.yaml"),
-    data: Annotated[Path, typer.Option("--data", help="Raw data.")] = Path("data"),
-    preprocess: Annotated[Path, typer.Option("--preprocess", help="Artifacts of `huesong preprocess`.")] = (
-        ARTIFACTS / "preprocess"
-    ),
-    label: Annotated[Path, typer.Option("--label", help="Artifacts of `huesong label`.")] = ARTIFACTS / "label",
-    out: Annotated[Path, typer.Option("--out", help="Folder of the runs; finished ones are kept.")] = Path("ablation"),
+    params: ParamsOption = PARAMS,
+    data: DataOption = Path("data"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
+    out: Annotated[Path, typer.Option(help="Folder of the runs; finished ones are kept.")] = Path("ablation"),
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds a variant.")] = 3,
     variant: Annotated[
         list[str] | None,
@@ -52,7 +50,7 @@ def ablation(
 
 @app.command()
 def results(
-    artifacts: Annotated[Path, typer.Option("--artifacts", help="Artifacts of a whole run.")] = ARTIFACTS,
+    artifacts: Annotated[Path, typer.Option(help="Artifacts of a whole run.")] = ARTIFACTS,
     report: Annotated[
         Path | None, typer.Option(help="Markdown file whose part between the markers is replaced; default: print.")
     ] = None,

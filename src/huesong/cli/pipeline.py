@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from huesong.cli import pipeline_here as here
-from huesong.cli.pipeline_here import (
-    CacheOption,
-    GpusOption,
-    ImagesOption,
-    ReleaseOption,
-    ShardsOption,
-    load,
-    package_of,
-)
+from huesong.cli.options import grouped
+from huesong.cli.pipeline_here import Build, CacheOption, ReleaseOption, load, package_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
 
 app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
-app.command("compile")(here.compile_)
-app.command("local")(here.local_)
-app.command()(here.docker)
-app.command()(here.trainjob)
+app.command("compile")(grouped(here.compile_))
+app.command("local")(grouped(here.local_))
+app.command()(grouped(here.docker))
+app.command()(grouped(here.trainjob))
 
-HostOption = Annotated[
-    str | None,
-    typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines, http://localhost:8888."),
-]
-NamespaceOption = Annotated[str | None, typer.Option("--namespace", help="Your namespace, where many users share one.")]
-TokenOption = Annotated[
-    Path | None, typer.Option("--token-file", help="File with a bearer token (or set HUESONG_KFP_TOKEN).")
-]
-HeaderOption = Annotated[
-    Path | None, typer.Option("--header-file", help="File of 'Name: value' headers, such as an OIDC session cookie.")
-]
-CaOption = Annotated[Path | None, typer.Option("--ca-cert", help="Certificate authority of the server (PEM).")]
-ContextOption = Annotated[
-    str | None, typer.Option("--kube-context", help="Reach the server through this context of the kubeconfig.")
-]
 PackageOption = Annotated[
     Path | None, typer.Option("--package", help="A compiled pipeline; default: compile the one of this checkout.")
 ]
@@ -54,21 +33,40 @@ TimeoutOption = Annotated[float | None, typer.Option("--timeout", min=0, help="S
 AccountOption = Annotated[str | None, typer.Option("--service-account", help="Kubernetes account of the pods.")]
 
 
+@dataclass(frozen=True)
+class Server:
+    """Options that say where the server is and how to log in: the fields of pipeline.client.Connection."""
+
+    host: Annotated[
+        str | None,
+        typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines, http://localhost:8888."),
+    ] = None
+    namespace: Annotated[str | None, typer.Option(help="Your namespace, where many users share one.")] = None
+    token_file: Annotated[Path | None, typer.Option(help="File with a bearer token (or set HUESONG_KFP_TOKEN).")] = None
+    header_file: Annotated[
+        Path | None,
+        typer.Option(help="File of 'Name: value' headers, such as an OIDC session cookie."),
+    ] = None
+    ca_cert: Annotated[Path | None, typer.Option(help="Certificate authority of the server (PEM).")] = None
+    kube_context: Annotated[
+        str | None, typer.Option(help="Reach the server through this context of the kubeconfig.")
+    ] = None
+
+    def connect(self) -> Any:
+        """A client that has reached the server."""
+        module = load("client")
+        return module.connect(module.Connection(**vars(self)))
+
+
 @app.command()
+@grouped
 def submit(
-    host: HostOption = None,
-    namespace: NamespaceOption = None,
-    token_file: TokenOption = None,
-    header_file: HeaderOption = None,
-    ca_cert: CaOption = None,
-    kube_context: ContextOption = None,
+    server: Server,
+    build: Build,
     package: PackageOption = None,
-    images: ImagesOption = None,
-    gpus: GpusOption = 0,
-    shards: ShardsOption = 1,
     parameter: ParameterOption = None,
     experiment: ExperimentOption = "huesong",
-    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: pipeline and time.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; default: pipeline and time.")] = None,
     no_cache: CacheOption = False,
     service_account: AccountOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
@@ -81,10 +79,10 @@ def submit(
     """
     run = load("run")
     parameters = _parameters(parameter)
-    with package_of(package, images, gpus, shards, False) as path:
+    with package_of(package, build) as path:
         run.checked_parameters(run.read_package(path), parameters)
         _check_data(parameters)
-        client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+        client = server.connect()
         run_id = run.submit(
             client, path, experiment=experiment, parameters=parameters, name=name,
             caching=False if no_cache else None, service_account=service_account,
@@ -95,34 +93,22 @@ def submit(
 
 
 @app.command("wait")
+@grouped
 def wait_(
     run_id: Annotated[str, typer.Argument(help="As `huesong pipeline list` shows it.")],
-    host: HostOption = None,
-    namespace: NamespaceOption = None,
-    token_file: TokenOption = None,
-    header_file: HeaderOption = None,
-    ca_cert: CaOption = None,
-    kube_context: ContextOption = None,
+    server: Server,
     timeout: TimeoutOption = None,
 ) -> None:
     """Follow a run that was started before. The exit code is that of `submit`."""
-    run = load("run")
-    client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
-    _finish(run.wait(client, run_id, timeout_s=timeout))
+    _finish(load("run").wait(server.connect(), run_id, timeout_s=timeout))
 
 
 @app.command()
+@grouped
 def upload(
-    host: HostOption = None,
-    namespace: NamespaceOption = None,
-    token_file: TokenOption = None,
-    header_file: HeaderOption = None,
-    ca_cert: CaOption = None,
-    kube_context: ContextOption = None,
+    server: Server,
+    build: Build,
     package: PackageOption = None,
-    images: ImagesOption = None,
-    gpus: GpusOption = 0,
-    shards: ShardsOption = 1,
     release: ReleaseOption = False,
     version: VersionOption = None,
 ) -> None:
@@ -132,34 +118,34 @@ def upload(
     """
     run = load("run")
     version = version or run.version_name(Path.cwd())
-    with package_of(package, images, gpus, shards, release) as path:
-        client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
-        done = run.upload(client, path, version=version)
+    with package_of(package, build, release) as path:
+        done = run.upload(server.connect(), path, version=version)
     typer.echo(f"version {done.name} {'uploaded' if done.new else 'is there already'} ({done.version_id})")
 
 
+@dataclass(frozen=True)
+class When:
+    """Options that say when a schedule runs."""
+
+    cron: Annotated[str | None, typer.Option(help="Six fields, seconds first: '0 0 3 * * 1' is Mondays at three.")] = (
+        None
+    )
+    time_zone: Annotated[str, typer.Option(help="The zone that the cron is meant in.")] = "UTC"
+    server_time_zone: Annotated[str, typer.Option(help="CRON_SCHEDULE_TIMEZONE of the server.")] = "UTC"
+
+
 @app.command()
+@grouped
 def schedule(
+    when: When,
+    server: Server,
     name: Annotated[str, typer.Argument(help="Of the schedule; one a name.")] = "huesong-retrain",
-    cron: Annotated[
-        str | None, typer.Option("--cron", help="Six fields, seconds first: '0 0 3 * * 1' is Mondays at three.")
-    ] = None,
-    time_zone: Annotated[str, typer.Option("--time-zone", help="The zone that the cron is meant in.")] = "UTC",
-    server_time_zone: Annotated[
-        str, typer.Option("--server-time-zone", help="CRON_SCHEDULE_TIMEZONE of the server.")
-    ] = "UTC",
     version: VersionOption = None,
     experiment: ExperimentOption = "huesong",
     parameter: ParameterOption = None,
     service_account: AccountOption = None,
     enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Switch it on or off.")] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete it; its past runs stay.")] = False,
-    host: HostOption = None,
-    namespace: NamespaceOption = None,
-    token_file: TokenOption = None,
-    header_file: HeaderOption = None,
-    ca_cert: CaOption = None,
-    kube_context: ContextOption = None,
 ) -> None:
     """Retrain on a schedule: create, change, disable, delete.
 
@@ -167,54 +153,38 @@ def schedule(
     --disable or --delete apply to the one that is there. It runs an uploaded version, one run at a time, and makes up
     for no missed time.
     """
-    if cron is None and enable is None and not delete:
+    if when.cron is None and enable is None and not delete:
         raise UserError("say when with --cron '0 0 3 * * 1', or give --enable, --disable or --delete")
-    if delete and (cron is not None or enable is not None):
+    if delete and (when.cron is not None or enable is not None):
         raise UserError("--delete goes with no --cron, --enable or --disable")
     schedules = load("schedules")
     parameters = _parameters(parameter)
-    if cron is not None:  # all that can be wrong without a server is said before it is asked
-        load("cron").parse_cron(cron)
-        load("cron").checked_zone(time_zone, server_time_zone)
+    if when.cron is not None:  # all that can be wrong without a server is said before it is asked
+        load("cron").parse_cron(when.cron)
+        load("cron").checked_zone(when.time_zone, when.server_time_zone)
         version = version or load("run").version_name(Path.cwd())
         _check_data(parameters)
-    client = _connect(host, namespace, token_file, header_file, ca_cert, kube_context)
+    client = server.connect()
     if delete:
         done = schedules.delete(client, name)
-    elif cron is None:
+    elif when.cron is None:
         done = schedules.switch(client, name, enabled=bool(enable))
     else:
         done = schedules.schedule(
-            client, name, load("run").uploaded_version(client, version), cron=cron, experiment=experiment,
-            parameters=parameters, time_zone=time_zone, server_time_zone=server_time_zone,
-            enabled=enable is not False, service_account=service_account,
+            client, name, load("run").uploaded_version(client, version), **vars(when), experiment=experiment,
+            parameters=parameters, enabled=enable is not False, service_account=service_account,
         )  # fmt: skip
     typer.echo(f"schedule {name}: {done}")
 
 
 @app.command("list")
-def list_(
-    host: HostOption = None,
-    namespace: NamespaceOption = None,
-    token_file: TokenOption = None,
-    header_file: HeaderOption = None,
-    ca_cert: CaOption = None,
-    kube_context: ContextOption = None,
-) -> None:
+@grouped
+def list_(server: Server) -> None:
     """Show versions, schedules and the latest runs."""
-    run = load("run")
-    typer.echo(run.listing(_connect(host, namespace, token_file, header_file, ca_cert, kube_context)))
+    typer.echo(load("run").listing(server.connect()))
 
 
 # --- shared --------------------------------------------------------------------------------------
-
-
-def _connect(
-    host: str | None, namespace: str | None, token_file: Path | None, header_file: Path | None, ca_cert: Path | None,
-    kube_context: str | None,
-) -> Any:  # fmt: skip
-    module = load("client")
-    return module.connect(module.Connection(host, namespace, token_file, header_file, ca_cert, kube_context))
 
 
 def _check_data(parameters: dict[str, str]) -> None:

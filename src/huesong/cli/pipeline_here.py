@@ -11,11 +11,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from huesong.cli.options import PARAMS, ParamsOption, RemoteOption
 from huesong.runtime.errors import UserError
 
 ImagesOption = Annotated[
@@ -26,74 +28,94 @@ ShardsOption = Annotated[int, typer.Option("--shards", min=1, help="Tasks that p
 ReleaseOption = Annotated[bool, typer.Option("--release", help="Refuse images that are not named by digest.")]
 RootOption = Annotated[Path, typer.Option("--root", help="Folder for the artifacts, the cache and MLflow's store.")]
 DigestOption = Annotated[str | None, typer.Option("--digest", help="The data version; default: that of data.dvc.")]
-RemoteOption = Annotated[str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="Where the data versions lie.")]
-ParamsOption = Annotated[Path, typer.Option("--params", help="Settings; one section a stage.")]
-TrackingOption = Annotated[str, typer.Option("--tracking-uri", help="MLflow store; default: mlflow.db below --root.")]
 CacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every task anew.")]
 
 
+@dataclass(frozen=True)
+class Build:
+    """Options of a compilation."""
+
+    images: ImagesOption = None
+    gpus: GpusOption = 0
+    shards: ShardsOption = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Options of a run on this machine."""
+
+    digest: DigestOption = None
+    remote: RemoteOption = "dvc-remote"
+    params: ParamsOption = PARAMS
+    tracking_uri: Annotated[str, typer.Option(help="MLflow store; default: mlflow.db below --root.")] = ""
+    shards: ShardsOption = 1
+    no_cache: CacheOption = False
+
+    def arguments(self) -> dict[str, Any]:
+        """What pipeline.local takes; the data version is looked for first, not by a task with a long log."""
+        from huesong.data.versions import require_version
+        from huesong.tracking.provenance import git_sha
+
+        digest = _data_version(self.digest, self.remote)
+        remote = str(Path(self.remote).resolve()) if "://" not in self.remote else self.remote
+        settings = _settings(self.params)
+        require_version(digest, remote)
+        return {
+            "data_digest": digest, "remote": remote, "params": settings, "git_sha": git_sha(Path.cwd()) or "",
+            "tracking_uri": self.tracking_uri, "shards": self.shards, "cache": not self.no_cache,
+        }  # fmt: skip
+
+
 def compile_(
+    build: Build,
     out: Annotated[Path, typer.Option("-o", "--out", help="The package to write.")] = Path("out/pipeline.yaml"),
-    images: ImagesOption = None,
-    gpus: GpusOption = 0,
-    shards: ShardsOption = 1,
     release: ReleaseOption = False,
 ) -> None:
     """Compile the pipeline to a package.
 
     The package is the YAML file that a Kubeflow Pipelines server takes. It holds no secrets.
     """
-    _compile(out, images, gpus, shards, release)
+    _compile(out, build, release)
     typer.echo(f"compiled {out}")
 
 
-def local_(
-    root: RootOption = Path("out/pipeline"),
-    digest: DigestOption = None,
-    remote: RemoteOption = "dvc-remote",
-    params: ParamsOption = Path("params.yaml"),
-    tracking_uri: TrackingOption = "",
-    shards: ShardsOption = 1,
-    no_cache: CacheOption = False,
-) -> None:
+def local_(run: Run, root: RootOption = Path("out/pipeline")) -> None:
     """Run the whole pipeline here, in child processes.
 
     The same components as on a cluster, one after another, without containers; a task whose inputs have not changed is
     taken from the cache below --root.
     """
-    arguments = _with_data(_here(digest, remote, params, tracking_uri, no_cache))
-    _done(load("local").run_local(root, shards=shards, **arguments))
+    arguments = run.arguments()
+    _done(load("local").run_local(root, **arguments))
 
 
-def docker(
-    root: RootOption = Path("out/docker"),
-    digest: DigestOption = None,
-    remote: RemoteOption = "dvc-remote",
-    params: ParamsOption = Path("params.yaml"),
-    tracking_uri: TrackingOption = "",
-    images: ImagesOption = None,
-    shards: ShardsOption = 1,
-    no_cache: CacheOption = False,
-) -> None:
+def docker(run: Run, root: RootOption = Path("out/docker"), images: ImagesOption = None) -> None:
     """Run the whole pipeline here, in its images.
 
     Hardened containers: no network, a user without rights, a read-only root. Needs a Docker engine and the images.
     """
-    arguments = _with_data(_here(digest, remote, params, tracking_uri, no_cache))
-    _done(load("local").run_docker(root, images=_images(images), shards=shards, **arguments))
+    arguments = run.arguments()
+    _done(load("local").run_docker(root, images=_images(images), **arguments))
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Options of a training on several machines."""
+
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 2
+    gpus: Annotated[int, typer.Option(min=0, help="Accelerators of each machine; 0 trains on CPUs.")] = 1
+    storage: Annotated[str, typer.Option(help="Size of the volume that the machines share.")] = "100Gi"
+    storage_class: Annotated[
+        str | None, typer.Option(help="A class that many machines may write to (ReadWriteMany).")
+    ] = None
 
 
 def trainjob(
-    image: Annotated[str, typer.Option("--image", help="The training image, by digest.")],
-    remote: Annotated[str, typer.Option("--remote", envvar="HUESONG_REMOTE", help="s3://bucket/prefix of the data.")],
+    image: Annotated[str, typer.Option(help="The training image, by digest.")],
+    remote: Annotated[str, typer.Option(envvar="HUESONG_REMOTE", help="s3://bucket/prefix of the data.")],
+    machines: Machines,
     digest: DigestOption = None,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines.")] = 2,
-    gpus: Annotated[int, typer.Option("--gpus", min=0, help="Accelerators of each machine; 0 trains on CPUs.")] = 1,
-    params: ParamsOption = Path("params.yaml"),
-    storage: Annotated[str, typer.Option("--storage", help="Size of the volume that the machines share.")] = "100Gi",
-    storage_class: Annotated[
-        str | None, typer.Option("--storage-class", help="A class that many machines may write to (ReadWriteMany).")
-    ] = None,
+    params: ParamsOption = PARAMS,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the manifests.")] = Path("out/trainjob"),
 ) -> None:
     """Render the training on several machines.
@@ -101,11 +123,9 @@ def trainjob(
     Writes prepare.yaml (volume, settings, and a job that fetches, preprocesses and labels) and train.yaml (a Kubeflow
     Trainer TrainJob), for `kubectl apply`.
     """
-    arguments = _here(digest, remote, params, "", False)
-    written = load("manifests").write_train_job(
-        out, arguments["params"], image=image, digest=arguments["data_digest"], remote=remote, nodes=nodes, gpus=gpus,
-        storage=storage, storage_class=storage_class,
-    )  # fmt: skip
+    digest = _data_version(digest, remote)
+    options = {"image": image, "digest": digest, "remote": remote, **vars(machines)}
+    written = load("manifests").write_train_job(out, _settings(params), **options)
     typer.echo("\n".join(str(path) for path in written))
 
 
@@ -123,13 +143,14 @@ def load(name: str) -> Any:
     try:
         return importlib.import_module(f"pipeline.{name}")
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("kfp", "kfp_server_api", "kfp_kubernetes"):
+        if error.name and error.name.split(".")[0] in ("kfp", "kfp_server_api", "kfp_kubernetes", "cronsim"):
             raise UserError("the pipeline needs kfp: pip install 'huesong[pipeline]'") from None
         raise
 
 
-def _compile(out: Path, images: Path | None, gpus: int, shards: int, release: bool) -> None:
-    load("pipeline").compile_pipeline(out, images=_images(images), gpus=gpus, shards=shards, release=release)
+def _compile(out: Path, build: Build, release: bool) -> None:
+    options = {**vars(build), "images": _images(build.images)}
+    load("pipeline").compile_pipeline(out, **options, release=release)
 
 
 def _images(path: Path | None) -> dict[str, str]:
@@ -145,28 +166,22 @@ def _images(path: Path | None) -> dict[str, str]:
     return images
 
 
-def _here(digest: str | None, remote: str, params: Path, tracking_uri: str, no_cache: bool) -> dict[str, Any]:
-    """Arguments of a run on this machine."""
-    from huesong.config import load_params
+def _data_version(digest: str | None, remote: str) -> str:
+    """The digest of the data version that is given, or that data.dvc names."""
     from huesong.data.versions import resolve
-    from huesong.tracking.provenance import data_digest, git_sha
+    from huesong.tracking.provenance import data_digest
 
     digest = digest or data_digest(Path("data"))
     if digest is None:
         raise UserError("there is no data.dvc here: name the data version with --digest")
-    settings = load_params(params).model_dump(mode="json", by_alias=True)
-    return {
-        "data_digest": resolve(digest, remote), "remote": str(Path(remote).resolve()) if "://" not in remote else remote,
-        "params": settings, "git_sha": git_sha(Path.cwd()) or "", "tracking_uri": tracking_uri, "cache": not no_cache,
-    }  # fmt: skip
+    return resolve(digest, remote)
 
 
-def _with_data(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments`, if their data version is in the remote: else its remedy would stand far up in the log of a task."""
-    from huesong.data.versions import require_version
+def _settings(path: Path) -> dict[str, Any]:
+    """All sections of a params file as the pipeline takes them."""
+    from huesong.config import load_params
 
-    require_version(arguments["data_digest"], arguments["remote"])
-    return arguments
+    return load_params(path).model_dump(mode="json", by_alias=True)
 
 
 def _done(result: Any) -> None:
@@ -174,12 +189,12 @@ def _done(result: Any) -> None:
 
 
 @contextmanager
-def package_of(package: Path | None, images: Path | None, gpus: int, shards: int, release: bool) -> Iterator[Path]:
+def package_of(package: Path | None, build: Build, release: bool = False) -> Iterator[Path]:
     """The compiled package: the one given, or this checkout's pipeline compiled for the occasion."""
     if package is not None:
         yield package
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        _compile(path, images, gpus, shards, release)
+        _compile(path, build, release)
         yield path
