@@ -7,7 +7,7 @@ rating scale (Russell 1980). An array of points has shape [N, 2], valence first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,22 +31,6 @@ _BLOCK = 2_000_000
 def clip_va(va: np.ndarray) -> np.ndarray:
     """Points [..., 2] as float64, cut to [-1, 1]."""
     return np.clip(np.asarray(va, dtype=np.float64), -1.0, 1.0)
-
-
-def check_va(va: np.ndarray, what: str = "valence and arousal") -> np.ndarray:
-    """Return `va` as float64 [N, 2].
-
-    Raises:
-        ValueError: another shape, a number that is not finite, or one outside [-1, 1].
-    """
-    points = np.asarray(va, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"{what}: expected shape [N, 2], got {list(points.shape)}")
-    if not np.isfinite(points).all():
-        raise ValueError(f"{what}: {int((~np.isfinite(points)).sum())} numbers are not finite")
-    if np.abs(points).max(initial=0.0) > 1.0 + 1e-9:
-        raise ValueError(f"{what}: {np.abs(points).max():.3f} is outside [-1, 1]")
-    return points
 
 
 def quadrant(valence: np.ndarray | float, arousal: np.ndarray | float) -> np.ndarray:
@@ -85,44 +69,63 @@ def _moments(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return cov, x.var(axis=-1), y.var(axis=-1), (mean_x - mean_y)[..., 0]
 
 
-def bootstrap_interval(
-    statistic: Callable[..., np.ndarray],
-    *values: np.ndarray,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    groups: np.ndarray | None = None,
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of `statistic` over items, or whole groups of them (Efron & Tibshirani 1993).
+def agreement_figures(wanted_N2: np.ndarray, got_N2: np.ndarray, prefix: str = "") -> dict[str, float]:
+    """r, CCC and MAE of both axes without intervals, such as `<prefix>valence_r`; no r and CCC where r is undefined."""
+    figures: dict[str, float] = {}
+    for axis, name in enumerate(AXES):
+        wanted, got = wanted_N2[:, axis].astype(float), got_N2[:, axis].astype(float)
+        if np.isfinite(r := pearson(wanted, got)):
+            figures |= {f"{prefix}{name}_r": float(r), f"{prefix}{name}_ccc": float(ccc(wanted, got))}
+        figures[f"{prefix}{name}_mae"] = float(mae(wanted, got))
+    return figures
 
-    Args:
-        statistic: takes arrays [B, N] (one row a resample) in place of `values` and returns [B].
-        values: arrays [N] that are resampled together.
-        bootstrap: number of resamples.
-        seed: of the resampling; the same seed and n draw the same items for every statistic.
-        level: coverage.
-        groups: the group of each item [N]. Items of one group, such as the pieces for one picture, tell less than as
-            many unrelated ones: groups are drawn, each with all its items. None = every item is on its own.
 
-    Returns:
-        (low, high), or None where fewer than two items (groups) exist or the statistic is undefined on most resamples.
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Resampling of items, or of whole groups of them, for 95 % percentile intervals (Efron & Tibshirani 1993).
+
+    n: number of resamples.
+    seed: the same seed and number of items draw the same items for every statistic.
+    groups: the group of each item [N]. Items of one group, such as the pieces for one picture, say less than as many
+        unrelated ones: groups are drawn, each with all its items. None = every item is on its own.
     """
-    n = len(values[0])
-    which = np.arange(n) if groups is None else _in_order(groups)
-    if n < 2 or which.max() < 1:
-        return None
-    generator = np.random.default_rng(seed)
-    found = []
-    for start in range(0, bootstrap, max(1, _BLOCK // n)):
-        rows = min(max(1, _BLOCK // n), bootstrap - start)
-        for index in _resamples(which, rows, generator):
-            found.append(statistic(*(np.asarray(value)[index] for value in values)))
-    drawn = np.concatenate(found)
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) < bootstrap / 2:
-        return None
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+
+    n: int = 1000
+    seed: int = 0
+    groups: np.ndarray | None = None
+
+    def over(self, groups: np.ndarray) -> Bootstrap:
+        """The same with these groups."""
+        return replace(self, groups=np.asarray(groups))
+
+    def among(self, rows: np.ndarray) -> Bootstrap:
+        """The same for some of the items."""
+        return self if self.groups is None else self.over(self.groups[rows])
+
+    def interval(self, statistic: Callable[..., np.ndarray], *values: np.ndarray) -> tuple[float, float] | None:
+        """(low, high) of `statistic`, which takes arrays [B, N], one row a resample, in place of `values` [N]: [B].
+
+        None where there are fewer than two items (groups) or the statistic is undefined on most resamples.
+        """
+        items = len(values[0])
+        which = np.arange(items) if self.groups is None else _in_order(self.groups)
+        if items < 2 or which.max() < 1:
+            return None
+        generator = np.random.default_rng(self.seed)
+        most = max(1, _BLOCK // items)
+        found = []
+        for start in range(0, self.n, most):
+            for index in _resamples(which, min(most, self.n - start), generator):
+                found.append(statistic(*(np.asarray(value)[index] for value in values)))
+        drawn = np.concatenate(found)
+        drawn = drawn[np.isfinite(drawn)]
+        if len(drawn) < self.n / 2:
+            return None
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return float(low), float(high)
+
+
+USUAL = Bootstrap()
 
 
 def _in_order(groups: np.ndarray) -> np.ndarray:
@@ -144,14 +147,8 @@ def _resamples(which: np.ndarray, rows: int, generator: np.random.Generator) -> 
         yield members[np.repeat(start[picked], size[picked]) + within].reshape(-1, length)
 
 
-def agreement(
-    requested: np.ndarray,
-    obtained: np.ndarray,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
-) -> dict[str, float]:
-    """How well `obtained` [N, 2] meets `requested` [N, 2]; intervals over `groups` [N] as in `bootstrap_interval`.
+def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: Bootstrap = USUAL) -> dict[str, float]:
+    """How well `obtained` [N, 2] meets `requested` [N, 2].
 
     Returns a flat dict that is safe for JSON (no NaN, no None): a figure that is undefined is left out, such as r where
     one side is constant.
@@ -177,9 +174,7 @@ def agreement(
         if not np.isfinite(value):
             return
         found[name] = value
-        own = None if groups is None else np.asarray(groups)[rows]
-        interval = bootstrap_interval(statistic, *values, bootstrap=bootstrap, seed=seed, groups=own)
-        if interval is not None:
+        if (interval := bootstrap.among(rows).interval(statistic, *values)) is not None:
             found[f"{name}_low"], found[f"{name}_high"] = interval
 
     for column, axis in enumerate(AXES):
@@ -213,14 +208,8 @@ class Level:
     interval: tuple[float, float] | None
 
 
-def levels(
-    requested: np.ndarray,
-    obtained: np.ndarray,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
-) -> list[Level]:
-    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high; `groups` as in `agreement`.
+def levels(requested: np.ndarray, obtained: np.ndarray, bootstrap: Bootstrap = USUAL) -> list[Level]:
+    """The calibration of one axis: `obtained` [N] by level of `requested` [N], from low to high.
 
     Up to MOST_LEVELS different requests are levels themselves (a grid); more are cut into tenths of equal size, each
     placed at its mean request.
@@ -235,13 +224,7 @@ def levels(
             float(x[which == k].mean()),
             int((which == k).sum()),
             float(y[which == k].mean()),
-            bootstrap_interval(
-                _mean,
-                y[which == k],
-                bootstrap=bootstrap,
-                seed=seed,
-                groups=None if groups is None else np.asarray(groups)[which == k],
-            ),
+            bootstrap.among(which == k).interval(_mean, y[which == k]),
         )
         for k in np.unique(which)
     ]
@@ -255,7 +238,7 @@ def confusion(requested: np.ndarray, obtained: np.ndarray) -> np.ndarray:
 
 
 def clusters(rows: pd.DataFrame) -> np.ndarray:
-    """A number for each piece [N], equal for pieces that are drawn together (`bootstrap_interval`).
+    """A number for each piece [N], equal for pieces that are drawn together (`Bootstrap.groups`).
 
     The pieces for one picture, of whatever seed and model, share its request and what its features lead the model to,
     and nine pictures of sharks are much alike: they say little about the next picture, and the pictures are a sample of

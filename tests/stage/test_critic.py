@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from huesong.config import CriticConfig
-from huesong.model.critic import Critic, agreement_figures, train_critic
+from huesong.model.critic import Critic, train_critic
 from huesong.runtime.errors import UserError
 from tests.tiny_training import CRITIC, SIZE, tiny_examples
 
@@ -92,15 +92,3 @@ def test_only_rated_training_segments_teach_it() -> None:
         assert figures["train_segments"] == 16
         weights.append(critic.head.weight)
     assert torch.equal(*weights)
-
-
-def test_agreement_figures() -> None:
-    wanted = np.array([[-1.0, 0.0], [0.0, 0.5], [1.0, 1.0]])
-    same = agreement_figures(wanted, wanted)
-    assert same["val_valence_r"] == pytest.approx(1)
-    assert same["val_arousal_ccc"] == pytest.approx(1)
-    assert same["val_valence_mae"] == 0
-    moved = agreement_figures(wanted, wanted + 1)
-    assert moved["val_valence_r"] == pytest.approx(1)
-    assert moved["val_valence_ccc"] == pytest.approx(2 * (2 / 3) / (2 / 3 + 2 / 3 + 1))
-    assert "val_valence_r" not in agreement_figures(wanted, np.zeros_like(wanted))

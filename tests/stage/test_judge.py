@@ -11,6 +11,7 @@ from huesong.emotion.labellers import PieceLabeller
 from huesong.emotion.scoring import agree, by_piece
 from huesong.evaluate.feature_judge import Judge
 from huesong.runtime.errors import UserError
+from huesong.va import Bootstrap
 from tests.tiny_labels import music, unlabel
 
 
@@ -32,7 +33,7 @@ def test_only_split_judge_is_read(world: tuple[Judge, pd.DataFrame, pd.DataFrame
 
 def test_held_out_scores_are_those_of_split_test(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
     judge, pieces, features = world
-    scores = judge.held_out(pieces, features, bootstrap=100)
+    scores = judge.held_out(pieces, features, Bootstrap(100))
     json.dumps(scores, allow_nan=False)
     assert scores["n"] == pieces.loc[pieces["split"] == "test", "piece"].nunique()  # one item a piece, not a segment
     assert scores["arousal_r"] > 0.8
@@ -40,10 +41,10 @@ def test_held_out_scores_are_those_of_split_test(world: tuple[Judge, pd.DataFram
     assert scores["made-up_n"] == scores["n"]
     lies = pieces.copy()
     lies.loc[lies["split"] == "test", "arousal"] *= -1
-    assert judge.held_out(lies, features, bootstrap=100)["arousal_r"] < -0.8
+    assert judge.held_out(lies, features, Bootstrap(100))["arousal_r"] < -0.8
     lies = pieces.copy()
     lies.loc[lies["split"] != "test", "arousal"] *= -1
-    assert judge.held_out(lies, features, bootstrap=100) == scores
+    assert judge.held_out(lies, features, Bootstrap(100)) == scores
 
 
 def test_songs_are_resampled_whole() -> None:
@@ -51,10 +52,11 @@ def test_songs_are_resampled_whole() -> None:
     songs = pd.DataFrame(
         rng.uniform(-1, 1, (30, 4)), columns=["valence", "arousal", "predicted_valence", "predicted_arousal"]
     )
-    one = agree(songs.assign(group=[f"s{k}" for k in range(30)]), 200, 0)
+    one = agree(songs.assign(group=[f"s{k}" for k in range(30)]), Bootstrap(200))
     clips = pd.concat([songs] * 4).sort_index(kind="stable")
     many, apart = (
-        agree(clips.assign(group=group), 200, 0) for group in (clips.index.astype(str), np.arange(120).astype(str))
+        agree(clips.assign(group=group), Bootstrap(200))
+        for group in (clips.index.astype(str), np.arange(120).astype(str))
     )
     assert {key: many[key] for key in ("valence_r_low", "arousal_mae_high")} == pytest.approx(
         {key: one[key] for key in ("valence_r_low", "arousal_mae_high")}
@@ -68,17 +70,17 @@ def test_nominal_sources_stand_by_themselves(world: tuple[Judge, pd.DataFrame, p
     nominal = mixed["group"].str[1:].astype(int) // 6 % 2 == 0
     mixed.loc[nominal, "source"] = "words"
     mixed.loc[nominal, "label_kind"] = "quadrant"
-    scores = judge.held_out(mixed, features, bootstrap=100)
+    scores = judge.held_out(mixed, features, Bootstrap(100))
     assert scores["n"] == scores["made-up_n"]
     assert scores["words_n"] > 0
-    assert scores["n"] + scores["words_n"] == judge.held_out(pieces, features, bootstrap=100)["n"]
+    assert scores["n"] + scores["words_n"] == judge.held_out(pieces, features, Bootstrap(100))["n"]
     assert not [key for key in scores if key.startswith("words_confusion")]
 
 
 def test_no_rated_test_pieces_is_no_crash(world: tuple[Judge, pd.DataFrame, pd.DataFrame]) -> None:
     judge, pieces, features = world
     bare = unlabel(pieces, (pieces["split"] == "test").to_numpy())
-    assert judge.held_out(bare, features, bootstrap=100)["n"] == 0
+    assert judge.held_out(bare, features, Bootstrap(100))["n"] == 0
 
 
 def test_too_few_judge_pieces() -> None:

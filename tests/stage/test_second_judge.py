@@ -11,6 +11,7 @@ from huesong.config import SecondJudgeConfig
 from huesong.evaluate.note_judge import ALPHABET, ATTRIBUTES, SecondJudge, attributes
 from huesong.music.reading import Notes
 from huesong.runtime.errors import UserError
+from huesong.va import Bootstrap
 from tests.tiny_labels import music, unlabel
 
 QUICK = SecondJudgeConfig(
@@ -66,7 +67,7 @@ def test_a_transposed_piece_differs_in_height_alone() -> None:
 
 def test_it_learns_what_the_music_carries(world: tuple[pd.DataFrame, list[Notes], SecondJudge]) -> None:
     pieces, heard, judge = world
-    scores = judge.held_out(pieces, heard.__getitem__, bootstrap=100)
+    scores = judge.held_out(pieces, heard.__getitem__, Bootstrap(100))
     json.dumps(scores, allow_nan=False)
     assert scores["n"] == (pieces["split"] == "test").sum()
     assert scores["arousal_r"] > 0.9

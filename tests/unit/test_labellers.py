@@ -21,7 +21,7 @@ from huesong.emotion.labellers import (
     label_weights,
 )
 from huesong.runtime.errors import UserError
-from huesong.va import agreement, ccc, pearson
+from huesong.va import Bootstrap, agreement, ccc, pearson
 from tests.tiny_labels import FEATURES, music, pictures, unlabel
 
 
@@ -243,7 +243,7 @@ def test_pictures_are_predicted_from_features_and_colours(pixels: bool) -> None:
     fresh, fresh_rows, fresh_colours = pictures(60, seed=7, pixels=pixels)
     seen = labeller.predict(fresh_rows, fresh_colours)
     assert np.abs(seen).max() <= 1
-    found = agreement(va(fresh), seen, bootstrap=100)
+    found = agreement(va(fresh), seen, Bootstrap(100))
     assert found["arousal_r"] > 0.85  # from the first colour
     assert (found["valence_r"] > 0.85) == (not pixels)  # mostly from the features
     sd = labeller.uncertainty(60)
@@ -312,6 +312,6 @@ def test_eimg_by_group_folds_reaches_the_bar() -> None:
     table = table.loc[kept]
     target = table[["valence_norm", "arousal_norm"]].to_numpy()
     held = cross_predict(feature_columns(pd.DataFrame(rows)), target, np.ones(len(table)), table["group"].to_numpy(), 5)
-    found = agreement(target, held, bootstrap=100)
+    found = agreement(target, held, Bootstrap(100))
     assert found["arousal_r"] >= 0.87
     assert found["valence_r"] >= 0.64

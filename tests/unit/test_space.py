@@ -44,7 +44,7 @@ def test_ccc_never_exceeds_r(x: np.ndarray, y: np.ndarray) -> None:
 
 def test_perfect_agreement() -> None:
     wanted = points(50)
-    found = space.agreement(wanted, wanted, bootstrap=100)
+    found = space.agreement(wanted, wanted, space.Bootstrap(100))
     assert found["n"] == 50
     assert found["valence_mae"] == 0
     assert found["arousal_ccc"] == pytest.approx(1)
@@ -56,7 +56,7 @@ def test_intervals_hold_the_figure_and_shrink_with_n() -> None:
     widths = []
     for n in (40, 640):
         wanted = points(n)
-        found = space.agreement(wanted, 0.5 * wanted + 0.4 * points(n, 1), bootstrap=400)
+        found = space.agreement(wanted, 0.5 * wanted + 0.4 * points(n, 1), space.Bootstrap(400))
         for key in ("valence_mae", "valence_r", "arousal_ccc", "quadrant_accuracy"):
             assert found[f"{key}_low"] <= found[key] <= found[f"{key}_high"]
         widths.append(found["valence_r_high"] - found["valence_r_low"])
@@ -67,7 +67,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(200):
         drawn = np.random.default_rng(seed).normal(0.3, 1.0, 60)
-        low, high = space.bootstrap_interval(lambda x: x.mean(axis=-1), drawn, bootstrap=300, seed=seed) or (9, 9)
+        low, high = space.Bootstrap(300, seed).interval(lambda x: x.mean(axis=-1), drawn) or (9, 9)
         hits += low <= 0.3 <= high
     assert 0.88 <= hits / 200 <= 0.99
 
@@ -75,11 +75,11 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_more_pieces_of_the_same_pictures_do_not_narrow_the_interval() -> None:
     wanted = points(40)
     got = 0.5 * wanted + 0.4 * points(40, 1)
-    once = space.agreement(wanted, got, 300, groups=np.arange(40))
-    assert once == space.agreement(wanted, got, 300), "groups of one are items alone"
+    once = space.agreement(wanted, got, space.Bootstrap(300, groups=np.arange(40)))
+    assert once == space.agreement(wanted, got, space.Bootstrap(300)), "groups of one are items alone"
     copies = (np.repeat(wanted, 5, axis=0), np.repeat(got, 5, axis=0))
-    five = space.agreement(*copies, 300, groups=np.repeat([f"picture {k}" for k in range(40)], 5))
-    alone = space.agreement(*copies, 300)
+    five = space.agreement(*copies, space.Bootstrap(300, groups=np.repeat([f"picture {k}" for k in range(40)], 5)))
+    alone = space.agreement(*copies, space.Bootstrap(300))
     for key in ("valence_mae", "valence_r", "arousal_ccc", "quadrant_accuracy", "valence_half_accuracy"):
         assert five[key] == alone[key] == pytest.approx(once[key])
         for end in ("low", "high"):
@@ -95,15 +95,19 @@ def test_groups_of_different_sizes_are_drawn_whole() -> None:
             counts = np.bincount(row, minlength=5)
             assert counts[0] == counts[2] == counts[4]
             assert counts[0] + counts[1] + counts[3] == 3, "as many groups as there are"
-    assert space.bootstrap_interval(lambda x: x.mean(axis=-1), np.arange(5.0), groups=np.zeros(5)) is None
-    level = space.levels(np.zeros(4), np.arange(4.0), 100, groups=np.zeros(4))[0]
+    assert space.Bootstrap(groups=np.zeros(5)).interval(lambda x: x.mean(axis=-1), np.arange(5.0)) is None
+    level = space.levels(np.zeros(4), np.arange(4.0), space.Bootstrap(100, groups=np.zeros(4)))[0]
     assert (level.n, level.mean, level.interval) == (4, 1.5, None)
 
 
 def test_same_seed_same_figures() -> None:
     wanted, got = points(30), points(30, 1)
-    assert space.agreement(wanted, got, 200, seed=3) == space.agreement(wanted, got, 200, seed=3)
-    assert space.agreement(wanted, got, 200, seed=3) != space.agreement(wanted, got, 200, seed=4)
+    assert space.agreement(wanted, got, space.Bootstrap(200, 3)) == space.agreement(
+        wanted, got, space.Bootstrap(200, 3)
+    )
+    assert space.agreement(wanted, got, space.Bootstrap(200, 3)) != space.agreement(
+        wanted, got, space.Bootstrap(200, 4)
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 30])
@@ -114,7 +118,7 @@ def test_what_is_undefined_is_left_out_and_json_can_hold_the_rest(n: int, consta
         wanted[:] = 0.25
     if constant in ("obtained", "both"):
         got[:] = 0.25
-    found = space.agreement(wanted, got, bootstrap=100)
+    found = space.agreement(wanted, got, space.Bootstrap(100))
     json.dumps(found, allow_nan=False)
     assert found["n"] == n
     assert ("valence_r" in found) == (n > 1 and constant == "neither")
@@ -126,7 +130,7 @@ def test_what_is_undefined_is_left_out_and_json_can_hold_the_rest(n: int, consta
 def test_requests_on_an_axis_have_no_quadrant() -> None:
     wanted = np.array([[0.0, 0.5], [0.5, 0.5], [-0.5, -0.5]])
     got = np.array([[-0.9, 0.9], [0.2, 0.1], [0.3, -0.2]])
-    found = space.agreement(wanted, got, bootstrap=100)
+    found = space.agreement(wanted, got, space.Bootstrap(100))
     assert found["quadrant_n"] == 2
     assert found["quadrant_accuracy"] == 0.5
     assert found["valence_half_accuracy"] == 0.5
@@ -136,19 +140,12 @@ def test_requests_on_an_axis_have_no_quadrant() -> None:
 
 def test_memory_stays_flat_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, got = points(20), points(20, 1)
-    whole = space.agreement(wanted, got, 100)
+    whole = space.agreement(wanted, got, space.Bootstrap(100))
     monkeypatch.setattr(space, "_BLOCK", 40)  # two resamples at once
-    assert space.agreement(wanted, got, 100) == whole
+    assert space.agreement(wanted, got, space.Bootstrap(100)) == whole
 
 
-@pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((3, 3)), np.array([[np.nan, 0]]), np.array([[1.2, 0]])])
-def test_check_va_refuses(bad: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="valence and arousal"):
-        space.check_va(bad)
-
-
-def test_check_and_clip() -> None:
-    assert space.check_va([[1, -1]]).dtype == np.float64
+def test_points_are_cut_to_the_plane() -> None:
     assert space.clip_va(np.array([[2.0, -3.0]])).tolist() == [[1.0, -1.0]]
 
 
@@ -162,7 +159,7 @@ def test_agreement_refuses_gaps_and_other_shapes() -> None:
 def test_levels_of_a_grid_are_its_values() -> None:
     asked = np.repeat([0.8, -0.4], 10)
     got = np.concatenate([np.linspace(0.2, 0.4, 10), np.full(10, -0.1)])
-    low, high = space.levels(asked, got, bootstrap=200)
+    low, high = space.levels(asked, got, space.Bootstrap(200))
     assert (low.requested, low.n, low.mean, low.interval) == (
         -0.4,
         10,
@@ -178,10 +175,22 @@ def test_levels_of_a_grid_are_its_values() -> None:
 
 def test_many_requests_make_tenths() -> None:
     asked = np.linspace(-1, 1, 100)
-    found = space.levels(asked, asked / 2, bootstrap=100)
+    found = space.levels(asked, asked / 2, space.Bootstrap(100))
     assert [level.n for level in found] == [10] * 10
     for level in found:
         assert level.mean == pytest.approx(level.requested / 2)
     # A value that most requests share takes several quantiles: fewer levels, none lost.
     clumped = np.concatenate([np.zeros(60), np.linspace(0.1, 1, 40)])
-    assert sum(level.n for level in space.levels(clumped, clumped, bootstrap=100)) == 100
+    assert sum(level.n for level in space.levels(clumped, clumped, space.Bootstrap(100))) == 100
+
+
+def test_agreement_figures() -> None:
+    wanted = np.array([[-1.0, 0.0], [0.0, 0.5], [1.0, 1.0]])
+    same = space.agreement_figures(wanted, wanted, "val_")
+    assert same["val_valence_r"] == pytest.approx(1)
+    assert same["val_arousal_ccc"] == pytest.approx(1)
+    assert same["val_valence_mae"] == 0
+    moved = space.agreement_figures(wanted, wanted + 1)
+    assert moved["valence_r"] == pytest.approx(1)
+    assert moved["valence_ccc"] == pytest.approx(2 * (2 / 3) / (2 / 3 + 2 / 3 + 1))
+    assert space.agreement_figures(wanted, np.zeros_like(wanted)).keys() == {"valence_mae", "arousal_mae"}

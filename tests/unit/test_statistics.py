@@ -29,6 +29,7 @@ from huesong.music.statistics import (
     overlapping_area,
     statistics,
 )
+from huesong.va import Bootstrap
 from tests.examples import examples
 
 
@@ -156,7 +157,7 @@ def test_a_set_is_near_itself_and_far_from_another() -> None:
     rng = np.random.default_rng(0)
     major = (60, 62, 64, 65, 67, 69, 71)
     reference, alike, other = frame(rng, 60, major), frame(rng, 60, major), frame(rng, 60, (36, 61, 66), notes=15)
-    near, far = compare(alike, reference, bootstrap=200), compare(other, reference, bootstrap=200)
+    near, far = compare(alike, reference, Bootstrap(200)), compare(other, reference, Bootstrap(200))
     for name in ("pitch_entropy", "pitch_class_histogram", "pitch_class_transitions", "pitch_range", "note_count"):
         assert near[f"{name}_overlap"] > far[f"{name}_overlap"], name
         assert near[f"{name}_kl"] < far[f"{name}_kl"], name
@@ -167,24 +168,24 @@ def test_a_set_is_near_itself_and_far_from_another() -> None:
             assert found[f"{key}_low"] <= found[f"{key}_high"] < found[f"{key}_low"] + 1
     # What tells the sets apart is told by intervals that do not meet.
     assert near["pitch_range_overlap_low"] > far["pitch_range_overlap_high"]
-    few = compare(alike.head(15), reference, bootstrap=200)
+    few = compare(alike.head(15), reference, Bootstrap(200))
     widths = [f["pitch_entropy_overlap_high"] - f["pitch_entropy_overlap_low"] for f in (few, near)]
     assert widths[0] > widths[1] > 0
     assert near["n_data"] == 60
     assert all(math.isfinite(value) for value in (near | far).values())
-    assert compare(alike, reference, bootstrap=200) == near
+    assert compare(alike, reference, Bootstrap(200)) == near
 
 
 def test_one_piece_is_compared_without_failing() -> None:
     rng = np.random.default_rng(0)
-    found = compare(frame(rng, 1, (60, 64)), frame(rng, 1, (60, 64)), bootstrap=50)
+    found = compare(frame(rng, 1, (60, 64)), frame(rng, 1, (60, 64)), Bootstrap(50))
     assert all(math.isfinite(value) for value in found.values())
 
 
 def test_large_sets_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PIECES", 10)
     rng = np.random.default_rng(0)
-    small = compare(frame(rng, 30, (60, 62, 64, 65, 67)), frame(rng, 30, (60, 62, 64, 65, 67)), bootstrap=50)
+    small = compare(frame(rng, 30, (60, 62, 64, 65, 67)), frame(rng, 30, (60, 62, 64, 65, 67)), Bootstrap(50))
     assert small["pitch_entropy_overlap"] > 0.5
 
 

@@ -1,4 +1,4 @@
-"""How well predictions of music agree with people: one item a piece, whole groups resampled."""
+"""How well predictions agree with people: one item a piece, whole groups resampled. For labellers, critic and judges."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import numpy as np
 import pandas as pd
 
 from huesong.emotion.labellers import MEASURED
-from huesong.va import agreement
+from huesong.va import Bootstrap, agreement
 
 LEAST_BY_SOURCE = 10
-"""Held-out pieces a source needs for figures of its own."""
+"""Items a source needs for figures of its own."""
 
 
-def held_out_scores(pieces: pd.DataFrame, heard: np.ndarray, bootstrap: int, seed: int) -> dict[str, float]:
-    """`space.agreement` of labelled segments with `heard` [N, 2], one item a piece: the mean over its segments.
+def scores_by_source(items: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float]:
+    """`agree` over all items with a measured label, and over every source by itself; `items` are those of `by_piece`.
 
     Figures of one source carry its name as a prefix and no confusion counts. Sources with nominal labels only
-    (quadrants, tags) enter by their prefix alone.
+    (quadrants, tags) enter by their prefix alone: a distance from a nominal centre is no error.
     """
-    found = by_piece(pieces, heard)
-    scores = agree(found[found["label_kind"].isin(MEASURED)], bootstrap, seed)
-    for source, part in found.groupby("source"):
+    scores = agree(items[items["label_kind"].isin(MEASURED)], bootstrap)
+    for source, part in items.groupby("source"):
         if len(part) >= LEAST_BY_SOURCE:
-            own = agree(part, bootstrap, seed)
+            own = agree(part, bootstrap)
             scores |= {f"{source}_{key}": value for key, value in own.items() if "confusion" not in key}
     return scores
 
@@ -41,12 +40,9 @@ def by_piece(pieces: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     return found.reset_index()
 
 
-def agree(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
-    """`space.agreement` of the label columns with the predicted ones; whole groups (songs, picture themes) are resampled."""
-    return agreement(
-        rows[["valence", "arousal"]].to_numpy(dtype=np.float64),
-        rows[["predicted_valence", "predicted_arousal"]].to_numpy(dtype=np.float64),
-        bootstrap,
-        seed,
-        rows["group"].to_numpy(),
+def agree(items: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float]:
+    """`va.agreement` of the label columns with the predicted ones; whole groups (songs, picture themes) are resampled."""
+    label, predicted = (
+        items[[f"{start}valence", f"{start}arousal"]].to_numpy(dtype=np.float64) for start in ("", "predicted_")
     )
+    return agreement(label, predicted, bootstrap.over(items["group"].to_numpy()))

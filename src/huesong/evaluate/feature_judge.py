@@ -15,8 +15,9 @@ import pandas as pd
 
 from huesong.emotion.boosting import BoostedVA
 from huesong.emotion.labellers import MEASURED, feature_columns, label_weights
-from huesong.emotion.scoring import held_out_scores
+from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.runtime.errors import UserError
+from huesong.va import Bootstrap
 
 
 class Judge:
@@ -60,12 +61,10 @@ class Judge:
         """Expected standard deviation of the error [N, 2]."""
         return self.model.uncertainty(features)
 
-    def held_out(
-        self, pieces: pd.DataFrame, features: pd.DataFrame, bootstrap: int = 1000, seed: int = 0
-    ) -> dict[str, float]:
-        """Agreement with people on rated pieces of split `test` (`held_out_scores`)."""
+    def held_out(self, pieces: pd.DataFrame, features: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, float]:
+        """Agreement with people on rated pieces of split `test` (`scores_by_source`)."""
         rows = (pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0)
-        return held_out_scores(pieces[rows], self.predict(features[rows]), bootstrap, seed)
+        return scores_by_source(by_piece(pieces[rows], self.predict(features[rows])), bootstrap)
 
     def save(self, path: Path) -> None:
         """Write a skops file."""

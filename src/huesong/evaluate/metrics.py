@@ -17,7 +17,7 @@ from huesong.evaluate.baselines import REQUESTED, spread
 from huesong.evaluate.judges import JUDGES
 from huesong.evaluate.novelty import Corpus, Library
 from huesong.music import statistics
-from huesong.va import AXES, agreement, bootstrap_interval, clusters, levels
+from huesong.va import AXES, Bootstrap, agreement, clusters, levels
 
 SETS = {"pictures": "", "grid": "grid_"}
 """Request sets and the prefix of their figures."""
@@ -40,7 +40,7 @@ def measure(
         taught: the statistics of the pieces in the training pairs.
         config: bootstrap, seed and asked length.
     """
-    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
+    bootstrap = Bootstrap(config.bootstrap, config.seed)
     metrics: Figures = {}
     for judge, column in JUDGES.items():
         verdict = [f"{column}_{axis}" for axis in AXES]
@@ -59,18 +59,18 @@ def measure(
     metrics["invalid_tokens"] = int(heard["invalid_tokens"].sum())
     close = (heard["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
     metrics["length_within_10_percent"] = float(close.mean())
-    metrics |= statistics.compare(heard, reference, **bootstrap)
-    for key, value in statistics.distances(heard, taught, **bootstrap).items():
+    metrics |= statistics.compare(heard, reference, bootstrap)
+    for key, value in statistics.distances(heard, taught, bootstrap).items():
         metrics[key.replace("distance_", "distance_taught_")] = value
     for name, answers in ladder.items():
         metrics[f"{name}_pieces"] = len(answers)
         metrics[f"{name}_identical_share"] = identical_share(answers)
-        found = statistics.distances(answers, reference, **bootstrap)
+        found = statistics.distances(answers, reference, bootstrap)
         metrics |= {f"{name}_{key}": value for key, value in found.items()}
     return metrics
 
 
-def obedience(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], bootstrap: Mapping[str, int]) -> Figures:
+def obedience(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], bootstrap: Bootstrap) -> Figures:
     """Requested against heard by `judge` (columns `verdict`), for each request set."""
     found: Figures = {}
     for name, prefix in SETS.items():
@@ -79,13 +79,11 @@ def obedience(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], b
     return found
 
 
-def _agreement(
-    prefix: str, rows: pd.DataFrame, asked: list[str], got: list[str], bootstrap: Mapping[str, int]
-) -> Figures:
+def _agreement(prefix: str, rows: pd.DataFrame, asked: list[str], got: list[str], bootstrap: Bootstrap) -> Figures:
     if rows.empty:
         return {}
     pairs = (rows[asked].to_numpy(np.float64), rows[got].to_numpy(np.float64))
-    found = agreement(*pairs, bootstrap["bootstrap"], bootstrap["seed"], clusters(rows))
+    found = agreement(*pairs, bootstrap.over(clusters(rows)))
     return {f"{prefix}{key}": value for key, value in found.items()}
 
 
@@ -134,9 +132,8 @@ def _copies(prefix: str, suffix: str, copied: np.ndarray, symbols: pd.Series, co
         f"{prefix}copied_notes_max{suffix}": float(copied.max()),
         f"{prefix}copied_share{suffix}": float((copied / notes).mean()),
     }
-    interval = bootstrap_interval(
-        lambda x: x.mean(axis=-1), copied.astype(float), bootstrap=config.bootstrap, seed=config.seed
-    )
+    bootstrap = Bootstrap(config.bootstrap, config.seed)
+    interval = bootstrap.interval(lambda x: x.mean(axis=-1), copied.astype(float))
     if interval is not None and not suffix:
         found[f"{prefix}copied_notes_low"], found[f"{prefix}copied_notes_high"] = interval
     return found
@@ -144,13 +141,14 @@ def _copies(prefix: str, suffix: str, copied: np.ndarray, symbols: pd.Series, co
 
 def calibration_table(heard: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
     """contracts.CALIBRATION: `space.levels` of every request set, judge and axis."""
+    bootstrap = Bootstrap(config.bootstrap, config.seed)
     rows: list[dict[str, Any]] = []
     for name in SETS:
         part = heard[heard["set"] == name]
         for judge, column in JUDGES.items():
             for axis in AXES:
                 asked, got = part[f"requested_{axis}"].to_numpy(float), part[f"{column}_{axis}"].to_numpy(float)
-                for level in levels(asked, got, config.bootstrap, config.seed, clusters(part)) if len(part) else ():
+                for level in levels(asked, got, bootstrap.over(clusters(part))) if len(part) else ():
                     low, high = level.interval or (np.nan, np.nan)
                     rows.append(
                         {

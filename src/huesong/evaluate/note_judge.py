@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from huesong.config import CriticConfig, SecondJudgeConfig
 from huesong.emotion.boosting import group_folds
 from huesong.emotion.labellers import label_weights
-from huesong.emotion.scoring import held_out_scores
+from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.model.critic import Critic
 from huesong.music.features import TOGETHER_S, key_correlations
 from huesong.music.reading import Notes
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import track
+from huesong.va import Bootstrap
 
 ATTRIBUTES = {"degree": 12, "height": 16, "length": 15, "gap": 14, "loudness": 16, "step": 27}
 """Sizes: semitones above the tonic; half octaves; log2 seconds held; log2 seconds since the onset before (0: together);
@@ -116,13 +117,11 @@ class SecondJudge:
         with _reproducible(0):
             return np.mean([_hear(network, read, self.context) for network in self.networks], axis=0)
 
-    def held_out(
-        self, pieces: pd.DataFrame, notes_of: NotesOf, bootstrap: int = 1000, seed: int = 0
-    ) -> dict[str, float]:
+    def held_out(self, pieces: pd.DataFrame, notes_of: NotesOf, bootstrap: Bootstrap) -> dict[str, float]:
         """Agreement with people on rated pieces of split `test`, as `Judge.held_out` reports it."""
         rows = np.flatnonzero((pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0))
         heard = self.predict([notes_of(int(row)) for row in rows])
-        return held_out_scores(pieces.iloc[rows], heard, bootstrap, seed)
+        return scores_by_source(by_piece(pieces.iloc[rows], heard), bootstrap)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pandas as pd
 from huesong import contracts
 from huesong.config import EvaluateConfig
 from huesong.emotion.labellers import MEASURED, label_weights
-from huesong.emotion.scoring import held_out_scores
+from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.evaluate.baselines import REQUESTED, ladder
 from huesong.evaluate.composing import compose_all
 from huesong.evaluate.feature_judge import Judge
@@ -31,6 +31,7 @@ from huesong.music import reading, statistics
 from huesong.report import plots
 from huesong.runtime import files as artifacts
 from huesong.runtime.progress import log
+from huesong.va import Bootstrap
 
 GRID_AXIS = (-0.8, -0.4, 0.0, 0.4, 0.8)
 """Both axes of the grid of requested emotions: 5 x 5 targets."""
@@ -110,12 +111,12 @@ def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:
     piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
     piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
     library = Library(preprocess, pieces)
-    bootstrap = {"bootstrap": config.bootstrap, "seed": config.seed}
+    bootstrap = Bootstrap(config.bootstrap, config.seed)
     log.info("evaluate: training the judges on their own groups")
     judge = Judge.fit(pieces, piece_features, seed=config.seed)
     second = SecondJudge.fit(pieces, library.notes, config.second_judge, seed=config.seed)
-    scores = {f"judge_{key}": value for key, value in judge.held_out(pieces, piece_features, **bootstrap).items()}
-    own = second.held_out(pieces, library.notes, **bootstrap)
+    scores = {f"judge_{key}": value for key, value in judge.held_out(pieces, piece_features, bootstrap).items()}
+    own = second.held_out(pieces, library.notes, bootstrap)
     scores |= {f"second_judge_{key}": value for key, value in own.items()}
     return Listeners(judge, second, library, piece_features, piece_statistics), scores
 
@@ -132,7 +133,7 @@ def critic_scores(
         return {}
     context = model.network.config.context
     heard = hear(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
-    own = held_out_scores(pieces[rows], heard, bootstrap=config.bootstrap, seed=config.seed)
+    own = scores_by_source(by_piece(pieces[rows], heard), Bootstrap(config.bootstrap, config.seed))
     return {f"critic_{key}": value for key, value in own.items()}
 
 

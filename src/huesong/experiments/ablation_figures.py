@@ -16,7 +16,7 @@ from huesong.evaluate.judges import JUDGES
 from huesong.music.statistics import MGEVAL_NAMES, distances
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require
-from huesong.va import AXES, agreement, bootstrap_interval, clusters
+from huesong.va import AXES, Bootstrap, agreement, clusters
 
 MEANS = ("polyphony_rate", "pitch_entropy", "groove_paper", "groove", "copied_notes")
 """Figures that are means over pieces: those of all seeds are pooled, with an interval."""
@@ -33,22 +33,22 @@ SAME_REQUEST = 0.02
 def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
     """Of all seeds' pieces: agreement with their requests, by both judges, grid and pictures apart, and what the music is like."""
     heard = pd.concat([judged(folder) for folder in folders], ignore_index=True)
+    bootstrap = Bootstrap(params.evaluate.bootstrap, params.evaluate.seed)
     found: dict[str, float] = {"seeds_n": len(folders)}
     for kind, prefix in (("pictures", ""), ("grid", "grid_")):
         part = heard[heard["set"] == kind]
         for judge, column in JUDGES.items() if len(part) else ():
             asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
-            scores = agreement(asked, got, params.evaluate.bootstrap, params.evaluate.seed, clusters(part))
+            scores = agreement(asked, got, bootstrap.over(clusters(part)))
             found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
     metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
-    bootstrap, seed = params.evaluate.bootstrap, params.evaluate.seed
     data = {key: metrics[0][f"{key}_data"] for key in MEANS if f"{key}_data" in metrics[0]}
     for key in data:
         found |= {key: float(heard[key].mean()), f"{key}_data": data[key]}
-        if interval := bootstrap_interval(mean, heard[key].to_numpy(float), bootstrap=bootstrap, seed=seed):
+        if interval := bootstrap.interval(mean, heard[key].to_numpy(float)):
             found[f"{key}_low"], found[f"{key}_high"] = interval
     if data:
-        found |= distances(heard, pd.DataFrame([data]), bootstrap, seed)
+        found |= distances(heard, pd.DataFrame([data]), bootstrap)
     for key, endings in [(key, [key]) for key in KEPT] + [
         (e, [f"{name}_{e}" for name in MGEVAL_NAMES]) for e in SPREAD
     ]:
@@ -124,6 +124,7 @@ def compared(
     if apart > SAME_REQUEST:
         return {"n": 0, "requests_apart": apart}
     drawn_together = clusters(pd.concat([first for _, first, _ in pairs]))
+    bootstrap = Bootstrap(params.evaluate.bootstrap, params.evaluate.seed, drawn_together)
     found: dict[str, float] = {"n": len(drawn_together)}
     if kind == "pictures":
         found["pictures_n"] = pd.concat([first["image_id"] for _, first, _ in pairs]).nunique()
@@ -138,10 +139,7 @@ def compared(
                 for (seed, _, _), own in zip(pairs, nearer, strict=True)
                 if len(own)
             }
-            interval = bootstrap_interval(
-                mean, values, bootstrap=params.evaluate.bootstrap, seed=params.evaluate.seed, groups=drawn_together
-            )
-            if interval is not None:
+            if (interval := bootstrap.interval(mean, values)) is not None:
                 found[f"{key}_low"], found[f"{key}_high"] = interval
     return found
 

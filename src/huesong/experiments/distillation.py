@@ -12,12 +12,12 @@ from huesong.config import PreprocessConfig
 from huesong.data.splits import assign_splits
 from huesong.data.tables import read_table
 from huesong.experiments.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
-from huesong.model.critic import agreement_figures
 from huesong.model.image_encoder import kernel_head
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Figures
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_folder, write_json
+from huesong.va import agreement_figures
 
 FIGURES = "figures.json"
 """In the encoder's folder: how well student and teacher tell people's ratings of the validation pictures."""

@@ -44,8 +44,7 @@ def write_report(
     images: pd.DataFrame,
     pieces: pd.DataFrame,
     pairs: pd.DataFrame,
-    image_held: pd.DataFrame,
-    piece_held: pd.DataFrame,
+    held: dict[str, pd.DataFrame],
     config: LabelConfig,
 ) -> None:
     """Write the plots and report.html into `work`.
@@ -55,12 +54,11 @@ def write_report(
         metrics: the stage's figures.
         images, pieces: contracts.LABEL_COLUMNS.
         pairs: contracts.PAIR_COLUMNS.
-        image_held, piece_held: one row an item with its label and its out-of-fold prediction (`judge.by_piece`).
+        held: of `images` and `pieces` one row an item with its label and its out-of-fold prediction (`by_piece`).
         config: settings of the stage.
     """
     folder = work / contracts.PLOTS
     folder.mkdir()
-    held = {"images": image_held, "pieces": piece_held}
     plots.scatter({"pictures": images, "music": pieces}, folder / "va_sets.png")
     plots.pair_plot(pairs[pairs["split"] == "train"], images, pieces, folder / "va_pairs.png")
     for name, items in held.items():

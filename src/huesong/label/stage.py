@@ -21,13 +21,14 @@ from huesong.emotion.labellers import (
     feature_columns,
     label_weights,
 )
-from huesong.emotion.scoring import LEAST_BY_SOURCE, agree, by_piece
+from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.label.pairing import VAMap, pair
 from huesong.label.report import write_report
 from huesong.label.training_table import write_training_table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
+from huesong.va import Bootstrap
 
 FITTED_ON = ("train", "val")
 """Splits the final labellers are fitted to: never `judge`, never `test`."""
@@ -73,8 +74,7 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
     found = read_inputs(preprocess)
     with artifacts.replacing_folder(out) as work:
         log.info("label: cross-validating the labellers by group")
-        image_scores, image_held = validate_images(found, config)
-        piece_scores, piece_held = validate_pieces(found, config)
+        held = {"images": validate_images(found, config), "pieces": validate_pieces(found, config)}
         log.info("label: fitting the labellers")
         image_labels = label_images(found, work)
         piece_labels = label_pieces(found, config, work)
@@ -86,13 +86,12 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
             work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
             pairs=pairs,
         )  # fmt: skip
-        metrics = {
-            **{f"images_{key}": value for key, value in image_scores.items()},
-            **{f"pieces_{key}": value for key, value in piece_scores.items()},
-            **pair_figures(pairs),
-        }
+        bootstrap = Bootstrap(config.bootstrap, config.seed)
+        scores = {name: scores_by_source(items, bootstrap) for name, items in held.items()}
+        metrics = {f"{name}_{key}": value for name, own in scores.items() for key, value in own.items()}
+        metrics |= pair_figures(pairs)
         artifacts.write_json(work / contracts.METRICS, metrics)
-        write_report(work, metrics, image_labels, piece_labels, pairs, image_held, piece_held, config)
+        write_report(work, metrics, image_labels, piece_labels, pairs, held, config)
     files = [out / contracts.METRICS, out / contracts.REPORT, *sorted((out / contracts.PLOTS).glob("*.png"))]
     return LabelReport(metrics, files)
 
@@ -140,8 +139,8 @@ def va_of(table: pd.DataFrame) -> np.ndarray:
     return table[["valence", "arousal"]].to_numpy(dtype=np.float64)
 
 
-def validate_images(found: Inputs, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
-    """Figures of the picture labeller on folds of groups outside `test`, and the rows they come from."""
+def validate_images(found: Inputs, config: LabelConfig) -> pd.DataFrame:
+    """Labels and out-of-fold predictions of the picture labeller, in folds of groups outside `test` (`by_piece`)."""
     rows = labelled_rows(found.images, CHECKED_ON)
     table = found.images.iloc[rows]
     with telling_which("pictures"):
@@ -149,11 +148,11 @@ def validate_images(found: Inputs, config: LabelConfig) -> tuple[dict[str, float
             found.pictures[rows], found.colours[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
             config.folds,
         )  # fmt: skip
-    return scored(table, held, config)
+    return by_piece(table, held)
 
 
-def validate_pieces(found: Inputs, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
-    """Figures of the music labeller on folds of groups outside `test`, and the rows they come from."""
+def validate_pieces(found: Inputs, config: LabelConfig) -> pd.DataFrame:
+    """The same of the music labeller, one row a piece."""
     rows = labelled_rows(found.pieces, CHECKED_ON)
     table = found.pieces.iloc[rows]
     with telling_which("music"):
@@ -161,22 +160,7 @@ def validate_pieces(found: Inputs, config: LabelConfig) -> tuple[dict[str, float
             feature_columns(found.features).iloc[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
             config.folds, config.seed,
         )  # fmt: skip
-    return scored(table, held, config)
-
-
-def scored(table: pd.DataFrame, predicted: np.ndarray, config: LabelConfig) -> tuple[dict[str, float], pd.DataFrame]:
-    """Out-of-fold predictions held against labels, one item a piece: measured ones over all, and every source by itself.
-
-    A source whose labels are nominal (quadrants, tags) is left out of the overall figures: a distance from a nominal
-    centre is no error.
-    """
-    items = by_piece(table, predicted)
-    scores = agree(items[items["label_kind"].isin(MEASURED)], config.bootstrap, config.seed)
-    for source, part in items.groupby("source"):
-        if len(part) >= LEAST_BY_SOURCE:
-            found = agree(part, config.bootstrap, config.seed)
-            scores |= {f"{source}_{key}": value for key, value in found.items() if "confusion" not in key}
-    return scores, items
+    return by_piece(table, held)
 
 
 def label_images(found: Inputs, work: Path) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from huesong.model.dataset import Examples, draw
 from huesong.model.precision import full_precision
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import track
+from huesong.va import agreement_figures
 
 
 class CriticLayer(nn.Module):
@@ -178,7 +179,7 @@ def train_critic(
     critic.freeze()
     figures: dict[str, float] = {"train_segments": float(len(train_rows)), "val_segments": float(len(val_rows))}
     if len(val_rows) >= 2:
-        figures |= agreement_figures(pieces.va_N2[val_rows], hear(critic, examples, val_rows, context, device))
+        figures |= agreement_figures(pieces.va_N2[val_rows], hear(critic, examples, val_rows, context, device), "val_")
     return history, figures
 
 
@@ -218,18 +219,3 @@ def hear(critic: Critic, examples: Examples, rows: np.ndarray, context: int, dev
         mask_BT = torch.arange(ids_BT.shape[1]) < torch.tensor([[len(part)] for part in parts])
         heard.append(critic(ids_BT.to(device), mask_BT.to(device)).float().cpu().numpy())
     return np.concatenate(heard)
-
-
-def agreement_figures(wanted_N2: np.ndarray, heard_N2: np.ndarray, prefix: str = "val_") -> dict[str, float]:
-    """Pearson r, concordance (Lin 1989) and mean absolute error per axis; figures that are undefined are left out."""
-    figures: dict[str, float] = {}
-    for axis, name in enumerate(("valence", "arousal")):
-        wanted, heard = wanted_N2[:, axis].astype(float), heard_N2[:, axis].astype(float)
-        covariance = ((wanted - wanted.mean()) * (heard - heard.mean())).mean()
-        spread = wanted.var() * heard.var()
-        if spread > 0:
-            figures[f"{prefix}{name}_r"] = float(covariance / math.sqrt(spread))
-            apart = wanted.var() + heard.var() + (wanted.mean() - heard.mean()) ** 2
-            figures[f"{prefix}{name}_ccc"] = float(2 * covariance / apart)
-        figures[f"{prefix}{name}_mae"] = float(np.abs(wanted - heard).mean())
-    return figures

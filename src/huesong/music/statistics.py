@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist, pdist
 from symusic import Score
 
 from huesong.music.reading import Notes, listen
+from huesong.va import USUAL, Bootstrap
 
 SCALAR_STATISTICS = (
     "polyphony_rate", "pitch_entropy", "pitch_class_entropy", "groove_paper", "groove", "scale_consistency",
@@ -145,7 +146,7 @@ def _histograms(notes: Notes) -> dict[str, float]:
     return found
 
 
-def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1000, seed: int = 0) -> dict[str, float]:
+def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: Bootstrap = USUAL) -> dict[str, float]:
     """How far a set of pieces is from a reference set; both frames hold STATISTIC_NAMES, a row a piece.
 
     For every scalar statistic: `<name>` (mean of the generated) with `<name>_low`, `<name>_high` (95 % bootstrap
@@ -155,18 +156,18 @@ def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1
     no difference), with intervals over the generated pieces. `distance_paper`, `distance_correct`: sum over PR, PE and
     GC (in the paper's or the correct form) of |generated - data| / data, with intervals. `n_data`: reference pieces.
     """
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(generated), size=(bootstrap, len(generated)))
+    rng = np.random.default_rng(bootstrap.seed)
+    draws = rng.integers(len(generated), size=(bootstrap.n, len(generated)))
     found: dict[str, float] = {"n_data": len(reference)}
     for name in SCALAR_STATISTICS:
         means = generated[name].to_numpy(float)[draws].mean(axis=1)
         low, high = np.quantile(means, (0.025, 0.975))
         found |= {name: float(generated[name].mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
         found[f"{name}_data"] = float(reference[name].mean())
-    found |= distances(generated, reference, bootstrap, seed)
+    found |= distances(generated, reference, bootstrap)
     ours, theirs = _thinned(generated, rng), _thinned(reference, rng)
     picked = np.stack(
-        [np.bincount(draw, minlength=len(ours)) for draw in rng.integers(len(ours), size=(bootstrap, len(ours)))]
+        [np.bincount(draw, minlength=len(ours)) for draw in rng.integers(len(ours), size=(bootstrap.n, len(ours)))]
     )
     for name in (*SCALAR_STATISTICS, *VECTOR_STATISTICS):
         columns = list(VECTOR_COLUMNS.get(name, (name,)))
@@ -187,11 +188,9 @@ def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1
     return found
 
 
-def distances(
-    generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, float]:
+def distances(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: Bootstrap = USUAL) -> dict[str, float]:
     """`distance_paper` and `distance_correct` of `compare`, with `_low` and `_high`."""
-    draws = np.random.default_rng(seed).integers(len(generated), size=(bootstrap, len(generated)))
+    draws = np.random.default_rng(bootstrap.seed).integers(len(generated), size=(bootstrap.n, len(generated)))
     found: dict[str, float] = {}
     for key, groove in (("distance_paper", "groove_paper"), ("distance_correct", "groove")):
         names = ["polyphony_rate", "pitch_entropy", groove]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from huesong.va import AXES, QUADRANT_NAMES, clusters, confusion, levels, quadrant
+from huesong.va import AXES, QUADRANT_NAMES, USUAL, Bootstrap, clusters, confusion, levels, quadrant
 
 COLOURS = ("#3d5a99", "#d1622b", "#2c8a6b", "#8a4fa3")
 GREY, INK = "#8b93a3", "#1d2330"
@@ -85,7 +85,7 @@ def calibration(
     path: Path,
     x: str = "requested",
     y: str = "heard",
-    groups: np.ndarray | None = None,
+    bootstrap: Bootstrap = USUAL,
 ) -> None:
     """Two panels (V, A): `asked` [N, 2] against `obtained` [N, 2], the diagonal, and `space.levels` with intervals."""
     figure = Figure(figsize=(9.2, 4.8), layout="constrained")
@@ -94,7 +94,7 @@ def calibration(
         a, b = asked[:, axis], obtained[:, axis]
         axes.plot([-1, 1], [-1, 1], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         axes.scatter(a, b, s=_size(len(a)), alpha=_opacity(len(a)), color=COLOURS[axis], linewidths=0)
-        found = levels(a, b, groups=groups)
+        found = levels(a, b, bootstrap)
         if len(found) > 1:
             mean = np.array([level.mean for level in found])
             ends = np.array([level.interval or (level.mean, level.mean) for level in found])
@@ -169,7 +169,9 @@ def evaluation_plots(
         asked = part[["requested_valence", "requested_arousal"]].to_numpy(dtype=np.float64)
         for judge, column in judges.items():
             obtained = part[[f"{column}_valence", f"{column}_arousal"]].to_numpy(dtype=np.float64)
-            calibration(asked, obtained, folder / f"{judge}va_{name}_calibration.png", groups=clusters(part))
+            calibration(
+                asked, obtained, folder / f"{judge}va_{name}_calibration.png", bootstrap=USUAL.over(clusters(part))
+            )
             confusion_matrix(asked, obtained, folder / f"{judge}va_{name}_confusion.png")
     distributions(heard, reference, names, folder / "music_distributions.png")
 

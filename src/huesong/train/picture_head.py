@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from huesong.model.critic import agreement_figures
 from huesong.model.dataset import Examples
 from huesong.model.image_encoder import MOST_KEPT, KernelHead, out_of_fold
 from huesong.model.network import HuesongNetwork
+from huesong.va import agreement_figures
 
 
 def rated_pictures(examples: Examples) -> np.ndarray:
@@ -89,4 +89,4 @@ def picture_figures(network: HuesongNetwork, examples: Examples, device: torch.d
         network.encode_picture(torch.from_numpy(np.array(pictures.rows[part])).to(device)).va_B2.float().cpu().numpy()
         for part in np.array_split(rows, -(-len(rows) // 64))
     ]
-    return figures | agreement_figures(pictures.va_I2[rows], np.concatenate(seen))
+    return figures | agreement_figures(pictures.va_I2[rows], np.concatenate(seen), "val_")
