@@ -24,6 +24,9 @@ QUADRANT_NAMES = {1: "V+ A+", 2: "V− A+", 3: "V− A−", 4: "V+ A−"}
 MOST_LEVELS = 12
 """More different requests than these are grouped in a calibration."""
 
+LEVEL = 0.95
+"""Coverage of all intervals."""
+
 _BLOCK = 2_000_000
 """Numbers held at once while resampling: memory stays flat whatever n is."""
 
@@ -121,7 +124,7 @@ class Bootstrap:
         drawn = drawn[np.isfinite(drawn)]
         if len(drawn) < self.n / 2:
             return None
-        low, high = np.quantile(drawn, [0.025, 0.975])
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
 
