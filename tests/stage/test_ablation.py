@@ -57,7 +57,7 @@ def test_variants_change_what_they_name_and_nothing_else() -> None:
 def test_the_objective_is_judged_not_the_choice_among_candidates() -> None:
     params = load_params(ROOT / "presets" / "cpu.yaml")
     ours, paper = (
-        variant_judging(params.evaluate, variant_config(params.train, name, 0), ladder=False)
+        variant_judging(params.evaluate, variant_config(params.train, name, 0), with_baselines=False)
         for name in ("ce", "paper preset")
     )
     assert params.evaluate.sampling.candidates > 1

@@ -16,7 +16,6 @@ LONG_FUNCTIONS = frozenset(
         "pipeline/pipeline.py make_pipeline",
         "src/huesong/compose/composer.py compose_many",
         "src/huesong/data/importers/importing.py import_dataset",
-        "src/huesong/experiments/ablation.py run",
         "src/huesong/model/critic.py train_critic",
         "src/huesong/music/midi.py _rewrite_track",
         "src/huesong/preprocess/validation.py expectations",

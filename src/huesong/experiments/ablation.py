@@ -132,12 +132,25 @@ def run(
     if trains and (missing := [one for one in planned if not one.finished]):
         with environment(SESSION_VARIABLE, session(out)):
             train_and_judge(missing, jobs)
+    made = gather([one for one in planned if one.finished], out / "table")
+    if report is not None:
+        put_into(report, "ablation", (out / "table" / "ablation.md").read_text(encoding="utf-8"))
+        put_picture(report, "ablation", out / "table" / "ablation.png", "ablation.png")
+    return made
+
+
+def gather(runs: Sequence[OneRun], table: Path) -> AblationReport:
+    """The figures of finished runs, pooled and compared, written into the folder `table`.
+
+    Raises:
+        UserError: no run is finished.
+    """
+    if not runs:
+        raise UserError(f"no run in {table.parent} is finished: leave out --no-train")
     finished: dict[str, dict[int, Path]] = {}
-    for one in planned:
-        if one.finished:
-            finished.setdefault(one.name, {})[one.seed] = one.folder / "evaluate"
-    if not finished:
-        raise UserError(f"no run in {out} is finished: leave out --no-train")
+    for one in runs:
+        finished.setdefault(one.name, {})[one.seed] = one.folder / "evaluate"
+    params = runs[0].params
     figures = {name: pooled(list(folders.values()), params) for name, folders in finished.items()}
     first = next(iter(finished.values()))
     figures |= {f"- {title}": found for title, found in baselines(next(iter(first.values()))).items()}
@@ -146,19 +159,14 @@ def run(
         for plain in yardsticks(name):
             if plain in finished:
                 comparisons |= comparison(f"{name} against {plain}", finished[plain], folders, params)
-    clocks = [
-        read_json(one.folder / CLOCK, "huesong experiment ablation") for one in planned if (one.folder / CLOCK).exists()
-    ]
+    paths = [one.folder / CLOCK for one in runs]
+    clocks = [read_json(path, "huesong experiment ablation") for path in paths if path.exists()]
     hours = {key: sum(clock[key] for clock in clocks) / 3600 for key in ("train", "evaluate")} if clocks else {}
-    page = markdown(figures, comparisons, hours)
-    with replacing_folder(out / "table") as work:
+    with replacing_folder(table) as work:
         write_json(work / "ablation.json", {"figures": figures, "comparisons": comparisons, "hours": hours})
-        (work / "ablation.md").write_text(page, encoding="utf-8")
+        (work / "ablation.md").write_text(markdown(figures, comparisons, hours), encoding="utf-8")
         chart(figures, work / "ablation.png")
-    if report is not None:
-        put_into(report, "ablation", page)
-        put_picture(report, "ablation", out / "table" / "ablation.png", "ablation.png")
-    return AblationReport(figures, comparisons, sorted((out / "table").iterdir()))
+    return AblationReport(figures, comparisons, sorted(table.iterdir()))
 
 
 def yardsticks(name: str) -> list[str]:
@@ -245,7 +253,7 @@ def one_run(one: OneRun) -> None:
             )
     trained = time.monotonic()
     judges = judges_of(one.params.evaluate.model_dump_json(), one.preprocess)
-    judging = variant_judging(one.params.evaluate, config, ladder=one.name == "ce" and one.seed == 0)
+    judging = variant_judging(one.params.evaluate, config, with_baselines=one.name == "ce" and one.seed == 0)
     with stage_run("evaluate", judging, **tracking) as tracked:
         tracked.set_tags(one.tags)
         places = {"data": one.data, **sources, "train": one.folder / "train", "out": one.folder / "evaluate"}
@@ -286,19 +294,18 @@ def variant_config(train: TrainConfig, name: str, seed: int) -> TrainConfig:
     return TrainConfig.model_validate({**settings, "seed": seed})
 
 
-def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, ladder: bool) -> EvaluateConfig:
+def variant_judging(evaluate: EvaluateConfig, config: TrainConfig, *, with_baselines: bool) -> EvaluateConfig:
     """The `evaluate` section for a variant.
 
-    One candidate a request, since the choice among several would hide what the objective did. `ladder`: whether the
-    baselines answer too; they are the same for all.
+    One candidate a request, since the choice among several would hide what the objective did. `with_baselines`: whether
+    the baselines answer too; they are the same for all.
     """
-    sampling = {"candidates": 1}
+    sampling: dict[str, float] = {"candidates": 1}
     if config.condition_dropout == 0:  # as the sampler does with such a model; here so that the tracked settings say it
         sampling["guidance"] = 1
-    return evaluate.model_copy(
-        update={
-            "baselines": ladder,
-            "report_pieces": 0,
-            "sampling": evaluate.sampling.model_copy(update=sampling),
-        }
-    )
+    changed = {
+        "baselines": with_baselines,
+        "report_pieces": 0,
+        "sampling": evaluate.sampling.model_copy(update=sampling),
+    }
+    return evaluate.model_copy(update=changed)

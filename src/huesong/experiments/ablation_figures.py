@@ -64,7 +64,7 @@ def mean(values: np.ndarray) -> np.ndarray:
 
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
-    """The ladder of baselines that the first run was judged beside."""
+    """The baselines that the first run was judged beside."""
     metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
     found: dict[str, dict[str, float]] = {}
     for name, title in LADDER.items():
