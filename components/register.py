@@ -47,6 +47,7 @@ def register(
             gate=inputs.gate_file(gate),
             out=Path(out.path),
             tracking_uri=run.uri,
+            run_id=run.open_id,
             tags=run.tags,
         )
         outputs.hand_over(run, report, out, metrics, summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
@@ -295,25 +295,29 @@ def load_params(path: Path) -> Params:
         raise UserError(describe(error, path)) from error
 
 
-def describe(error: ValidationError, path: Path) -> str:
-    """The first problem of a pydantic error as one line: file, key, what is wrong, the remedy."""
+def describe(error: ValidationError, path: Path, model: type[Section] = Params) -> str:
+    """The first problem of a pydantic error of `model` as one line: file, key, what is wrong, the remedy."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         if key in OLD_KEYS:
             return f"{path}: the key '{key}' is gone: {OLD_KEYS[key]}"
-        known = known_keys(location[:-1])
+        known = known_keys(location[:-1], model)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
         return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"{path}: {key} is missing"
     given = repr(first["input"])
     return f"{path}: {key} = {given if len(given) <= 60 else given[:57] + '...'}: {first['msg']}"
 
 
-def known_keys(location: list[str]) -> list[str]:
-    """Keys of the section at `location` (a path of keys from the top of params.yaml)."""
-    model: Any = Params
+def known_keys(location: list[str], model: Any = Params) -> list[str]:
+    """Keys of the section at `location` (a path of keys from the top of `model`)."""
     for part in location:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = fields[part].annotation
+        if get_origin(model) is dict:  # any key, one kind of section
+            model = get_args(model)[1]
+        else:
+            fields = {field.alias or name: field for name, field in model.model_fields.items()}
+            model = fields[part].annotation
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -114,6 +114,8 @@ JUDGE: Final = "judge.skops"
 
 # --- artifacts/register/ -----------------------------------------------------------------------
 REGISTRATION: Final = "registration.json"
+MODEL_CARD: Final = "README.md"
+"""Also in a shipped model's folder."""
 
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"

@@ -66,9 +66,7 @@ def registry_of(name: str, logged: pyfunc_logging.Logged, uri: str, versions: in
     """A registered model with so many versions of one and the same logged model."""
     registry = Registry(name, uri=uri)
     for number in range(1, versions + 1):
-        registry.create(
-            model_id=logged.model_id, run_id=logged.run_id, tags={DIGEST: f"digest-{number}"}, description="card"
-        )
+        registry.create(logged, {DIGEST: f"digest-{number}"}, "card")
     return registry
 
 
@@ -306,9 +304,8 @@ def test_a_model_travels_through_a_real_server(
     gate.write_text("absolute: {arousal_r: {min: 0.2}}")
     for _ in range(2):
         with stage_run("register", Params(), experiment="http", root=tmp_path) as tracked:
-            tracked(
-                register.run(RegisterConfig(), train=train, evaluate=evaluate, gate=gate, out=tmp_path / "out", tags={})
-            )
+            folders = {"train": train, "evaluate": evaluate, "out": tmp_path / "out"}
+            tracked(register.run(RegisterConfig(), **folders, gate=gate, tags={}, run_id=tracked.open_id))
             assert tracked.active
     folder = resolve_model("models:/huesong@champion")
     assert folder.is_relative_to(tmp_path / "cache")

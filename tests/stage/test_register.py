@@ -165,7 +165,7 @@ def test_a_tracked_stage_and_its_model_are_one_run(bench: Bench, monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
     monkeypatch.setenv("HUESONG_SESSION", "registering")
     with stage_run("register", Params(), experiment="register", root=bench.folder) as tracked:
-        report = bench(1, 0.5, tracking_uri=None)
+        report = bench(1, 0.5, tracking_uri=None, run_id=tracked.open_id)
         tracked(report)
     assert report.version.run_id == tracked.run_id
     client = MlflowClient(bench.uri)

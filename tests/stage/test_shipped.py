@@ -87,7 +87,7 @@ def test_the_export_is_the_model_in_float16(artifacts: Path, exported: Path) -> 
 
 
 def test_the_card_says_what_was_measured(exported: Path) -> None:
-    card = (exported / shipped.CARD).read_text()
+    card = (exported / contracts.MODEL_CARD).read_text()
     for word in ("license: cc-by-nc-sa-4.0", "pop909", "MIT", "0.51 [0.4, 0.6]", "0.8123", "## Limits", "n = 12"):
         assert word in card, word
     row = next(line for line in card.splitlines() if line.startswith("| oasis"))
@@ -102,7 +102,7 @@ def test_sums_are_those_of_every_file(exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [contracts.MODEL_WEIGHTS, shipped.CARD, f"{contracts.ENCODER}/{contracts.STUDENT_WEIGHTS}"]
+    "name", [contracts.MODEL_WEIGHTS, contracts.MODEL_CARD, f"{contracts.ENCODER}/{contracts.STUDENT_WEIGHTS}"]
 )
 def test_a_damaged_file_is_named(exported: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / shipped.NAME

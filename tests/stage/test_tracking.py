@@ -15,7 +15,7 @@ from huesong.config import Params
 from huesong.runtime.errors import UserError
 from huesong.tracking import provenance, store
 from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.tracking.runs import SESSION_TAG, Run, current_run, end_orphaned_runs, stage_run
+from huesong.tracking.runs import SESSION_TAG, Run, end_orphaned_runs, stage_run
 from tests.stores import new_database
 
 ENVIRONMENT = (
@@ -73,10 +73,10 @@ def test_a_stage_alone_is_one_run_with_all_that_made_it(root: Path) -> None:
     (folder / "tokens.npy").write_bytes(b"large")
     names = ("history.csv", "metrics.json", "tokens.npy", "missing.png")
     with stage_run("train", Params(), experiment="alone", root=root) as tracked:
-        assert current_run(tracked.uri) == tracked.run_id
+        assert tracked.open_id == tracked.run_id is not None
         tracked(Report({"loss": 1.5, "nan": float("nan"), "nested": {"n": 3}}, [folder / name for name in names]))
         tracked.log_metrics({"speed": 10.0}, step=4)
-    assert current_run(tracked.uri) is None
+    assert tracked.open_id is None
 
     (run,) = runs(root, "alone").values()
     assert run.info.status == "FINISHED"

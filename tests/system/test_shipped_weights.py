@@ -56,7 +56,7 @@ def test_only_sets_with_a_stated_licence_went_into_them() -> None:
 
 
 def test_the_card_has_licence_figures_and_limits() -> None:
-    card = (shipped.PLACE / shipped.CARD).read_text()
+    card = (shipped.PLACE / contracts.MODEL_CARD).read_text()
     for part in (
         shipped.LICENCE,
         "## Data",

@@ -1,5 +1,6 @@
-from huesong.register.card import model_card, table, with_interval
+from huesong.register.card import model_card
 from huesong.register.gate import Gate, check
+from huesong.report.tables import CARD, figure, table
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 
 CONFIG = {
@@ -57,7 +58,7 @@ def test_the_gate_is_part_of_the_card() -> None:
 
 
 def test_figures_without_interval_stand_alone() -> None:
-    assert with_interval({"a": 0.25}, "a") == "0.25"
+    assert figure({"a": 0.25}, "a", CARD) == "0.25"
 
 
 def test_a_cell_cannot_break_the_table() -> None:

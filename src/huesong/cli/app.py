@@ -161,7 +161,9 @@ def register(
     with _tracked("register", settings) as tracked:
         from huesong.register import stage
 
-        report = stage.run(settings.register_, train=train, evaluate=evaluate, gate=gate, out=out)
+        report = stage.run(
+            settings.register_, train=train, evaluate=evaluate, gate=gate, out=out, run_id=tracked.open_id
+        )
         tracked(report)
     typer.echo(str(report))
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from huesong import contracts
 from huesong.component_io.inputs import LINEAGE, Artifact
-from huesong.register.card import figures, table
-from huesong.register.gate import number
+from huesong.report.tables import measured, table
 from huesong.runtime import files as artifacts
 from huesong.runtime import progress
 from huesong.tracking import store
@@ -91,18 +91,13 @@ def confusion(found: Mapping[str, float]) -> list[list[int]]:
 
 def markdown(stage: str, report: Report, out: Path) -> str:
     """The stage's summary: the model card where it wrote one, else a table of its figures."""
-    card = out / "README.md"
+    card = out / contracts.MODEL_CARD
     if card.is_file():
         return card.read_text(encoding="utf-8")
     found = numbers(report.metrics)
     intervals = {key for key in found if key.endswith(("_low", "_high"))}
-    shown = {key: value for key, value in found.items() if key not in intervals and "confusion" not in key}
-    body = (
-        figures(found, {key: key for key in shown})
-        if intervals
-        else table(("figure", "value"), [(key, number(value)) for key, value in shown.items()])
-    )
-    return f"# {stage}\n\n{body}\n"
+    shown = {key: key for key in found if key not in intervals and "confusion" not in key}
+    return f"# {stage}\n\n{measured(found, shown)}\n"
 
 
 def write(artifact: Artifact, text: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from huesong import __version__
-from huesong.register.gate import GateResult, number
+from huesong.register.gate import GateResult
+from huesong.report.tables import is_number, measured, table
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA, LOCK_DIGEST
 
 TITLES = {
@@ -64,7 +65,7 @@ def model_card(
         config: the model folder's config.json. Where `training.data` lists rows of `source`, `licence`, `label_kind`
             and a count, they become the data table.
         metrics: artifacts/evaluate/metrics.json; `<key>_low` and `<key>_high` are printed as the interval of `<key>`.
-        provenance: tags of registry.provenance.
+        provenance: tags of tracking.provenance.
         gate: the gate's checks, if there were any.
     """
     training = config.get("training", {})
@@ -80,11 +81,9 @@ def model_card(
         *(["## Made from", bullets(made)] if made else []),
         "## Emotion asked for and heard",
         f"{_count(metrics)} Brackets: bootstrap 95 % intervals.",
-        figures(metrics, TITLES),
-        "The judge itself, on rated music it never saw"
-        + (f" (n = {metrics['judge_n']:g})" if _is_number(metrics.get("judge_n")) else "")
-        + ":",
-        figures(metrics, JUDGE),
+        measured(metrics, TITLES),
+        f"The judge itself, on rated music it never saw{_n(metrics, 'judge_n', ' (n = {:g})')}:",
+        measured(metrics, JUDGE),
         "## Limits",
         "\n".join([LIMITS, BUILT_IN] if _has_built_in(training.get("data")) else [LIMITS]),
     ]
@@ -96,30 +95,9 @@ def model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def figures(metrics: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """A table of those figures that were measured, with their intervals."""
-    rows = [(title, with_interval(metrics, key)) for key, title in titles.items() if _is_number(metrics.get(key))]
-    return table(("figure", "value"), rows) if rows else "Not measured."
-
-
-def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    """`0.512 [0.431, 0.602]`, or the bare figure where it has no interval."""
-    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
-    value = number(metrics[key])
-    return f"{value} [{number(low)}, {number(high)}]" if _is_number(low) and _is_number(high) else value
-
-
 def bullets(pairs: Iterable[tuple[str, Any]]) -> str:
     """`* name: value` lines."""
     return "\n".join(f"* {key}: {value}" for key, value in pairs)
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    """A Markdown table; a bar or a line break in a cell does not break it."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(
-        "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in line) + " |" for line in lines
-    )
 
 
 def _architecture(config: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -144,7 +122,7 @@ def _data(rows: Any) -> str:
     if not isinstance(rows, list) or not rows:
         return "`images.csv` and `music.csv` of the data version below name the source and the licence of every item."
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    return table(tuple(columns), [tuple(row.get(column, "") for column in columns) for row in rows])
+    return table(columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 def _has_built_in(rows: Any) -> bool:
@@ -155,11 +133,9 @@ def _has_built_in(rows: Any) -> bool:
 
 
 def _count(metrics: Mapping[str, Any]) -> str:
-    pictures, grid = (
-        f", n = {metrics[key]:g} pieces" if _is_number(metrics.get(key)) else "" for key in ("n", "grid_n")
-    )
+    pictures, grid = (_n(metrics, key, ", n = {:g} pieces") for key in ("n", "grid_n"))
     return f"Held-out pictures{pictures}, and a grid of 25 emotions{grid}, heard by independent judges."
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _n(metrics: Mapping[str, Any], key: str, text: str) -> str:
+    return text.format(metrics[key]) if is_number(metrics.get(key)) else ""

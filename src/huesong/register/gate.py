@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from huesong.config import Section
+from huesong.config import Section, describe
+from huesong.report.tables import CARD, number
 from huesong.runtime.errors import UserError
 from huesong.tracking.figures import flatten
 
@@ -47,7 +48,7 @@ class Gate(Section):
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One figure held against one threshold."""
 
     metric: str
@@ -63,7 +64,7 @@ class Check:
 class GateResult:
     """All checks of one model; it passes when every one of them does."""
 
-    checks: list[Check]
+    checks: list[GateCheck]
 
     @property
     def passed(self) -> bool:
@@ -76,22 +77,15 @@ class GateResult:
         failed = [check.metric for check in self.checks if not check.passed]
         return f"failed: {', '.join(failed)}" if failed else f"passed ({len(self.checks)} checks)"
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The checks as JSON values."""
-        return [asdict(check) for check in self.checks]
-
     def table(self) -> str:
         """The checks as an aligned table, one line each."""
         head = ("", "figure", "value", "threshold", "champion", "")
-        lines = [
-            ("pass" if c.passed else "FAIL", c.metric, number(c.value), c.threshold, number(c.champion), c.note)
-            for c in self.checks
-        ]
-        widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in [head, *lines]
-        )
+        lines = [head]
+        for c in self.checks:
+            value, champion = number(c.value, CARD), number(c.champion, CARD)
+            lines.append(("pass" if c.passed else "FAIL", c.metric, value, c.threshold, champion, c.note))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def load_gate(path: Path) -> Gate:
@@ -113,27 +107,10 @@ def load_gate(path: Path) -> Gate:
     try:
         gate = Gate.model_validate(raw)
     except ValidationError as error:
-        raise UserError(describe(error, path)) from error
+        raise UserError(describe(error, path, Gate)) from error
     if not gate.absolute:
         raise UserError(f"{path}: `absolute` is empty, so that any first model would pass: give it a threshold")
     return gate
-
-
-def describe(error: ValidationError, path: Path) -> str:
-    """The first problem as one line, with the nearest known key for an unknown one."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = Gate
-        if len(location) > 1:
-            section = Threshold if location[0] == "absolute" else Margin
-        known = list(section.model_fields)
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
-        return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"
-    if first["type"] == "missing":
-        return f"{path}: {key} is missing"
-    return f"{path}: {key} = {first['input']!r}: {first['msg']}"
 
 
 def check(
@@ -160,7 +137,7 @@ def check(
     return GateResult(checks)
 
 
-def _absolute(figures: Mapping[str, Any], metric: str, threshold: Threshold) -> Check:
+def _absolute(figures: Mapping[str, Any], metric: str, threshold: Threshold) -> GateCheck:
     value, note = _figure(figures, metric)
     ends = [f">= {threshold.min:g}"] if threshold.min is not None else []
     ends += [f"<= {threshold.max:g}"] if threshold.max is not None else []
@@ -169,28 +146,29 @@ def _absolute(figures: Mapping[str, Any], metric: str, threshold: Threshold) -> 
         and (threshold.min is None or value >= threshold.min)
         and (threshold.max is None or value <= threshold.max)
     )
-    return Check(metric, "absolute", " and ".join(ends), value, None, passed, note)
+    return GateCheck(metric, "absolute", " and ".join(ends), value, None, passed, note)
 
 
 def _relative(
     figures: Mapping[str, Any], rival: Mapping[str, Any], metric: str, margin: Margin, gate: Gate, same_data: bool
-) -> Check:
+) -> GateCheck:
     value, note = _figure(figures, metric)
     best, _ = _figure(rival, metric)
-    sign = "-" if margin.better == "higher" else "+"
-    threshold = f"{'>=' if sign == '-' else '<='} champion {sign} {margin.margin:g}"
+    higher = margin.better == "higher"
+    threshold = f"{'>= champion -' if higher else '<= champion +'} {margin.margin:g}"
+    passed = value is not None
     if value is None:
-        return Check(metric, "relative", threshold, value, best, False, note)
-    if best is None:  # a figure that is new since the champion must not block every later model
-        return Check(metric, "relative", threshold, value, best, True, "not compared: the champion has no such figure")
-    if not same_data and gate.across_data == "skip":
+        pass
+    elif best is None:  # a figure that is new since the champion must not block every later model
+        note = "not compared: the champion has no such figure"
+    elif not same_data and gate.across_data == "skip":
         note = "not compared: the champion was made from other data"
-        return Check(metric, "relative", threshold, value, best, True, note)
-    worse_by = best - value if margin.better == "higher" else value - best
-    passed = worse_by <= margin.margin + 1e-9  # .55 is not worse than .6 - .05
-    if not passed and not same_data:
-        note = "the champion was made from other data (across_data: skip in the gate leaves it out)"
-    return Check(metric, "relative", threshold, value, best, passed, note)
+    else:
+        worse_by = best - value if higher else value - best
+        passed = worse_by <= margin.margin + 1e-9  # .55 is not worse than .6 - .05
+        if not passed and not same_data:
+            note = "the champion was made from other data (across_data: skip in the gate leaves it out)"
+    return GateCheck(metric, "relative", threshold, value, best, passed, note)
 
 
 def _figure(figures: Mapping[str, Any], metric: str) -> tuple[float | None, str]:
@@ -202,8 +180,3 @@ def _figure(figures: Mapping[str, Any], metric: str) -> tuple[float | None, str]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"is {value!r}, not a number"
     return float(value), ""
-
-
-def number(value: float | None) -> str:
-    """A figure in a table."""
-    return "–" if value is None else f"{value:.4g}"

@@ -10,16 +10,15 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huesong import __version__, contracts
 from huesong.config import SamplingConfig
-from huesong.register.registry import answered
+from huesong.register.registry import Logged, answered
 from huesong.tracking import store
 from huesong.tracking.figures import batches, figure_name, numbers
-from huesong.tracking.runs import STAGE_TAG, current_run, user_name
+from huesong.tracking.runs import STAGE_TAG, user_name
 
 CODE = Path(__file__).parent.parent / "compose" / "serve.py"
 OUTPUTS = (
@@ -30,14 +29,6 @@ OUTPUTS = (
     "obtained_valence",
     "obtained_arousal",
 )
-
-
-@dataclass(frozen=True)
-class Logged:
-    """Where a model was logged."""
-
-    model_id: str
-    run_id: str
 
 
 def log_model(
@@ -60,7 +51,7 @@ def log_model(
         uri: the store.
         experiment: experiment of a new run.
         root: the checkout; the default store keeps its artifacts there.
-        run_id: run to log to; None: the stage's tracked run, else a new one.
+        run_id: run to log to; None: a new one.
         tags: what the model was made from.
 
     Raises:
@@ -68,7 +59,7 @@ def log_model(
     """
     with answered(uri), store.http_limits(timeout_s=120, retries=2), store.as_default(uri):
         client = store.connect(uri)
-        run_id = run_id or current_run(uri) or new_run(client, experiment, uri, root, tags)
+        run_id = run_id or new_run(client, experiment, uri, root, tags)
         import mlflow
         from mlflow.entities import Metric
 

@@ -35,6 +35,14 @@ MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<vers
 
 
 @dataclass(frozen=True)
+class Logged:
+    """Where a model was logged."""
+
+    model_id: str
+    run_id: str
+
+
+@dataclass(frozen=True)
 class Version:
     """A registered version."""
 
@@ -75,13 +83,12 @@ class Registry:
         """All versions, oldest first."""
         with answered(self.uri):
             found: list[Any] = []
-            token = None
-            while True:
-                page = self.client.search_model_versions(f"name='{self.name}'", max_results=200, page_token=token)
-                found += page
-                token = page.token
-                if not token:
-                    break
+            token: str | None = ""
+            while token is not None:
+                page = self.client.search_model_versions(
+                    f"name='{self.name}'", max_results=200, page_token=token or None
+                )
+                found, token = [*found, *page], page.token or None
         return sorted((_version(v) for v in found), key=lambda v: int(v.version))
 
     def by_digest(self, digest: str) -> Version | None:
@@ -123,7 +130,7 @@ class Registry:
         with answered(self.uri):
             return sorted(self.client.get_model_version(self.name, version).aliases)
 
-    def create(self, *, model_id: str, run_id: str, tags: Mapping[str, str], description: str) -> Version:
+    def create(self, logged: Logged, tags: Mapping[str, str], description: str) -> Version:
         """Register a logged model as the next version."""
         from mlflow.exceptions import MlflowException
 
@@ -135,8 +142,8 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             made = self.client.create_model_version(
-                self.name, source=f"models:/{model_id}", run_id=run_id, tags=dict(tags), description=description,
-                model_id=model_id,
+                self.name, f"models:/{logged.model_id}", logged.run_id, dict(tags), description=description,
+                model_id=logged.model_id,
             )  # fmt: skip
         return _version(made)
 
@@ -148,8 +155,7 @@ class Registry:
 
     def challenge(self, version: str) -> None:
         """Make `version` the challenger."""
-        with answered(self.uri):
-            self.client.set_registered_model_alias(self.name, contracts.CHALLENGER, version)
+        self._set_alias(contracts.CHALLENGER, version)
 
     def promote(self, version: str) -> None:
         """Make `version` the champion, from this moment on. Harmless when it is champion already.
@@ -160,7 +166,7 @@ class Registry:
         promoted = self.by_version(version)
         champion = self.by_alias(contracts.CHAMPION)
         if champion is None or champion.version != promoted.version:
-            self._crown(promoted.version)
+            self._set_alias(contracts.CHAMPION, promoted.version)
             self.tag(promoted.version, {PROMOTED_AT: now()})
             if ROLLED_BACK_AT in promoted.tags:
                 with answered(self.uri):
@@ -175,15 +181,12 @@ class Registry:
         champion = self.by_alias(contracts.CHAMPION)
         if champion is None:
             raise UserError(f"{self.name} has no champion to roll back from: promote a version first")
-        earlier = [
-            v
-            for v in self.versions()
-            if v.version != champion.version and PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags
-        ]
+        promoted = [v for v in self.versions() if PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags]
+        earlier = [v for v in promoted if v.version != champion.version]
         if not earlier:
             raise UserError(f"{self.name} had no champion before version {champion.version}: promote another version")
         before = max(earlier, key=lambda v: v.tags[PROMOTED_AT])
-        self._crown(before.version)
+        self._set_alias(contracts.CHAMPION, before.version)
         self.tag(champion.version, {ROLLED_BACK_AT: now()})
         return before
 
@@ -232,9 +235,9 @@ class Registry:
                 fetched.rmdir()
         return kept
 
-    def _crown(self, version: str) -> None:
+    def _set_alias(self, alias: str, version: str) -> None:
         with answered(self.uri):
-            self.client.set_registered_model_alias(self.name, contracts.CHAMPION, version)
+            self.client.set_registered_model_alias(self.name, alias, version)
 
 
 def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | None = None) -> Path:
@@ -250,8 +253,8 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
     """
     match = MODEL_URI.fullmatch(uri)
     if match is None:
-        raise UserError(f"{uri!r} is no model URI: write models:/{contracts.MODEL_NAME}@{contracts.CHAMPION} or "
-                        f"models:/{contracts.MODEL_NAME}/3, or name a model folder")  # fmt: skip
+        known = f"models:/{contracts.MODEL_NAME}@{contracts.CHAMPION} or models:/{contracts.MODEL_NAME}/3"
+        raise UserError(f"{uri!r} is no model URI: write {known}, or name a model folder")
     where = store.tracking_uri(root or Path.cwd(), tracking_uri)
     database = store.sqlite_path(where)
     if database is not None and not database.is_file():
@@ -261,16 +264,12 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
         return registry.folder(registry.by_version(match["version"]))
     found = registry.by_alias(match["alias"])
     if found is None:
+        known = ", ".join(v.uri for v in registry.versions()[-3:])
         raise UserError(
             f"no version of {match['name']} in {store.shown(where)} has the alias {match['alias']}: "
-            f"run `dvc repro`, or name a version ({_choices(registry)}) or a model folder with --model"
+            f"run `dvc repro`, or name a version ({known or 'there is none yet'}) or a model folder with --model"
         )
     return registry.folder(found)
-
-
-def _choices(registry: Registry) -> str:
-    known = [v.uri for v in registry.versions()][-3:]
-    return ", ".join(known) or "there is none yet"
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from typing import Any
 
 from huesong import contracts
 from huesong.pictures.student import Figures, Student
-from huesong.register.card import model_card, table
-from huesong.register.gate import number
+from huesong.register.card import model_card
 from huesong.register.registry import Registry
+from huesong.report.tables import CARD, number, table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
@@ -27,7 +27,6 @@ CHECKOUT = Path(__file__).parents[3] / "models" / NAME
 PLACE = CHECKOUT if CHECKOUT.is_dir() else Path(__file__).parents[1] / "weights" / NAME
 """In the checkout, else in the installed wheel; container images, which are given a model, go without."""
 SUMS = "SHA256SUMS"
-CARD = "README.md"
 MOST_BYTES = 24_000_000
 LICENCE = "CC BY-NC-SA 4.0"
 
@@ -107,7 +106,7 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
         config["files"] = {name: sha256(work / name) for name in config["files"]}
         artifacts.write_json(work / contracts.MODEL_CONFIG, config)
         figures = Student.load(work / contracts.ENCODER).figures
-        (work / CARD).write_text(shipped_card(config, metrics, figures), encoding="utf-8")
+        (work / contracts.MODEL_CARD).write_text(shipped_card(config, metrics, figures), encoding="utf-8")
         files = sorted(path for path in work.rglob("*") if path.is_file())
         sums = [f"{sha256(path)}  {path.relative_to(work).as_posix()}\n" for path in files]
         (work / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -147,12 +146,15 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         metrics: artifacts/evaluate/metrics.json.
         encoder: the student's figures.
     """
-    axes = ("valence", "arousal")
+    shown = {
+        f"{who}_{axis}_r": f"{axis} r, {title}"
+        for axis in ("valence", "arousal")
+        for who, title in (("student", "this encoder"), ("teacher", "its teacher"))
+    }
     rows = [
-        (source, f"{own['val_pictures']:g}", *(_r(own, who, axis) for axis in axes for who in ("student", "teacher")))
+        (source, f"{own['val_pictures']:g}", *(number(own[key], CARD) if key in own else "-" for key in shown))
         for source, own in encoder.items()
     ]
-    head = ("pictures", "n", *(f"{axis} r, {who}" for axis in axes for who in ("this encoder", "its teacher")))
     return "\n\n".join([
         "---\nlicense: cc-by-nc-sa-4.0\ntags: [music-generation, midi, emotion]\n---",
         model_card(config, metrics, {}).strip(),
@@ -160,7 +162,7 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         "The project's own small CNN, trained from scratch here: it learnt what a pre-trained backbone sees in the "
         "training pictures, and people's ratings of them. Kernel ridge regression on the pooled features, pictures that "
         "neither was fitted to, by the set they come from:",
-        table(head, rows) if rows else "Not measured.",
+        table(("pictures", "n", *shown.values()), rows) if rows else "Not measured.",
         "## Licence",
         f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
         "licences of the data above; the code around them is under Apache-2.0.",
@@ -168,8 +170,3 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         "`huesong compose photo.jpg` composes with this model where the registry has no champion. The weights are "
         f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
     ])  # fmt: skip
-
-
-def _r(own: Mapping[str, float], who: str, axis: str) -> str:
-    value = own.get(f"{who}_{axis}_r")
-    return "-" if value is None else number(value)

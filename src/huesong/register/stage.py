@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from huesong import contracts
 from huesong.config import RegisterConfig
@@ -20,7 +19,6 @@ from huesong.runtime.progress import log
 from huesong.tracking.figures import numbers
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA, LOCK_DIGEST, VERSION, provenance
 
-CARD = "README.md"
 VERSION_TAGS = (VERSION, DATA_DIGEST, GIT_SHA, LOCK_DIGEST)
 
 
@@ -32,8 +30,16 @@ class RegisterReport:
     aliases: list[str]
     gate: gates.GateResult
     note: str
-    metrics: dict[str, float]
     files: list[Path]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Version, and whether it passed and is champion, as figures."""
+        return {
+            "version": float(self.version.version),
+            "gate_passed": float(self.gate.passed),
+            "champion": float(contracts.CHAMPION in self.aliases),
+        }
 
     def __str__(self) -> str:
         aliases = ", ".join(self.aliases) or "no alias"
@@ -60,7 +66,7 @@ def run(
         out: folder to write (contracts.REGISTRATION and the model card), replaced as a whole.
         tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the sqlite file in the current folder.
         run_id: the MLflow run that the model belongs to; None: a run of its own.
-        tags: what the model was made from (registry.provenance); None: looked up in the current folder.
+        tags: what the model was made from (tracking.provenance); None: looked up in the current folder.
 
     Raises:
         UserError: an artifact is missing or damaged, the gate file is wrong, or the registry does not answer.
@@ -77,46 +83,47 @@ def run(
 
     registry = Registry(config.model_name, uri=tracking_uri, root=root)
     digest = artifacts.folder_digest(folder)
-    version = registry.by_digest(digest)
-    if version is not None and not registry.intact(version):
-        log.warning("register: the files of %s are gone; registering the model again", version.uri)
-        version = None
+    version = registered(registry, digest)
     champion = registry.by_alias(contracts.CHAMPION)
-    rival = None
-    if champion is not None and (version is None or champion.version != version.version):
-        rival = champion.figures
-    result = gates.check(policy, metrics, rival, same_data=champion is None or same_data(champion, made_from))
+    rival = None if version and champion and version.version == champion.version else champion
+    comparable = rival is None or same_data(rival, made_from)
+    result = gates.check(policy, metrics, rival.figures if rival else None, same_data=comparable)
     judged = {GATE: result.summary, FIGURES: json.dumps(numbers(metrics), sort_keys=True)}
     card = model_card(model_config, metrics, made_from, result)
-
     with artifacts.replacing_folder(out) as work:
-        (work / CARD).write_text(card, encoding="utf-8")
+        path = work / contracts.MODEL_CARD
+        path.write_text(card, encoding="utf-8")
         if version is None:
             logged = log_model(
-                folder, work / CARD, metrics, uri=registry.uri, experiment=config.experiment, root=root,
-                run_id=run_id, tags=made_from,
+                folder, path, metrics, uri=registry.uri, experiment=config.experiment, root=root, run_id=run_id,
+                tags=made_from,
             )  # fmt: skip
-            version = registry.create(
-                model_id=logged.model_id, run_id=logged.run_id, description=card,
-                tags={DIGEST: digest, **judged, **made_from},
-            )  # fmt: skip
+            version = registry.create(logged, {DIGEST: digest, **judged, **made_from}, card)
             log.info("registered %s", version.uri)
         else:
             log.info("%s is this very model: nothing new to register", version.uri)
             registry.tag(version.version, judged)
         registry.challenge(version.version)
         note = decide(registry, version, champion, result)
-        aliases = registry.aliases(version.version)
-        artifacts.write_json(
-            work / contracts.REGISTRATION, registration(registry, version, aliases, digest, result, note)
+        report = RegisterReport(
+            version,
+            registry.aliases(version.version),
+            result,
+            note,
+            [out / contracts.REGISTRATION, out / contracts.MODEL_CARD],
         )
+        write_registration(work / contracts.REGISTRATION, report, digest)
     log.info("%s: %s", version.uri, note)
-    return RegisterReport(
-        version, aliases, result, note,
-        {"version": float(version.version), "gate_passed": float(result.passed),
-         "champion": float(contracts.CHAMPION in aliases)},
-        [out / contracts.REGISTRATION, out / CARD],
-    )  # fmt: skip
+    return report
+
+
+def registered(registry: Registry, digest: str) -> Version | None:
+    """The version of this very model, None if it was never registered or its files are gone."""
+    version = registry.by_digest(digest)
+    if version is None or registry.intact(version):
+        return version
+    log.warning("register: the files of %s are gone; registering the model again", version.uri)
+    return None
 
 
 def decide(registry: Registry, version: Version, champion: Version | None, result: gates.GateResult) -> str:
@@ -132,18 +139,13 @@ def decide(registry: Registry, version: Version, champion: Version | None, resul
     return "passed the gate and is the champion now"
 
 
-def registration(
-    registry: Registry, version: Version, aliases: list[str], digest: str, result: gates.GateResult, note: str
-) -> dict[str, Any]:
-    """What registration.json says."""
-    return {
-        "name": version.name,
-        "version": version.version,
-        "aliases": aliases,
-        "uri": version.uri,
-        "digest": digest,
-        "run_id": version.run_id,
-        "model_id": version.model_id,
-        "gate": {"passed": result.passed, "summary": result.summary, "checks": result.rows()},
-        "note": note,
-    }
+def write_registration(path: Path, report: RegisterReport, digest: str) -> None:
+    """Write what was registered as JSON."""
+    version, result = report.version, report.gate
+    value = {
+        "name": version.name, "version": version.version, "aliases": report.aliases, "uri": version.uri,
+        "digest": digest, "run_id": version.run_id, "model_id": version.model_id,
+        "gate": {"passed": result.passed, "summary": result.summary, "checks": [asdict(one) for one in result.checks]},
+        "note": report.note,
+    }  # fmt: skip
+    artifacts.write_json(path, value)

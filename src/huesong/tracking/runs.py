@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -39,8 +38,6 @@ SESSION_TAG = "huesong.session"
 STAGE_TAG = "huesong.stage"
 ERROR_TAG = "huesong.error"
 PARENT_TAG = "mlflow.parentRunId"
-
-_current: ContextVar[Run | None] = ContextVar("current", default=None)
 
 
 class Report(Protocol):
@@ -106,10 +103,14 @@ class Run:
         """Whether figures still go somewhere."""
         return self._client is not None
 
+    @property
+    def open_id(self) -> str | None:
+        """Id of the run while it is tracked, None before, after and without."""
+        return self.run_id if self.active else None
+
     # --- life -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Run:
-        self._token = _current.set(self)
         self._limits.__enter__()
         self.tags = provenance(self.root, self._data)
         if os.environ.get("HUESONG_TRACKING", "").lower() in ("off", "0", "false", "no"):
@@ -133,7 +134,6 @@ class Run:
         self._guarded(lambda: self._finish(status, error))
         self._stop_monitor()
         self._client = None
-        _current.reset(self._token)
         self._limits.__exit__(None, None, None)
 
     def __call__(self, report: Report) -> None:
@@ -266,12 +266,6 @@ class Run:
 
     def _log_curves(self, path: Path) -> None:
         self._log_points(list(curve_points(path, CURVES[path.name])))
-
-
-def current_run(uri: str) -> str | None:
-    """Id of the run of the stage that is being tracked in the store `uri`, None without one."""
-    run = _current.get()
-    return run.run_id if run is not None and run.active and run.uri == uri else None
 
 
 def settle(client: Any, parent: str) -> None:
