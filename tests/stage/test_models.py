@@ -55,11 +55,14 @@ def logged(uri: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[pyfunc_l
     write_json(folder / "model" / contracts.MODEL_CONFIG, {"format": 1})
     write_json(folder / "model" / "encoder" / "encoder.json", {})
     (folder / "README.md").write_text("# card")
-    made = pyfunc_logging.log_model(
-        folder / "model", folder / "README.md", {"arousal_r": 0.5, "nested": {"n": 2}}, uri=uri, experiment="models",
-        root=folder, run_id=None, tags={"huesong.version": "1"},
-    )  # fmt: skip
-    return made, folder / "model"
+    return log(folder, uri, {"arousal_r": 0.5, "nested": {"n": 2}}), folder / "model"
+
+
+def log(folder: Path, uri: str, metrics: dict[str, object]) -> pyfunc_logging.Logged:
+    """Log `model` and `README.md` of a folder, in a run of their own."""
+    tags = {"huesong.version": "1"}
+    run_id = pyfunc_logging.new_run(uri, "models", folder, tags)
+    return pyfunc_logging.log_model(folder / "model", folder / "README.md", metrics, uri, run_id, tags)
 
 
 def registry_of(name: str, logged: pyfunc_logging.Logged, uri: str, versions: int) -> Registry:
@@ -183,10 +186,7 @@ def test_files_that_are_gone_are_an_error(logged: tuple[pyfunc_logging.Logged, P
     folder.mkdir()
     write_json(folder / contracts.MODEL_CONFIG, {"format": 1})
     (tmp_path / "README.md").write_text("card")
-    made = pyfunc_logging.log_model(
-        folder, tmp_path / "README.md", {}, uri=uri, experiment="models", root=tmp_path, run_id=None, tags={}
-    )
-    registry = registry_of("gone", made, uri, 1)
+    registry = registry_of("gone", log(tmp_path, uri, {}), uri, 1)
     version = registry.by_version("1")
     assert registry.intact(version)
     local = registry.folder(version)
@@ -205,16 +205,7 @@ def test_nothing_of_the_process_is_left_changed(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "x.json").write_text("{}")
     (tmp_path / "README.md").write_text("card")
-    pyfunc_logging.log_model(
-        tmp_path / "model",
-        tmp_path / "README.md",
-        {},
-        uri=uri,
-        experiment="models",
-        root=tmp_path,
-        run_id=None,
-        tags={},
-    )
+    log(tmp_path, uri, {})
     assert (dict(os.environ), mlflow.get_tracking_uri()) == before
     assert mlflow.active_run() is None
 

@@ -19,7 +19,6 @@ LONG_FUNCTIONS = frozenset(
         "src/huesong/model/critic.py train_critic",
         "src/huesong/music/midi.py _rewrite_track",
         "src/huesong/preprocess/validation.py expectations",
-        "src/huesong/register/stage.py run",
         "src/huesong/train/loop.py _run_phase",
         "src/huesong/train/rewards.py reinforce",
         "src/huesong/train/stage.py run",

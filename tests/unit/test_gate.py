@@ -108,7 +108,7 @@ def test_the_table_has_a_line_for_every_check() -> None:
         ("absolute: {r: {min: 0}}\nrelative: {r: {margin: 1}}", "relative.r.better is missing"),
         ("absolute: {r: {min: 0}}\nrelative: {r: {better: more}}", "relative.r.better = 'more'"),
         ("absolute: {r: {min: 0}}\nrelative: {r: {better: lower, margin: -1}}", "relative.r.margin = -1"),
-        ("absolute: {r: {min: .nan}}", "absolute.r.min"),
+        ("absolute: {r: {min: .nan}}", "line 1: .nan: write a finite number"),
         ("absolute: {r: {}}", "needs min, max or both"),
         ("absolute: {r: 3}", "absolute.r = 3"),
         ("absolute: [", "not valid YAML"),

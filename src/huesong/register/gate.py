@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from huesong.config import Section, describe
 from huesong.report.tables import CARD, number
+from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
 from huesong.tracking.figures import flatten
 
@@ -94,12 +94,7 @@ def load_gate(path: Path) -> Gate:
     Raises:
         UserError: missing file, broken YAML, an unknown key (names the nearest known one) or a bad value.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: name the promotion gate with --gate") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    raw = read_yaml(path, "name the promotion gate with --gate")
     if not isinstance(raw, dict) or not raw:
         raise UserError(
             f"{path} must hold `absolute` and `relative` thresholds: an empty gate would let every model pass"

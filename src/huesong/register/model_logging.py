@@ -32,15 +32,7 @@ OUTPUTS = (
 
 
 def log_model(
-    folder: Path,
-    card: Path,
-    metrics: Mapping[str, Any],
-    *,
-    uri: str,
-    experiment: str,
-    root: Path,
-    run_id: str | None,
-    tags: Mapping[str, str],
+    folder: Path, card: Path, metrics: Mapping[str, Any], uri: str, run_id: str, tags: Mapping[str, str]
 ) -> Logged:
     """Log the model folder with its signature, input example, requirements and card.
 
@@ -49,9 +41,7 @@ def log_model(
         card: the model card; logged as README.md beside the model's files.
         metrics: the evaluation's figures, logged to the run as `evaluate/<figure>`.
         uri: the store.
-        experiment: experiment of a new run.
-        root: the checkout; the default store keeps its artifacts there.
-        run_id: run to log to; None: a new one.
+        run_id: run to log to.
         tags: what the model was made from.
 
     Raises:
@@ -59,7 +49,6 @@ def log_model(
     """
     with answered(uri), store.http_limits(timeout_s=120, retries=2), store.as_default(uri):
         client = store.connect(uri)
-        run_id = run_id or new_run(client, experiment, uri, root, tags)
         import mlflow
         from mlflow.entities import Metric
 
@@ -83,11 +72,13 @@ def log_model(
     return Logged(info.model_id, run_id)
 
 
-def new_run(client: Any, experiment: str, uri: str, root: Path, tags: Mapping[str, str]) -> str:
-    """A run for a model that is registered outside of a tracked stage."""
-    where = store.experiment_id(client, experiment, uri, root)
+def new_run(uri: str, experiment: str, root: Path, tags: Mapping[str, str]) -> str:
+    """Id of a run for a model that is registered outside of a tracked stage; the default store is in the folder `root`."""
     own = {STAGE_TAG: "register", "mlflow.user": user_name(), "mlflow.source.name": "huesong register", **tags}
-    return str(client.create_run(where, tags=own, run_name="register").info.run_id)
+    with answered(uri), store.http_limits():
+        client = store.connect(uri)
+        where = store.experiment_id(client, experiment, uri, root)
+        return str(client.create_run(where, tags=own, run_name="register").info.run_id)
 
 
 @contextlib.contextmanager

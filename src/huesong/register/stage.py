@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from huesong import contracts
 from huesong.config import RegisterConfig
 from huesong.register import gate as gates
 from huesong.register.card import model_card
-from huesong.register.model_logging import log_model
+from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import DIGEST, FIGURES, GATE, ROLLED_BACK_AT, Registry, Version, same_data
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
@@ -73,9 +74,7 @@ def run(
     """
     folder = artifacts.require(train / contracts.MODEL, "huesong train")
     model_config = artifacts.read_json(folder / contracts.MODEL_CONFIG, "huesong train")
-    metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
-    if not isinstance(metrics, dict):
-        raise UserError(f"{evaluate / contracts.METRICS} holds no figures: run `huesong evaluate` again")
+    metrics = read_figures(evaluate)
     policy = gates.load_gate(gate)
     root = Path.cwd()
     made_from = dict(tags) if tags is not None else provenance(root, root / "data")
@@ -94,10 +93,8 @@ def run(
         path = work / contracts.MODEL_CARD
         path.write_text(card, encoding="utf-8")
         if version is None:
-            logged = log_model(
-                folder, path, metrics, uri=registry.uri, experiment=config.experiment, root=root, run_id=run_id,
-                tags=made_from,
-            )  # fmt: skip
+            run_id = run_id or new_run(registry.uri, config.experiment, root, made_from)
+            logged = log_model(folder, path, metrics, registry.uri, run_id, made_from)
             version = registry.create(logged, {DIGEST: digest, **judged, **made_from}, card)
             log.info("registered %s", version.uri)
         else:
@@ -105,16 +102,19 @@ def run(
             registry.tag(version.version, judged)
         registry.challenge(version.version)
         note = decide(registry, version, champion, result)
-        report = RegisterReport(
-            version,
-            registry.aliases(version.version),
-            result,
-            note,
-            [out / contracts.REGISTRATION, out / contracts.MODEL_CARD],
-        )
+        files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
+        report = RegisterReport(version, registry.aliases(version.version), result, note, files)
         write_registration(work / contracts.REGISTRATION, report, digest)
     log.info("%s: %s", version.uri, note)
     return report
+
+
+def read_figures(evaluate: Path) -> dict[str, Any]:
+    """The evaluation's figures."""
+    metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
+    if not isinstance(metrics, dict):
+        raise UserError(f"{evaluate / contracts.METRICS} holds no figures: run `huesong evaluate` again")
+    return metrics
 
 
 def registered(registry: Registry, digest: str) -> Version | None:
