@@ -13,7 +13,6 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import kfp_server_api
 import urllib3
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
+from huesong.cli.pipeline import Connection
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
 
@@ -32,24 +32,6 @@ BACKOFF_S = 0.5
 TIMEOUT_S = (10, 60)
 """To connect, and to wait for an answer."""
 LOGIN = f"give a valid token with --token-file or {TOKEN_VARIABLE}, or the header of your login with --header-file"
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Where the server is and how to log in. Secrets come from files or the environment, never from arguments."""
-
-    host: str | None = None
-    """URL; None: KF_PIPELINES_ENDPOINT, or the proxy of the cluster's API server if `kube_context` is set."""
-    namespace: str | None = None
-    """The user's namespace on a server for many users; None on one for a single user."""
-    token_file: Path | None = None
-    """Bearer token, read anew for every request: a token that is renewed on disk goes on working."""
-    header_file: Path | None = None
-    """`Name: value` lines sent with every request, such as the session cookie of an OIDC proxy."""
-    ca_cert: Path | None = None
-    """Certificate authority of the server; TLS is always verified."""
-    kube_context: str | None = None
-    """Context of the kubeconfig through whose API server the requests go."""
 
 
 class FileToken(TokenCredentialsBase):

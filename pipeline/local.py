@@ -92,14 +92,14 @@ def run_docker(
     """Run the pipeline in its images: no network, a user without rights, nothing writable but `root` and /tmp.
 
     Args:
-        root: as in `run_local`; mounted into every container at the same path.
+        root: mounted into every container at the same path; here and below, what is not said is as in `run_local`.
         data_digest: the data version.
         remote: the folder of a DVC remote; mounted read-only.
         images: image by component; what is missing has its local name.
         memory: limit of each container.
-        shards: as in `run_local`.
-        cache: as in `run_local`.
-        options: as in `run_local`; `tracking_uri` must be a file below `root`.
+        shards: tasks that preprocess.
+        cache: skip what has not changed.
+        options: `tracking_uri` must be a file below `root`.
 
     Raises:
         UserError: no Docker engine, an image that is not there, a remote that is no folder, or a failed task.
@@ -202,13 +202,14 @@ def watched_tasks() -> Iterator[None]:
     later would be indented, and the blanks go to standard output even where the line does not.
     """
     plain = builtins.print
-    before = subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container
+    processes, containers = subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container
     subprocess_task_handler.run_local_subprocess = run_process
     docker_task_handler.run_docker_container = run_container
     try:
         yield
     finally:
-        subprocess_task_handler.run_local_subprocess, docker_task_handler.run_docker_container = before
+        subprocess_task_handler.run_local_subprocess = processes
+        docker_task_handler.run_docker_container = containers
         builtins.print = plain
 
 

@@ -39,7 +39,6 @@ class Resources:
     """Longest run before the pod is ended."""
     retries: int = 2
     """A node can vanish: all stages write whole folders or nothing, so that trying again is safe."""
-    gpus: int = 0
     shm: str = ""
     """Size of /dev/shm, which a container otherwise has 64 MB of: workers hand over batches there."""
     secret: Mapping[str, str] | None = None
@@ -60,10 +59,6 @@ TABLE: dict[str, Resources] = {
     "compose": Resources(cpu="2", memory="4Gi", hours=0.5, secret=TRACKING),
     "outcome": Resources(cpu="250m", memory="512Mi", hours=0.1, secret=TRACKING),
 }
-FAN_OUT = ("validate", "shard", "merge")
-"""What stands for `preprocess` in a pipeline that is compiled with several shards."""
-GPU_STAGES = ("train",)
-"""Stages that get the accelerators of a compilation with `gpus`."""
 BACKOFF, FACTOR, LONGEST = "60s", 2.0, "1800s"
 
 
@@ -74,7 +69,7 @@ def give(task: dsl.PipelineTask, stage: str, images: Mapping[str, str], *, gpus:
         task: a task of the pipeline.
         stage: its row.
         images: image by stage; what is missing has the name that the bake file gives it.
-        gpus: accelerators of the stages that use them.
+        gpus: accelerators of the training.
         retry: whether a failed task is tried again.
     """
     row = TABLE[stage]
@@ -91,7 +86,7 @@ def give(task: dsl.PipelineTask, stage: str, images: Mapping[str, str], *, gpus:
         kubernetes.use_secret_as_env(task, SECRET, dict(row.secret), optional=True)
     if retry:
         task.set_retry(row.retries, backoff_duration=BACKOFF, backoff_factor=FACTOR, backoff_max_duration=LONGEST)
-    if gpus and stage in GPU_STAGES:
+    if gpus and stage == "train":
         task.set_accelerator_type(GPU).set_accelerator_limit(gpus)
         kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
     return task

@@ -30,6 +30,10 @@ FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 EXIT_CODES = {"SUCCEEDED": 0, "FAILED": 1, "SKIPPED": 1, "CANCELED": 3}
 OUT_OF_TIME = 4
 """Exit code of a wait that ended before the run did."""
+KINDS: dict[str, Any] = {
+    "NUMBER_INTEGER": int, "NUMBER_DOUBLE": int | float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict, "STRING": str,
+}  # fmt: skip
+"""Python's types of the pipeline's parameters."""
 PATIENCE_S = 300
 """How long a wait bears a server out of reach: a port-forward drops now and then, the run goes on."""
 
@@ -110,15 +114,7 @@ def _value(name: str, word: str, kind: str) -> Any:
             value = json.loads(word)
         except ValueError:
             raise UserError(f"parameter {name}={word}: not JSON of the kind {kind}") from None
-    fits: dict[str, Callable[[Any], bool]] = {
-        "NUMBER_INTEGER": lambda v: isinstance(v, int) and not isinstance(v, bool),
-        "NUMBER_DOUBLE": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
-        "BOOLEAN": lambda v: isinstance(v, bool),
-        "LIST": lambda v: isinstance(v, list),
-        "STRUCT": lambda v: isinstance(v, dict),
-        "STRING": lambda v: isinstance(v, str),
-    }
-    if not fits.get(kind, lambda v: True)(value):
+    if not isinstance(value, KINDS.get(kind, object)) or (isinstance(value, bool) and kind.startswith("NUMBER")):
         raise UserError(f"parameter {name}: {word} is not of the kind {kind}")
     return value
 

@@ -9,8 +9,7 @@ import io
 import sys
 from pathlib import Path
 
-from matplotlib import pyplot as plt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from huesong.compose.composer import Composer, Prompt, sampling_config
 from huesong.data.tables import read_table
@@ -22,7 +21,11 @@ CORNERS = {
     "unpleasant, calm": (-1, -1),
     "pleasant, calm": (1, -1),
 }
-SECONDS = 20.0
+SECONDS = 12.0
+ROLL = (6.4, 2.6)
+"""Size of a piano roll in inches, at 120 dots an inch: nothing is made smaller, so that notes and words stay readable."""
+SIDE, EDGE = 324, 24
+"""Height of a row and the space around a picture in pixels."""
 
 
 def main(model: Path, data: Path) -> None:
@@ -30,22 +33,19 @@ def main(model: Path, data: Path) -> None:
     pictures = read_table(data, "images.csv").dropna(subset=["valence", "arousal"])
     chosen = [pictures.loc[(pictures["valence"] * v + pictures["arousal"] * a).idxmax()] for v, a in CORNERS.values()]
     shown = [Image.open(data / row["path"]).convert("RGB") for row in chosen]
-    composer = Composer(model)
-    pieces = composer.compose([Prompt(image) for image in shown], sampling_config(seconds=SECONDS, candidates=4))
-    figure, panels = plt.subplots(4, 2, figsize=(11, 9.6), width_ratios=(1, 3.4), layout="constrained", dpi=110)
-    for (left, right), name, image, piece in zip(panels, CORNERS, shown, pieces, strict=True):
-        left.imshow(image)
-        right.imshow(Image.open(io.BytesIO(piano_roll_png(piece.score, size=(11.0, 3.0)))))
+    pieces = Composer(model).compose([Prompt(image) for image in shown], sampling_config(seconds=SECONDS, candidates=8))
+    rows = []
+    for name, image, piece in zip(CORNERS, shown, pieces, strict=True):
         heard = piece.obtained or piece.critic
-        right.set_title(
-            f"{name}: asked valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}; "
-            f"heard {heard[0]:+.2f}, {heard[1]:+.2f}", fontsize=10,
-        )  # fmt: skip
-        for panel in (left, right):
-            panel.set_axis_off()
-    target = Path(__file__).with_name("overview.png")
-    figure.savefig(target)
-    Image.open(target).quantize(128).save(target, optimize=True)
+        words = (f"{v:+.1f}, {a:+.1f}" for v, a in (piece.requested, heard))
+        roll = piano_roll_png(piece.score, "{}: asked for {}; heard {}".format(name, *words), size=ROLL)
+        rows.append((ImageOps.fit(image, (SIDE - EDGE, SIDE - EDGE)), Image.open(io.BytesIO(roll)).convert("RGB")))
+    width = SIDE + rows[0][1].width
+    sheet = Image.new("RGB", (width, SIDE * len(rows)), rows[0][1].getpixel((0, 0)))
+    for number, (image, roll_image) in enumerate(rows):
+        sheet.paste(image, (EDGE // 2, number * SIDE + EDGE // 2))
+        sheet.paste(roll_image, (SIDE, number * SIDE))
+    sheet.quantize(256).save(Path(__file__).with_name("overview.png"), optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import yaml
 from components import build, image
 from kfp import dsl
 from mlflow import MlflowClient
-from pipeline.resources import FAN_OUT, TABLE
+from pipeline.resources import TABLE
 
 from huesong import contracts
 from huesong.component_io import inputs, outputs
@@ -30,6 +30,8 @@ from tests.conftest import TINY
 from tests.stores import new_database
 
 ROOT = Path(__file__).parents[2]
+FAN_OUT = ("validate", "shard", "merge")
+"""What stands for `preprocess` in a pipeline that is compiled with several shards."""
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 SHA = "0" * 40
 

@@ -98,6 +98,15 @@ def test_imports_run_down_only() -> None:
                 assert floor[room(target)] > floor[room(module)], f"{module} imports {target}"
 
 
+def test_the_tree_in_the_readme_names_every_room_from_the_top_floor_down() -> None:
+    tree = (ROOT / "README.md").read_text().split("```\nparams.yaml")[1].split("```")[0]
+    lines = [line.split("  ", 2)[1].split() for line in tree.splitlines() if line.startswith("  ")]
+    named = [word.removesuffix("/").removesuffix(".py") for line in lines for word in line]
+    floor = {name: depth for depth, names in enumerate(FLOORS) for name in names}
+    assert sorted(named) == sorted(floor)
+    assert [floor[name] for name in named] == sorted(floor.values())
+
+
 def test_no_file_imports_itself_through_others() -> None:
     for module in closure.modules():
         if "." in module:  # the package itself holds its version, which anybody may import

@@ -16,7 +16,7 @@ from components import image
 from kfp.local.logging_utils import indented_print
 from pipeline.local import LocalRun, run_local, watched_tasks
 from pipeline.pipeline import compile_pipeline
-from pipeline.resources import FAN_OUT, GPU, SECRET, TABLE
+from pipeline.resources import GPU, SECRET, TABLE
 
 from huesong import contracts
 from huesong.config import Params
@@ -28,6 +28,8 @@ from tests.conftest import TINY
 from tests.console import huesong
 
 ROOT = Path(__file__).parents[2]
+FAN_OUT = ("validate", "shard", "merge")
+"""What stands for `preprocess` in a pipeline that is compiled with several shards."""
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 DIGESTS = {stage: f"registry.example/huesong/{stage}@sha256:{number:064x}" for number, stage in enumerate(TABLE)}
 

@@ -34,14 +34,16 @@ AccountOption = Annotated[str | None, typer.Option("--service-account", help="Ku
 
 
 @dataclass(frozen=True)
-class Server:
-    """Options that say where the server is and how to log in: the fields of pipeline.client.Connection."""
+class Connection:
+    """Where the server is and how to log in. Secrets come from files or the environment, never from arguments."""
 
+    # Neither a host nor KF_PIPELINES_ENDPOINT: the proxy of the cluster's API server, if kube_context is set.
     host: Annotated[
         str | None,
         typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines, http://localhost:8888."),
     ] = None
     namespace: Annotated[str | None, typer.Option(help="Your namespace, where many users share one.")] = None
+    # Read anew for every request: a token that is renewed on disk goes on working.
     token_file: Annotated[Path | None, typer.Option(help="File with a bearer token (or set HUESONG_KFP_TOKEN).")] = None
     header_file: Annotated[
         Path | None,
@@ -54,14 +56,13 @@ class Server:
 
     def connect(self) -> Any:
         """A client that has reached the server."""
-        module = load("client")
-        return module.connect(module.Connection(**vars(self)))
+        return load("client").connect(self)
 
 
 @app.command()
 @grouped
 def submit(
-    server: Server,
+    server: Connection,
     build: Build,
     package: PackageOption = None,
     parameter: ParameterOption = None,
@@ -96,7 +97,7 @@ def submit(
 @grouped
 def wait_(
     run_id: Annotated[str, typer.Argument(help="As `huesong pipeline list` shows it.")],
-    server: Server,
+    server: Connection,
     timeout: TimeoutOption = None,
 ) -> None:
     """Follow a run that was started before. The exit code is that of `submit`."""
@@ -106,7 +107,7 @@ def wait_(
 @app.command()
 @grouped
 def upload(
-    server: Server,
+    server: Connection,
     build: Build,
     package: PackageOption = None,
     release: ReleaseOption = False,
@@ -138,7 +139,7 @@ class When:
 @grouped
 def schedule(
     when: When,
-    server: Server,
+    server: Connection,
     name: Annotated[str, typer.Argument(help="Of the schedule; one a name.")] = "huesong-retrain",
     version: VersionOption = None,
     experiment: ExperimentOption = "huesong",
@@ -179,7 +180,7 @@ def schedule(
 
 @app.command("list")
 @grouped
-def list_(server: Server) -> None:
+def list_(server: Connection) -> None:
     """Show versions, schedules and the latest runs."""
     typer.echo(load("run").listing(server.connect()))
 

@@ -97,10 +97,7 @@ def complete(settings: Section, name: str) -> str:
 
 
 def _tree(section: Section) -> dict[str, Any]:
-    """The keys of a section and its parts as YAML holds them.
-
-    Not pydantic's own dump: that leaves out keys whose absence names the checkpoints of older runs.
-    """
+    """The keys of a section and its parts as YAML holds them; pydantic's own dump leaves `compile: false` out."""
     from huesong.config import Section
 
     found: dict[str, Any] = {}
