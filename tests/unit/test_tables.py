@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huesong import contracts
-from huesong.data.tables import as_table, read_csv, read_rows, read_table, write_table
+from huesong.data.rules import problems
+from huesong.data.tables import as_table, parse_table, read_csv, read_table, write_table
 from huesong.runtime.errors import UserError
 
 GOOD = {
@@ -149,12 +150,13 @@ def test_a_missing_table_names_the_commands(tmp_path: Path) -> None:
         read_table(tmp_path, NAME)
 
 
-def test_several_bad_rows_are_counted_and_can_be_left_out(tmp_path: Path) -> None:
+def test_several_bad_rows_are_counted(tmp_path: Path) -> None:
     write(tmp_path, {"valence": "x"}, second(), {"id": "a3", "split": "dev"})
     with pytest.raises(UserError, match=r"line 2: valence .*\(and 1 more bad rows\)"):
         read_table(tmp_path, NAME)
-    assert read_table(tmp_path, NAME, drop_bad_rows=True)["id"].tolist() == ["a2"]
-    assert [(p.line, p.id) for p in read_rows(tmp_path, NAME).problems] == [(2, "a1"), (4, "a3")]
+    parsed = parse_table(tmp_path, NAME)
+    assert parsed["id"].tolist() == ["a1", "a2", "a3"]
+    assert [line for line, _ in problems(parsed)] == [2, 4]
 
 
 def test_line_numbers_count_line_breaks_inside_cells(tmp_path: Path) -> None:

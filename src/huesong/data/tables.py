@@ -1,4 +1,4 @@
-"""The two raw tables, images.csv and music.csv: read with every cell checked, written atomically.
+"""The two raw tables, images.csv and music.csv: parsed into typed cells, checked, and written atomically.
 
 A table is a pandas frame with the columns contracts.RAW_COLUMNS: `valence`, `arousal` float64 in [-1, 1] (NaN = not
 rated), `n_raters` float64 (NaN = unknown), all others text, never NaN (empty = "").
@@ -10,86 +10,95 @@ import csv
 import io
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
 
 import pandas as pd
 
 from huesong import contracts
+from huesong.data.rules import problems, shown
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
-from huesong.runtime.progress import log
 
 NUMBERS = ("valence", "arousal", "n_raters")
+PROBLEMS = ("path_problem", "number_problem", "label_problem")
+"""Columns of a parsed table: what its typed cells alone do not show, said with the remedy; "" = nothing."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one row of a table: the line of the file it stands on (the header is line 1), the id, why."""
-
-    line: int
-    id: str
-    path: str
-    what: str
-
-
-class Rows(NamedTuple):
-    """The good rows of a table (in RAW_COLUMNS form) and the problems of the others."""
-
-    frame: pd.DataFrame
-    problems: list[Problem]
-
-
-def read_table(data: Path, name: str, drop_bad_rows: bool = False, allow_empty: bool = False) -> pd.DataFrame:
-    """Read and check `data/name`. Whether the files exist is not checked here (validation does).
+def read_table(data: Path, name: str, allow_empty: bool = False) -> pd.DataFrame:
+    """Parse `data/name` and check it by data.rules. Whether the files exist is not checked here (validation does).
 
     Args:
         data: the data folder, to which the table's paths are relative.
         name: contracts.IMAGES_CSV or contracts.MUSIC_CSV.
-        drop_bad_rows: leave bad rows out, each with a log line, instead of raising.
         allow_empty: a table without rows is returned as it is.
 
     Raises:
-        UserError: the table is missing, unreadable, empty or, unless `drop_bad_rows`, has a bad row. The message
-            names file, line, column, value and remedy.
+        UserError: the table is missing, unreadable, lacks a column, is empty or has a bad row. The message names
+            file, line, column, value and remedy.
     """
-    frame, problems = read_rows(data, name)
-    if problems and not drop_bad_rows:
-        more = f" (and {len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
-        raise UserError(f"{data / name} line {problems[0].line}: {problems[0].what}{more}")
-    for problem in problems:
-        log.warning("%s line %d left out: %s", name, problem.line, problem.what)
-    if frame.empty and not allow_empty:
+    table = parse_table(data, name)
+    if what := missing_columns(list(table)):
+        raise UserError(f"{data / name} line 1: {what}")
+    if found := problems(table):
+        more = f" (and {len(found) - 1} more bad rows)" if len(found) > 1 else ""
+        raise UserError(f"{data / name} line {found[0][0]}: {found[0][1]}{more}")
+    if table.empty and not allow_empty:
         raise UserError(f"{data / name} has no rows: add some with `huesong data sample` or `huesong data import`")
-    return frame
+    return table[list(contracts.RAW_COLUMNS)]
 
 
-def read_rows(data: Path, name: str) -> Rows:
-    """The good rows of `data/name` and what is wrong with the others.
+def parse_table(data: Path, name: str) -> pd.DataFrame:
+    """The rows of `data/name`, not judged yet: RAW_COLUMNS, `line` in the file (the header is 1) and PROBLEMS.
+
+    A table that lacks one of RAW_COLUMNS comes as it is: its own columns, as text.
 
     Raises:
-        UserError: the file is missing, not UTF-8, not CSV, or lacks a column.
+        UserError: the file is missing, not UTF-8 or not CSV.
     """
-    path = require(data / name, "huesong data sample` or `huesong data import")
-    numbered = read_csv(path, contracts.RAW_COLUMNS)
-    inside = Inside(data)
-    seen: dict[str, int] = {}
-    rows: list[dict[str, str | float]] = []
-    problems: list[Problem] = []
-    for line, cells in numbered:
-        what = check_row(cells, inside)
-        if not what and cells["id"] in seen:
-            what = f"id '{cells['id']}' stands on line {seen[cells['id']]} too: give every row an id of its own"
-        if what:
-            problems.append(Problem(line, cells["id"], cells["path"], what))
-            continue
-        seen[cells["id"]] = line
+    header, rows = _read_csv(require(data / name, "huesong data sample` or `huesong data import"))
+    if missing_columns(header):
+        return pd.DataFrame([cells for _, cells in rows], columns=header)
+    return typed(rows, Inside(data))
+
+
+def missing_columns(header: Sequence[str], needed: Iterable[str] = contracts.RAW_COLUMNS) -> str:
+    """Which columns are not in `header`, as one says it; or ""."""
+    missing = [column for column in needed if column not in header]
+    hint = " (cells must be separated by commas)" if len(header) == 1 else ""
+    return f"column {', '.join(missing)} missing, found {', '.join(header)}{hint}" if missing else ""
+
+
+def typed(rows: Iterable[tuple[int, dict[str, str]]], inside: Inside | None = None) -> pd.DataFrame:
+    """(line, cells as text) as the table that `parse_table` returns; `inside` checks paths."""
+    table = []
+    for line, cells in rows:
         row: dict[str, str | float] = {column: cells[column] for column in contracts.RAW_COLUMNS}
-        row.update({column: _number(cells[column]) for column in NUMBERS})
-        rows.append(row)
-    return Rows(as_table(rows), problems)
+        row |= dict.fromkeys(PROBLEMS, "") | {"line": line, "label_problem": _label_problem(cells)}
+        if inside and cells["path"] and (what := inside.problem(cells["path"])):
+            row["path_problem"] = f"path {shown(cells['path'])} {what}"
+        for column in NUMBERS:
+            row[column] = value = _number(cells[column])
+            if cells[column] and (math.isnan(value) or (column == "n_raters" and value != int(value))):
+                kind = "number: give a number" if math.isnan(value) else "whole number: correct it"
+                row["number_problem"] = f"{column} {shown(cells[column])} is not a {kind}, or leave it empty"
+        table.append(row)
+    more = {
+        name: pd.Series([row[name] for row in table], dtype=None if table else object) for name in (*PROBLEMS, "line")
+    }
+    return as_table(table).assign(**more)
+
+
+def _label_problem(cells: dict[str, str]) -> str:
+    valence, arousal, kind = (cells[column] for column in ("valence", "arousal", "label_kind"))
+    if bool(valence) != bool(arousal):
+        given, other = ("valence", "arousal") if valence else ("arousal", "valence")
+        return f"{given} is given but {other} is empty: give both or none"
+    if bool(kind) == bool(valence):
+        return ""
+    state = "is empty though valence and arousal are given" if valence else f"{shown(kind)} without valence and arousal"
+    return f"label_kind {state}: give all three or none"
 
 
 def as_table(rows: list[dict[str, str | float]]) -> pd.DataFrame:
@@ -125,6 +134,16 @@ def read_csv(path: Path, columns: tuple[str, ...] = ()) -> list[tuple[int, dict[
     Raises:
         UserError: not UTF-8, no header, a column of `columns` missing, a row with too many or too few cells.
     """
+    header, rows = _read_csv(path, columns)
+    if what := missing_columns(header, columns):
+        raise UserError(f"{path} line 1: {what}")
+    return rows
+
+
+def _read_csv(
+    path: Path, columns: Sequence[str] = contracts.RAW_COLUMNS
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and rows of a file that should have `columns`."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,66 +154,25 @@ def read_csv(path: Path, columns: tuple[str, ...] = ()) -> list[tuple[int, dict[
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        _check_header(path, header, columns)
+        if not any(header):
+            raise UserError(
+                f"{path} is empty: it must begin with a header row ({', '.join(columns) or 'column names'})"
+            )
+        if double := next((name for name in header if name and header.count(name) > 1), None):
+            raise UserError(f"{path} line 1: column {double} appears twice: rename or remove one")
+        whole = not missing_columns(header, columns)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(cells) != len(header):
+            if whole and len(cells) != len(header):
                 raise UserError(
                     f"{path} line {reader.line_num}: {len(cells)} cells where the header has {len(header)}: "
                     "put cells that hold a comma in quotes"
                 )
-            rows.append((reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}))
+            rows.append((reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=whole)}))
     except csv.Error as error:
         raise UserError(f"{path} line {reader.line_num}: not valid CSV ({error})") from error
-    return rows
-
-
-def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:
-    if not any(header):
-        raise UserError(f"{path} is empty: it must begin with a header row ({', '.join(columns) or 'column names'})")
-    missing = [column for column in columns if column not in header]
-    if missing:
-        hint = " (cells must be separated by commas)" if len(header) == 1 else ""
-        raise UserError(f"{path} line 1: column {', '.join(missing)} missing, found {', '.join(header)}{hint}")
-    double = next((name for name in header if name and header.count(name) > 1), None)
-    if double:
-        raise UserError(f"{path} line 1: column {double} appears twice: rename or remove one")
-
-
-def check_row(cells: dict[str, str], inside: Inside | None = None) -> str:
-    """What is wrong with a row's cells, column by column, or "". `inside` checks its path (not for computed rows)."""
-    if not contracts.SAFE_ID.fullmatch(cells["id"]):
-        return f"id {shown(cells['id'])} must be 1 to 200 letters, digits, blanks or any of . # ( ) + & ' , ! ~ -"
-    if inside and (what := inside.problem(cells["path"])):
-        return f"path {shown(cells['path'])} {what}"
-    if not cells["group"]:
-        return "group is empty: give related items one group name, and every other item its own id"
-    for column, low, high in (("valence", -1, 1), ("arousal", -1, 1), ("n_raters", 0, math.inf)):
-        if not cells[column]:
-            continue
-        try:
-            number = _number(cells[column])
-        except ValueError:
-            return f"{column} {shown(cells[column])} is not a number: give a number, or leave it empty"
-        if not low <= number <= high:
-            span = f"outside [{low}, {high}]: map the scale to it" if column != "n_raters" else "negative"
-            return f"{column} {cells[column]} is {span}, or leave it empty"
-        if column == "n_raters" and number != int(number):
-            return f"n_raters {cells[column]} is not a whole number"
-    given = [column for column in ("valence", "arousal") if cells[column]]
-    if len(given) == 1:
-        other = "arousal" if given == ["valence"] else "valence"
-        return f"{given[0]} is given but {other} is empty: give both or none"
-    kind = cells["label_kind"]
-    if kind not in contracts.LABEL_WEIGHTS:
-        return f"label_kind {shown(kind)} is unknown: use one of {', '.join(filter(None, contracts.LABEL_WEIGHTS))}"
-    if bool(kind) != bool(given):
-        state = "is empty though valence and arousal are given" if given else f"'{kind}' without valence and arousal"
-        return f"label_kind {state}: give all three or none"
-    if cells["split"] and cells["split"] not in contracts.SPLITS:
-        return f"split {shown(cells['split'])} is unknown: use one of {', '.join(contracts.SPLITS)}, or leave it empty"
-    return ""
+    return header, rows
 
 
 class Inside:
@@ -225,16 +203,10 @@ class Inside:
         return "" if stays else "is a link that leaves the data folder: copy the file into it"
 
 
-def shown(value: str, length: int = 60) -> str:
-    """`value` quoted, and cut short for one line."""
-    return repr(value if len(value) <= length else value[: length - 3] + "...")
-
-
 def _number(text: str) -> float:
-    """A finite number; NaN for empty. ValueError for anything else (also 'nan', 'inf' and '1_0')."""
-    if not text:
+    """A finite number; NaN for anything else (also empty, 'inf' and '1_0')."""
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
         return math.nan
-    value = float(text)
-    if not math.isfinite(value) or "_" in text:
-        raise ValueError(text)
-    return value
+    return value if math.isfinite(value) else math.nan

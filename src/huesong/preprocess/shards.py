@@ -16,11 +16,12 @@ import pandas as pd
 from huesong import contracts
 from huesong.config import PreprocessConfig
 from huesong.data.splits import assign_splits
-from huesong.data.tables import read_table
+from huesong.data.tables import missing_columns, parse_table
 from huesong.music import tokens
 from huesong.pictures.encoders import load_encoder
 from huesong.preprocess.packing import Dropped, pack_pictures, read_pieces, write_parquet
 from huesong.preprocess.validation import validate as check_tables
+from huesong.preprocess.validation_page import NAMES
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, replacing_folder, require, write_json
 from huesong.runtime.workers import SafePool
@@ -56,14 +57,17 @@ def validate(config: PreprocessConfig, *, data: Path, out: Path, refused: Path |
         UserError: settings that cannot work, no data, bad tables, or a critical finding.
     """
     require_data(data)
-    images, music = read_table(data, contracts.IMAGES_CSV), read_table(data, contracts.MUSIC_CSV)
-    images["split"] = assign_splits(images, config.splits, config.seed, with_judge=False)
-    music["split"] = assign_splits(music, config.splits, config.seed, with_judge=True)
+    tables = {name: parse_table(data, table) for name, table in NAMES.items()}
+    for name, table in tables.items():
+        if not missing_columns(list(table)):
+            music = name == "music"
+            table["assigned_split"] = assign_splits(table, config.splits, config.seed, with_judge=music)
     tokens.build_tokenizer(config.tokenizer)  # settings that cannot work are refused before the long part
     with replacing_folder(out) as work:
-        check(data, images, music, work, refused or out.parent, config.workers)
-        write_parquet(images, work / contracts.IMAGES_TABLE)
-        write_parquet(music, work / MUSIC_TABLE)
+        check(data, tables, work, refused or out.parent, config.workers)
+        for name, file in (("images", contracts.IMAGES_TABLE), ("music", MUSIC_TABLE)):
+            table = tables[name].assign(split=tables[name]["assigned_split"])
+            write_parquet(table[list(contracts.RAW_COLUMNS)], work / file)
         write_json(work / SETTINGS, config.model_dump(mode="json"))
 
 
@@ -121,14 +125,12 @@ def require_data(data: Path) -> None:
             )
 
 
-def check(data: Path, images: pd.DataFrame, music: pd.DataFrame, work: Path, refused: Path, workers: int) -> None:
+def check(data: Path, tables: dict[str, pd.DataFrame], work: Path, refused: Path, workers: int) -> None:
     """Validate the data (which logs its warnings); a critical finding raises, and its page is kept in `refused`."""
-    result = check_tables(data, images, music, work, workers)
+    critical = check_tables(data, tables, work, workers).critical
     kept = refused / KEPT_VALIDATION
-    if result.critical:
+    if critical:
         shutil.copyfile(work / contracts.VALIDATION_HTML, kept)
-        more = f" (and {len(result.critical) - 1} more)" if len(result.critical) > 1 else ""
-        raise UserError(
-            f"{data} failed validation: {result.critical[0]}{more}; see {kept}, correct the data, and run again"
-        )
+        more = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
+        raise UserError(f"{data}/{critical[0]}{more}; see {kept}, correct the data, and run again")
     kept.unlink(missing_ok=True)

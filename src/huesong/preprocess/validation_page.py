@@ -29,9 +29,14 @@ class Check:
     rows: int
     examples: list[str]
     remedy: str
+    problem: str = ""
+    """The first bad row in full: line, column, value, what is wrong, remedy (where data.rules judge the row)."""
 
     def line(self) -> str:
         """The outcome as one line for a log or an error."""
+        if self.problem:
+            more = f" ({self.failing} of {self.rows} rows fail)" if (self.failing or 0) > 1 else ""
+            return f"{NAMES[self.table]} {self.problem}{more}"
         where = f" ({', '.join(self.examples[:3])}{', ...' if len(self.examples) > 3 else ''})" if self.examples else ""
         count = f"{self.failing} of {self.rows} rows fail" if self.failing else "it does not hold"
         return f"{NAMES[self.table]}: expected that {self.title}, but {count}{where}: {self.remedy}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from huesong.data.tables import Inside, read_csv, shown
+from huesong.data.rules import shown
+from huesong.data.tables import Inside, read_csv
 from huesong.runtime.errors import UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

@@ -20,7 +20,8 @@ from huesong.data.importers.common import (
     stem_of_theme,
 )
 from huesong.data.importers.public import LICENCES
-from huesong.data.tables import check_row, read_csv
+from huesong.data.rules import RULES, problems
+from huesong.data.tables import typed
 from huesong.runtime.errors import UserError
 
 SHARED_LICENCES = LICENCES | {
@@ -49,9 +50,9 @@ def read_folder(source: Path) -> Found:
     found = Found()
     listed: dict[Path, Row] = {}
     for path in sorted(p for p in source.iterdir() if p.suffix.lower() == ".csv" and p.is_file()):
-        for line, cells in read_csv(path):
-            row = Row(path, line, cells)
-            column = next((c for c in PATH_COLUMNS if c in cells), None)
+        own: list[tuple[Row, Path]] = []
+        for row in rows_of(path):
+            column = next((c for c in PATH_COLUMNS if c in row.cells), None)
             if column is None:
                 break
             file, reason = index.path(row[column])
@@ -61,36 +62,42 @@ def read_folder(source: Path) -> Found:
             if file in listed:
                 raise row.error(f"{row[column]} is listed on line {listed[file].line} too: remove one of them")
             listed[file] = row
-            found.items.append(_own_item(row, file, name, source))
+            own.append((_completed(row, file, name, source), file))
+        if wrong := problems(typed((row.line, row.cells) for row, _ in own), [r for r in RULES if not r.unique]):
+            raise UserError(f"{path} line {wrong[0][0]}: {wrong[0][1]}")
+        found.items += [_own_item(row, file) for row, file in own]
     for file in all_files(source, PICTURES + MIDI):
         if file not in listed:
-            found.items.append(_own_item(None, file, name, source))
+            found.items.append(_own_item(_completed(Row(file, 0, {}), file, name, source), file))
     if not found.items:
         raise UserError(f"{source} holds no pictures ({', '.join(PICTURES)}) and no MIDI files")
     return found
 
 
-def _own_item(row: Row | None, file: Path, source: str, folder: Path) -> Item:
-    relative = file.relative_to(folder).with_suffix("").as_posix()
-    cells = {column: row[column] if row else "" for column in OWN_COLUMNS}
-    key = safe_name(cells["id"] or relative)
-    if row:
-        if cells["valence"] and not cells["label_kind"]:
-            cells["label_kind"] = "mean_rating"
-        if what := check_row(cells | {"id": key, "group": cells["group"] or key}):
-            raise row.error(what)
+def _completed(row: Row, file: Path, source: str, folder: Path) -> Row:
+    """The row with all of RAW_COLUMNS: what it leaves open comes from the file's path."""
+    cells = {column: row[column] for column in OWN_COLUMNS} | {"source": source, "path": file.name}
+    cells["id"] = safe_name(cells["id"] or file.relative_to(folder).with_suffix("").as_posix())
+    cells["group"] = cells["group"] or cells["id"]
+    cells["licence"] = cells["licence"] or OWN_LICENCE
+    if cells["valence"] and not cells["label_kind"]:
+        cells["label_kind"] = "mean_rating"
+    return Row(row.path, row.line, cells)
+
+
+def _own_item(row: Row, file: Path) -> Item:
+    source = row["source"]
     item = Item(
         "images" if file.suffix.lower() in PICTURES else "music",
-        f"{source}_{key}",
+        f"{source}_{row['id']}",
         file,
-        f"{source}_{cells['group'] or key}",
+        f"{source}_{row['group']}",
         source,
-        cells["licence"] or OWN_LICENCE,
-        label_kind=cells["label_kind"],
-        split=cells["split"],
+        row["licence"],
+        label_kind=row["label_kind"],
+        split=row["split"],
     )
-    if row:
-        item.valence, item.arousal, item.n_raters = (row.number(c) for c in ("valence", "arousal", "n_raters"))
+    item.valence, item.arousal, item.n_raters = (row.number(c) for c in ("valence", "arousal", "n_raters"))
     return item
 
 
