@@ -70,6 +70,7 @@ def on_a_bare_machine(root: Path, *words: str | Path) -> subprocess.CompletedPro
     return done
 
 
+@pytest.mark.slow
 def test_training_and_sampling_need_little_more_than_torch(tmp_path: Path) -> None:
     write_artifacts(tmp_path)
     done = on_a_bare_machine(tmp_path, "-c", SCRIPT, tmp_path, settings(pretrain_steps=2).model_dump_json())
@@ -84,7 +85,8 @@ def bare_entry(root: Path, **changes: object) -> subprocess.CompletedProcess[str
     return on_a_bare_machine(root, "-m", "huesong.train", *words)
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_bare_entry_trains(tmp_path: Path, processes: int) -> None:
     write_artifacts(tmp_path)
     done = bare_entry(tmp_path, processes=processes, steps=2)

@@ -11,21 +11,12 @@ from huesong.evaluate import composing as evaluate_composing
 from huesong.evaluate import stage as evaluate
 from huesong.model.folder import load_model
 from huesong.runtime.errors import UserError
-from tests.conftest import World
+from tests.conftest import Finished, World
 
 
-@pytest.fixture(scope="module")
-def evaluated(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("evaluate") / "evaluate"
-    evaluate.run(
-        world.params.evaluate,
-        data=world.data,
-        preprocess=world.preprocess,
-        label=world.label,
-        train=world.train,
-        out=out,
-    )
-    return out
+@pytest.fixture
+def evaluated(finished: Finished) -> Path:
+    return finished.evaluate
 
 
 def test_every_test_picture_and_grid_point_is_composed(world: World, evaluated: Path) -> None:
@@ -78,6 +69,7 @@ def test_the_ladder_answers_the_same_requests(world: World, evaluated: Path) -> 
     assert metrics["rules_copied_notes"] > 0
 
 
+@pytest.mark.slow
 def test_without_the_ladder(world: World, tmp_path: Path) -> None:
     config = world.params.evaluate.model_copy(update={"baselines": False, "max_pictures": 1, "report_pieces": 0})
     report = evaluate.run(
@@ -107,6 +99,7 @@ def test_report_is_self_contained_with_players_and_rolls(evaluated: Path) -> Non
     assert not re.search(r"(src|href)=\"(?!data:)", html)
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures(world: World, evaluated: Path, tmp_path: Path) -> None:
     again = evaluate.run(
         world.params.evaluate, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,
@@ -136,6 +129,7 @@ def test_requests_for_pictures_leave_the_emotion_to_the_model(world: World) -> N
     assert dataclasses.asdict(request)["picture"].shape == pictures.shape[1:]
 
 
+@pytest.mark.slow
 def test_the_pieces_do_not_depend_on_the_processes(world: World, tmp_path: Path) -> None:
     model = load_model(world.train / contracts.MODEL)
     made = []

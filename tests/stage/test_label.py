@@ -160,6 +160,7 @@ def test_the_map_keeps_the_order_of_pictures_and_reaches_exciting_music(made: tu
     assert mapped.max() > 0.7 > own.max()
 
 
+@pytest.mark.slow
 def test_the_labellers_never_saw_judge_or_test(made: tuple[Path, label.LabelReport], world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     images, rows, colours, pieces, features = world
     lies, lying_images = pieces.copy(), images.copy()
@@ -188,6 +189,7 @@ def test_cross_validation_leaves_the_test_split_out_and_nominal_sources_by_thems
         assert metrics[f"images_valence_{figure}_low"] < metrics[f"images_valence_{figure}_high"]
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_tables(made: tuple[Path, label.LabelReport], world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     label.run(CONFIG, preprocess=write_preprocess(tmp_path / "preprocess", *world), out=tmp_path / "label")
     for path in sorted(made[0].rglob("*")):
@@ -203,6 +205,7 @@ def test_the_report_is_self_contained_and_names_its_sources(made: tuple[Path, la
     assert "nan" not in text.replace("base64", "").split("<main>")[1].split("<img")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "affine"])
 def test_without_anything_to_predict_and_with_other_maps(kind: str, tmp_path: Path) -> None:
     images, rows, colours = pictures(48, pixels=True)
@@ -234,7 +237,9 @@ def no_training_pictures(images: pd.DataFrame, pieces: pd.DataFrame) -> None:
     [
         (bare_images, r"labeller of pictures cannot be trained: only 0 labelled items"),
         (few_rated_pieces, r"labeller of music cannot be trained: only \d+ labelled items"),
-        (no_training_pictures, r"split train has 0 pictures and \d+ pieces"),
+        pytest.param(
+            no_training_pictures, r"split train has 0 pictures and \d+ pieces", marks=pytest.mark.slow
+        ),  # is seen when all is labelled
     ],
 )
 def test_what_cannot_work_is_said_and_nothing_is_written(spoil, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

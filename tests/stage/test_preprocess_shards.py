@@ -57,7 +57,7 @@ def digests(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("parts", [1, 3, PIECES + 1])
+@pytest.mark.parametrize("parts", [1, 3, pytest.param(PIECES + 1, marks=pytest.mark.slow)])
 def test_the_bytes_do_not_depend_on_the_number_of_shards(data: Path, whole: Path, tmp_path: Path, parts: int) -> None:
     shards = fan_out(CONFIG, data, tmp_path, parts)
     report = merge(CONFIG, checked=tmp_path / "checked", shards=shards[::-1], out=tmp_path / "out")
@@ -70,6 +70,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_shards(data: Path, whole: Path
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_gives_the_same_bytes_and_is_in_the_first_shard_only(data: Path, tmp_path: Path) -> None:
     import transformers
 

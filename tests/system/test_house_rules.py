@@ -28,9 +28,6 @@ LONG_SIGNATURES = frozenset(
     {
         "components/evaluate.py evaluate",
         "src/huesong/cli/app.py compose",
-        "src/huesong/cli/pipeline.py schedule",
-        "src/huesong/cli/pipeline.py submit",
-        "src/huesong/cli/pipeline.py upload",
         "src/huesong/compose/composer.py compose_many",
     }
 )
