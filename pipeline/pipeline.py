@@ -3,7 +3,7 @@
 With several shards, preprocess is three tasks: validate -> shard, as often as there are shards -> merge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ from pipeline.resources import check_images, give
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "huesong"
+
+
+def preprocessed(on: Callable[..., dsl.PipelineTask], shards: int, *, params: Any, tracking: Any, data: Any) -> Any:
+    """The artifacts of `preprocess`: by one task, or by `validate`, `shards` tasks side by side, and `merge`."""
+    if shards == 1:
+        return on(preprocess(params=params, tracking=tracking, data=data), "preprocess").outputs["out"]
+    valid = on(validate(params=params, data=data), "validate").outputs["out"]
+    with dsl.ParallelFor(list(range(shards)), name="shards") as part:
+        read = on(shard(part=part, parts=shards, data=data, checked=valid), "shard")
+    whole = dsl.Collected(read.outputs["out"])
+    return on(merge(params=params, tracking=tracking, checked=valid, shards=whole), "merge").outputs["out"]
 
 
 def make_pipeline(
@@ -69,35 +80,15 @@ def make_pipeline(
             version = on(resolve(digest=data_digest, remote=remote), "resolve")
             version.set_caching_options(False)  # `current` is another version tomorrow
             data = on(fetch(digest=version.output, remote=remote), "fetch").outputs["out"]
-            given = checked["preprocess"]
-            if shards == 1:
-                features = on(preprocess(params=given, tracking=tracking, data=data), "preprocess").outputs["out"]
-            else:
-                valid = on(validate(params=given, data=data), "validate").outputs["out"]
-                with dsl.ParallelFor(list(range(shards)), name="shards") as part:
-                    read = on(shard(part=part, parts=shards, data=data, checked=valid), "shard")
-                whole = dsl.Collected(read.outputs["out"])
-                merged = on(merge(params=given, tracking=tracking, checked=valid, shards=whole), "merge")
-                features = merged.outputs["out"]
+            features = preprocessed(on, shards, params=checked["preprocess"], tracking=tracking, data=data)
             labels = on(label(params=checked["label"], tracking=tracking, preprocess=features), "label").outputs["out"]
-            trained = on(
-                train(params=checked["train"], tracking=tracking, preprocess=features, label=labels, remote=remote),
-                "train",
-            ).outputs["out"]
-            judged = on(
-                evaluate(
-                    params=checked["evaluate"], tracking=tracking, data=data, preprocess=features, label=labels,
-                    train=trained,
-                ),
-                "evaluate",
-            ).outputs["out"]  # fmt: skip
+            known = {"tracking": tracking, "preprocess": features, "label": labels}
+            trained = on(train(params=checked["train"], remote=remote, **known), "train").outputs["out"]
+            judged = on(evaluate(params=checked["evaluate"], data=data, train=trained, **known), "evaluate")
+            model = {"train": trained, "evaluate": judged.outputs["out"]}
             registered = on(
-                register(
-                    params=checked["register"], tracking=tracking, gate=gate, git_sha=git_sha, train=trained,
-                    evaluate=judged,
-                ),
-                "register",
-            )  # fmt: skip
+                register(params=checked["register"], tracking=tracking, gate=gate, git_sha=git_sha, **model), "register"
+            )
             # Cached, the registry might have forgotten what this run says; asking costs seconds.
             registered.set_caching_options(False)
             with dsl.If(registered.outputs["Output"] == contracts.CHAMPION, name="new champion"):
