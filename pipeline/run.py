@@ -35,7 +35,7 @@ KINDS: dict[str, Any] = {
 }  # fmt: skip
 """Python's types of the pipeline's parameters."""
 PATIENCE_S = 300
-"""How long a wait bears a server out of reach: a port-forward drops now and then, the run goes on."""
+"""How long a wait goes on while the server is out of reach: a port-forward drops now and then, the run goes on."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,10 @@ def submit(
     caching: bool | None = None,
     service_account: str | None = None,
 ) -> str:
-    """Start a run of the compiled package; its id. An experiment made for a run that is refused is removed again.
+    """Start a run of the compiled package; its id.
 
-    Args:
-        client: from `connect`.
-        package: compiled pipeline.
-        experiment: name; made if missing.
-        parameters: checked against the package before anything is sent.
-        name: of the run; default: pipeline and time.
-        caching: None: as compiled; False: every task runs anew.
-        service_account: Kubernetes account of the pods.
+    `parameters` are checked against the package before anything is sent. The experiment is made where it is missing, and
+    removed again if the run is refused. `caching` None: as compiled; False: every task runs anew.
     """
     values = checked_parameters(read_package(package), parameters)
     name = name or f"{PIPELINE} {datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -176,13 +170,8 @@ def experiment_for(client: Client, name: str):  # type: ignore[no-untyped-def]
 def wait(client: Client, run_id: str, *, every_s: float = 5.0, timeout_s: float | None = None) -> Outcome:
     """Follow a run to its end, one log line for each task that changes its state.
 
-    kfp's own wait does not know the state CANCELED and would wait for ever, nor does it bear a lost connection.
-
-    Args:
-        client: from `connect`.
-        run_id: of a run.
-        every_s: seconds between two looks.
-        timeout_s: stop waiting after this many seconds (the run goes on); None: never.
+    kfp's own wait does not know the state CANCELED and would wait for ever; a lost connection ends it.
+    It looks every `every_s` seconds and stops after `timeout_s` (the run goes on); None: never.
     """
     started = last_answer = time.monotonic()
     shown: dict[str, str] = {}
@@ -215,9 +204,8 @@ def _tasks(run: Any) -> list[Any]:
 
 
 def _show_changes(run: Any, shown: dict[str, str]) -> None:
-    for key, name, state in [(run.run_id, "run", run.state)] + [
-        (t.task_id, t.display_name, t.state) for t in _tasks(run)
-    ]:
+    tasks = [(task.task_id, task.display_name, task.state) for task in _tasks(run)]
+    for key, name, state in [(run.run_id, "run", run.state), *tasks]:
         if state and shown.get(key) != state:
             shown[key] = state
             log.info("%s: %s", name, state.lower())

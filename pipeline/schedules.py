@@ -41,7 +41,7 @@ def schedule(
     Missed times are not made up for (no_catchup) and one run at a time is allowed: a retrain that is late is stale.
 
     Raises:
-        UserError: a bad cron or zone, an unknown parameter, two schedules of the name, one made by other hands.
+        UserError: a bad cron or zone, an unknown parameter, two schedules of the name, one not made by huesong.
     """
     checked = parse_cron(cron)
     zone = checked_zone(time_zone, server_time_zone)

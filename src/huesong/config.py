@@ -221,7 +221,7 @@ class SamplingConfig(Section):
 
 
 class SecondJudgeConfig(Section):
-    """The second judge: small Transformers over notes, averaged (emotion.second_judge)."""
+    """The second judge: small Transformers over notes, averaged (evaluate.note_judge)."""
 
     members: int = Field(4, ge=1, le=5)
     """Networks, each with another fifth of the groups left out."""
@@ -231,7 +231,7 @@ class SecondJudgeConfig(Section):
     layers: int = Field(2, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
     context: int = Field(192, ge=16)
-    """Notes heard at once; a longer piece is heard in parts."""
+    """Notes read at once; a longer piece is read in parts."""
     batch_size: int = Field(24, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
 
@@ -252,7 +252,7 @@ class EvaluateConfig(Section):
     """Pieces with player and piano roll in report.html."""
     second_judge: SecondJudgeConfig = SecondJudgeConfig()
     baselines: bool = True
-    """Whether the ladder of baselines answers the same requests."""
+    """Whether the baselines answer the same requests."""
     unconditional: int = Field(1000, ge=0)
     """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
     novelty_pieces: int = Field(300, ge=0)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,9 +33,6 @@ from huesong.cli.options import (
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm
-
-if TYPE_CHECKING:
-    from huesong.config import Params
 
 app = typer.Typer(
     name="huesong",
@@ -79,11 +78,10 @@ def preprocess(
     Great Expectations validates both tables, pictures become features of a frozen CNN (or pixels), music becomes
     tokens; every dropped file is named with its reason in dropped.csv.
     """
-    settings = _params(params)
-    with _tracked("preprocess", settings, data=data) as tracked:
+    with _tracked("preprocess", params, data=data) as (settings, tracked):
         from huesong.preprocess import stage
 
-        tracked(stage.run(settings.preprocess, data=data, out=out))
+        tracked(stage.run(settings, data=data, out=out))
 
 
 @app.command()
@@ -97,11 +95,10 @@ def label(
     Two labellers, cross-validated by group, label what people have not rated; every picture is then paired with
     the nearest pieces.
     """
-    settings = _params(params)
-    with _tracked("label", settings) as tracked:
+    with _tracked("label", params) as (settings, tracked):
         from huesong.label import stage
 
-        tracked(stage.run(settings.label, preprocess=preprocess, out=out))
+        tracked(stage.run(settings, preprocess=preprocess, out=out))
 
 
 @app.command()
@@ -118,11 +115,10 @@ def train(
 
     Trains the critic and the CNN-Transformer with its valence-arousal loss, checkpointing as it goes.
     """
-    settings = _params(params)
-    with _tracked("train", settings) as tracked:
+    with _tracked("train", params) as (settings, tracked):
         from huesong.train import launch
 
-        tracked(launch.train(settings.train, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
+        tracked(launch.train(settings, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
 
 
 @app.command()
@@ -138,11 +134,10 @@ def evaluate(
 
     An independent judge compares the emotion asked for with the emotion heard; report.html has players.
     """
-    settings = _params(params)
-    with _tracked("evaluate", settings, data=data) as tracked:
+    with _tracked("evaluate", params, data=data) as (settings, tracked):
         from huesong.evaluate import stage
 
-        tracked(stage.run(settings.evaluate, data=data, preprocess=preprocess, label=label, train=train, out=out))
+        tracked(stage.run(settings, data=data, preprocess=preprocess, label=label, train=train, out=out))
 
 
 @app.command()
@@ -157,13 +152,10 @@ def register(
 
     A new version in the MLflow registry becomes challenger, and champion if it passes the gate.
     """
-    settings = _params(params)
-    with _tracked("register", settings) as tracked:
+    with _tracked("register", params) as (settings, tracked):
         from huesong.register import stage
 
-        report = stage.run(
-            settings.register_, train=train, evaluate=evaluate, gate=gate, out=out, run_id=tracked.open_id
-        )
+        report = stage.run(settings, train=train, evaluate=evaluate, gate=gate, out=out, run_id=tracked.open_id)
         tracked(report)
     typer.echo(str(report))
 
@@ -271,17 +263,15 @@ def status(
 # --- shared --------------------------------------------------------------------------------------
 
 
-def _params(path: Path) -> Params:
+@contextmanager
+def _tracked(stage: str, params: Path, data: Path | None = None) -> Iterator[tuple[Any, Any]]:
+    """The MLflow run of a stage: its section of the settings, and the function that takes its report."""
     from huesong.config import load_params
-
-    return load_params(path)
-
-
-def _tracked(stage: str, settings: Params, data: Path | None = None):  # type: ignore[no-untyped-def]
-    """Context of the MLflow run of a stage; yields the function that takes its report."""
     from huesong.tracking.runs import stage_run
 
-    return stage_run(stage, settings, experiment=settings.register_.experiment, data=data)
+    settings = load_params(params)
+    with stage_run(stage, settings, experiment=settings.register_.experiment, data=data) as tracked:
+        yield getattr(settings, "register_" if stage == "register" else stage), tracked
 
 
 def main() -> None:
