@@ -4,9 +4,11 @@ import json
 import zipfile
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from huesong import contracts
+from huesong.data.importers import common
 from huesong.data.importers.common import sheet_rows
 from huesong.data.importers.importing import import_dataset
 from huesong.data.importers.public import LICENCES
@@ -53,27 +55,14 @@ def test_oasis(tmp_path: Path) -> None:
 
 
 def xlsx(path: Path, table: list[list[object]]) -> Path:
-    """A workbook of one sheet, texts shared as spreadsheet programs write them, empty cells left out."""
-    texts: list[str] = []
-    lines = []
+    """A workbook of one sheet, empty cells left out."""
+    book = openpyxl.Workbook()
     for r, cells in enumerate(table, start=1):
-        parts = []
-        for c, value in enumerate(cells):
-            name = (chr(64 + c // 26) if c >= 26 else "") + chr(65 + c % 26) + str(r)
-            if isinstance(value, str) and value:
-                texts.append(value)
-                parts.append(f'<c r="{name}" t="s"><v>{len(texts) - 1}</v></c>')
-            elif value != "":
-                parts.append(f'<c r="{name}"><v>{value}</v></c>')
-        lines.append(f'<row r="{r}">{"".join(parts)}</row>')
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+        for c, value in enumerate(cells, start=1):
+            if value != "":
+                book.active.cell(r, c, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>"
-        )
-        strings = "".join(f"<si><t>{text}</t></si>" for text in texts)
-        archive.writestr("xl/sharedStrings.xml", f"<sst {space}>{strings}</sst>")
+    book.save(path)
     return path
 
 
@@ -104,13 +93,20 @@ def test_eimg_csv_of_single_raters(tmp_path: Path) -> None:
     assert (one["valence"], one["arousal"], one["n_raters"]) == (-0.375, 0, 2)
 
 
-def test_broken_sheets_are_user_errors(tmp_path: Path) -> None:
+def test_broken_sheets_are_user_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     midi(tmp_path / "in/0001.mid")
     bad = tmp_path / "in/all.xlsx"
     bad.write_bytes(b"PK\x03\x04 not a workbook")
     with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet"):
         import_dataset("eimg", tmp_path / "in", tmp_path / "data")
     assert sheet_rows(xlsx(bad, [["a", "", 3.5], [], ["", "z"]])) == [["a", "", "3.5"], [], ["", "z"]]
+    monkeypatch.setattr(common, "_MAX_SHEET", 100)
+    with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet \(.* is too large\)"):
+        sheet_rows(bad)
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook>")
+    with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet"):
+        sheet_rows(bad)
     bad.unlink()
     with pytest.raises(UserError, match=r"holds no ratings"):
         import_dataset("eimg", tmp_path / "in", tmp_path / "data")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -198,10 +197,3 @@ def test_a_damaged_tokenizer_file(tmp_path: Path, content: str | None) -> None:
         path.write_text(content)
     with pytest.raises(UserError, match="huesong preprocess"):
         tokens.load(path)
-
-
-def test_encoding_in_worker_processes(tmp_path: Path) -> None:
-    tokens.save(tokenizer(), tmp_path / "tokenizer.json")
-    pool = multiprocessing.get_context("fork").Pool(1, tokens.start_worker, (tmp_path / "tokenizer.json",))
-    with pool:
-        assert pool.map(tokens.encode_in_worker, pieces()) == [tokens.encode(tokenizer(), s) for s in pieces()]

@@ -194,21 +194,6 @@ def vocabulary_digest(names: list[list[str]]) -> str:
     return hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
 
 
-# --- worker processes ----------------------------------------------------------------------------
-
-_worker: dict[str, REMI] = {}
-
-
-def start_worker(source: TokenizerConfig | Path) -> None:
-    """Initializer of a worker process: its tokenizer from settings (before BPE) or from a saved file."""
-    _worker["tokenizer"] = load(source) if isinstance(source, Path) else build_tokenizer(source)
-
-
-def encode_in_worker(score: Score) -> list[int]:
-    """`encode` with the worker's own tokenizer."""
-    return encode(_worker["tokenizer"], score)
-
-
 # --- preparing -----------------------------------------------------------------------------------
 
 

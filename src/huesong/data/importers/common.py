@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
 from huesong.data.rules import shown
 from huesong.data.tables import Inside, read_csv
@@ -175,7 +175,6 @@ class FileIndex:
         return hits[0] if hits else None
 
 
-_SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _MAX_SHEET = 2**27
 """Bytes that a part of an .xlsx file may have unpacked; more is an error or an attack."""
 
@@ -186,40 +185,15 @@ def sheet_rows(path: Path) -> list[list[str]]:
     Raises:
         UserError: not an .xlsx file.
     """
+    import openpyxl
+
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            texts: list[str] = []
-            if "xl/sharedStrings.xml" in names:
-                for entry in _xml(archive, "xl/sharedStrings.xml").iter(f"{_SHEET}si"):
-                    texts.append("".join(part.text or "" for part in entry.iter(f"{_SHEET}t")))
-            sheet = min(name for name in names if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name))
-            return [_cells(row, texts) for row in _xml(archive, sheet).iter(f"{_SHEET}row")]
-    except (zipfile.BadZipFile, ElementTree.ParseError, ValueError, IndexError, KeyError) as error:
+            if large := next((part.filename for part in archive.infolist() if part.file_size > _MAX_SHEET), None):
+                raise ValueError(f"{large} is too large")
+        with contextlib.closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # what the file says of its size is not to be relied on
+            return [["" if cell is None else str(cell).strip() for cell in row] for row in sheet.values]
+    except (zipfile.BadZipFile, SyntaxError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise UserError(f"{path} is not a readable .xlsx sheet ({error}): save it again, or as CSV") from error
-
-
-def _xml(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
-    if archive.getinfo(name).file_size > _MAX_SHEET:
-        raise ValueError(f"{name} is too large")
-    return ElementTree.fromstring(archive.read(name))
-
-
-def _cells(row: ElementTree.Element, texts: list[str]) -> list[str]:
-    cells: dict[int, str] = {}
-    for cell in row.iter(f"{_SHEET}c"):
-        letters = re.match(r"[A-Z]+", cell.get("r", ""))
-        column = len(cells)
-        if letters:
-            column = -1
-            for letter in letters.group():
-                column = (column + 1) * 26 + ord(letter) - ord("A")
-        value = cell.find(f"{_SHEET}v")
-        if cell.get("t") == "inlineStr":
-            cells[column] = "".join(part.text or "" for part in cell.iter(f"{_SHEET}t"))
-        elif value is not None and value.text is not None:
-            cells[column] = texts[int(value.text)] if cell.get("t") == "s" else value.text
-    width = max(cells, default=-1) + 1
-    if width > 16384:  # the format's own limit
-        raise ValueError(f"a row has {width} columns")
-    return [cells.get(column, "").strip() for column in range(width)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from huesong import contracts
@@ -24,7 +24,7 @@ from huesong.data.importers import public as importers_public
 from huesong.data.importers.common import Found, Item, safe_name
 from huesong.data.tables import as_table, read_table, write_table
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import disk_error
+from huesong.runtime.files import disk_error, sha256
 from huesong.runtime.progress import log, track
 
 SAMPLE = "sample"
@@ -101,37 +101,13 @@ def import_dataset(
     Raises:
         UserError: unknown kind or source, wrong layout, a bad cell, no file found, or the disk is full.
     """
-    if kind not in READERS:
-        raise UserError(f"unknown kind of set '{kind}': use one of {', '.join(KINDS)}")
-    if not source.is_dir():
-        raise UserError(f"{source} is not a folder: give the folder into which you unpacked the set")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{out} lies inside {source}: choose a data folder outside of what is imported")
-    found = READERS[kind](source, words)
-    if only:
-        found.items = _of_sources(found.items, only, source)
-    if not found.items:
-        reason = f" ({found.skipped[0][0]}: {found.skipped[0][1]})" if found.skipped else ""
-        raise UserError(f"{source}: not one of {len(found.skipped)} listed files can be imported{reason}")
-    _name_apart(found.items)
-
+    items, report = _found(kind, source, out, words, only)
     old = {table: _old_table(out, name) for table, name in TABLES.items()}
-    gone = {item.source for item in found.items}
-    if not keep_sample:
-        gone.add(SAMPLE)
-    report = ImportReport(kind, out, skipped=found.skipped)
+    gone = {item.source for item in items} | (set() if keep_sample else {SAMPLE})
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _staging(out) as stage:
-            paths, digests = _copy(found.items, stage)
-            tables = {}
-            for table, name in TABLES.items():
-                new, new_digests = _new_table(found.items, paths, digests, table)
-                kept = old[table][~old[table]["source"].isin(gone)]
-                kept_digests = _digests_of_equals(out, kept, [stage / path for path in new["path"]])
-                merged = _merged(kept, new, out / name)
-                merged["group"] = _joined_groups(list(merged["group"]), kept_digests + new_digests)
-                tables[table] = merged.sort_values(["source", "id"], ignore_index=True)
+            tables = _merged_tables(items, old, gone, out, stage)
             encoder = _convert_backbone(source, stage) if kind == "shared" else None
             folders = [f"{table}/{name}" for table in TABLES for name in sorted(gone)]
             with _swapped(out, stage, [*folders, f"encoders/{BACKBONE}"] if encoder else folders):
@@ -141,21 +117,39 @@ def import_dataset(
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise disk_error(error, out) from error
         raise
-
-    for item in found.items:
-        key = f"{item.table}/{item.source}"
-        report.counts[key] = report.counts.get(key, 0) + 1
-        report.rated[key] = report.rated.get(key, 0) + bool(item.label_kind)
-        report.licences[item.source] = item.licence
     samples = sum(int((frame["source"] == SAMPLE).sum()) for frame in old.values())
     if SAMPLE in gone and samples:
         report.removed.append(f"the sample set ({samples} files)")
         log.info("removed the sample set (%d files): keep it with --keep-sample", samples)
-    if encoder:
-        report.encoder = out / "encoders" / BACKBONE
-    if found.skipped:
-        log.warning("%d listed files were left out (first: %s: %s)", len(found.skipped), *found.skipped[0])
+    report.encoder = out / "encoders" / BACKBONE if encoder else None
+    if report.skipped:
+        log.warning("%d listed files were left out (first: %s: %s)", len(report.skipped), *report.skipped[0])
     return report
+
+
+def _found(
+    kind: str, source: Path, out: Path, words: Path | None, only: Sequence[str]
+) -> tuple[list[Item], ImportReport]:
+    """The items to import, each with an id of its own, and the report on them."""
+    if kind not in READERS:
+        raise UserError(f"unknown kind of set '{kind}': use one of {', '.join(KINDS)}")
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder: give the folder into which you unpacked the set")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{out} lies inside {source}: choose a data folder outside of what is imported")
+    found = READERS[kind](source, words)
+    items = _of_sources(found.items, only, source) if only else found.items
+    if not items:
+        reason = f" ({found.skipped[0][0]}: {found.skipped[0][1]})" if found.skipped else ""
+        raise UserError(f"{source}: not one of {len(found.skipped)} listed files can be imported{reason}")
+    _name_apart(items)
+    report = ImportReport(kind, out, skipped=found.skipped)
+    for item in items:
+        key = f"{item.table}/{item.source}"
+        report.counts[key] = report.counts.get(key, 0) + 1
+        report.rated[key] = report.rated.get(key, 0) + bool(item.label_kind)
+        report.licences[item.source] = item.licence
+    return items, report
 
 
 def _of_sources(items: list[Item], only: Sequence[str], folder: Path) -> list[Item]:
@@ -189,7 +183,7 @@ def _copy(items: list[Item], stage: Path) -> tuple[list[str], list[str]]:
         target = stage / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.file, target)
-        digests.append(_digest(target))
+        digests.append(sha256(target))
         paths.append(path)
     assert len(set(paths)) == len(paths), "two items share a file name"
     return paths, digests
@@ -199,48 +193,45 @@ def _digests_of_equals(out: Path, kept: pd.DataFrame, new: list[Path]) -> list[s
     """For each kept row: the digest of its file if a new file has the same size (so could be a copy), else ""."""
     sizes = {path.stat().st_size for path in new}
     files = [out / path for path in kept["path"]]
-    return [_digest(path) if path.is_file() and path.stat().st_size in sizes else "" for path in files]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return [sha256(path) if path.is_file() and path.stat().st_size in sizes else "" for path in files]
 
 
 def _joined_groups(groups: list[str], digests: list[str]) -> list[str]:
-    """The groups, merged wherever two hold byte-identical files (union-find), so that no split parts the copies."""
-    parent: dict[str, str] = {}
+    """The groups, merged wherever two hold byte-identical files, so that no split parts the copies."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(group: str) -> str:
-        while parent.setdefault(group, group) != group:
-            group = parent[group] = parent[parent[group]]
-        return group
+    if not groups:
+        return []
+    names, group = np.unique(groups, return_inverse=True)
+    _, content = np.unique(digests, return_inverse=True)
+    known = np.array(digests) != ""
+    nodes = len(names) + len(digests)
+    edges = (group[known], len(names) + content[known])  # from each group to the contents of its files
+    _, part = connected_components(coo_array((np.ones(known.sum()), edges), shape=(nodes, nodes)), directed=False)
+    first = {int(part[i]): str(names[i]) for i in reversed(range(len(names)))}  # names are sorted
+    return [first[int(part[i])] for i in group]
 
-    first: dict[str, str] = {}
-    for group, digest in zip(groups, digests, strict=True):
-        if digest:
-            one, other = root(first.setdefault(digest, group)), root(group)
-            parent[max(one, other)] = min(one, other)
-    return [root(group) for group in groups]
 
-
-def _new_table(items: list[Item], paths: list[str], digests: list[str], table: str) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of one table, and the digests of their files."""
+def _merged_tables(
+    items: list[Item], old: dict[str, pd.DataFrame], gone: set[str], out: Path, stage: Path
+) -> dict[str, pd.DataFrame]:
+    """Both tables with the items in place of the rows of `gone` sources; the items' files are copied into `stage`."""
     columns = [column for column in contracts.RAW_COLUMNS if column != "path"]
-    rows, row_digests = [], []
-    for item, path, digest in zip(items, paths, digests, strict=True):
-        if item.table == table:
-            rows.append({"path": path, **{column: getattr(item, column) for column in columns}})
-            row_digests.append(digest)
-    return as_table(rows), row_digests
-
-
-def _merged(kept: pd.DataFrame, new: pd.DataFrame, path: Path) -> pd.DataFrame:
-    double = sorted(set(kept["id"]) & set(new["id"]))
-    if double:
-        raise UserError(f"{path} already has id '{double[0]}' from another source: rename it there first")
-    parts = [frame for frame in (kept, new) if len(frame)]
-    return pd.concat(parts, ignore_index=True) if parts else as_table([])
+    copied = list(zip(items, *_copy(items, stage), strict=True))
+    tables = {}
+    for table, name in TABLES.items():
+        of_table = [(item, path, digest) for item, path, digest in copied if item.table == table]
+        new = as_table([{"path": path, **{c: getattr(item, c) for c in columns}} for item, path, _ in of_table])
+        kept = old[table][~old[table]["source"].isin(gone)]
+        if double := sorted(set(kept["id"]) & set(new["id"])):
+            raise UserError(f"{out / name} already has id '{double[0]}' from another source: rename it there first")
+        parts = [frame for frame in (kept, new) if len(frame)]
+        merged = pd.concat(parts, ignore_index=True) if parts else as_table([])
+        digests = _digests_of_equals(out, kept, [stage / path for path in new["path"]])
+        merged["group"] = _joined_groups(list(merged["group"]), digests + [digest for _, _, digest in of_table])
+        tables[table] = merged.sort_values(["source", "id"], ignore_index=True)
+    return tables
 
 
 def _convert_backbone(source: Path, stage: Path) -> Path | None:
