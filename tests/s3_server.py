@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from huesong.runtime import objects
+
 KEY, SECRET = "test-key", "test-secret-of-some-length"
 BUCKET = "bucket"
 
@@ -83,6 +85,14 @@ def credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server, secret: str =
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No long waits between attempts: botocore's for requests, ours for bodies."""
+    from botocore.retries.standard import ExponentialBackoff
+
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.01)
+    monkeypatch.setattr(objects, "BACKOFF_S", 0.01)
 
 
 class Line:

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from huesong.data import versions as remote
-from huesong.runtime import objects
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from tests import console
-from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, serve
+from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, quick_retries, serve
 
 ROOT = Path(__file__).parents[2]
 S3 = f"s3://{BUCKET}/data"
@@ -33,7 +32,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, s3: S3Server) -> None:
     credentials(monkeypatch, s3)
-    monkeypatch.setattr(objects, "BACKOFF_S", 0.01)
+    quick_retries(monkeypatch)
 
 
 @pytest.fixture

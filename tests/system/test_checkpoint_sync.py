@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from huesong.component_io.mirror import Mirror, mirrored, pull, push
-from huesong.runtime import objects
+from huesong.component_io.mirror import Mirror, mirrored
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from huesong.train.checkpoints import Checkpoints
 from tests.kfp_server import wait_until
-from tests.s3_server import BUCKET, Line, S3Server, credentials, serve
+from tests.s3_server import BUCKET, Line, S3Server, credentials, quick_retries, serve
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(params=["folder", "s3"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     credentials(monkeypatch, s3)
-    monkeypatch.setattr(objects, "BACKOFF_S", 0.01)
+    quick_retries(monkeypatch)
     return str(tmp_path / "storage") if request.param == "folder" else f"s3://{BUCKET}/{tmp_path.name}"
+
+
+def pull(uri: str, folder: Path) -> list[str]:
+    return Mirror(folder, uri).pull()
+
+
+def push(folder: Path, uri: str) -> list[str]:
+    return Mirror(folder, uri).push()
 
 
 def saved(folder: Path, *steps: int) -> Checkpoints:
@@ -138,7 +145,7 @@ def test_storage_that_fails_costs_a_warning(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     credentials(monkeypatch, s3)
-    monkeypatch.setattr(objects, "BACKOFF_S", 0.01)
+    quick_retries(monkeypatch)
     line = Line(s3, cuts=0)
     with caplog.at_level(logging.WARNING, logger="huesong"):
         logging.getLogger("huesong").propagate = True

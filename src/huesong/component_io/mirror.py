@@ -1,6 +1,6 @@
 """The mirror of a folder of checkpoints in object storage, so that a preempted pod goes on where the last one was.
 
-A checkpoint (model/checkpoints.py) is a folder that appears whole and never changes; its `state.json` holds the SHA-256 of
+A checkpoint (train/checkpoints.py) is a folder that appears whole and never changes; its `state.json` holds the SHA-256 of
 its other files. Here `state.json` is stored last and removed first: what has one is whole.
 
     <uri>/run-<digest of settings and inputs>/step-000100/state.json ...
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_folder, sha256
-from huesong.runtime.objects import Objects, open_objects, patiently
+from huesong.runtime.objects import Objects, open_objects
 from huesong.runtime.progress import log
 
 STATE = "state.json"
@@ -58,16 +58,6 @@ def mirrored(folder: Path, uri: str, *, every_s: float = 15.0, endpoint_url: str
         mirror.push_or_warn()  # after success this removes what the finished run left, after a failure it saves the last
 
 
-def pull(uri: str, folder: Path, *, endpoint_url: str | None = None) -> list[str]:
-    """Fetch the whole checkpoints of `uri` that `folder` does not have; their names."""
-    return Mirror(folder, uri, endpoint_url).pull()
-
-
-def push(folder: Path, uri: str, *, endpoint_url: str | None = None) -> list[str]:
-    """Make `uri` hold the checkpoints of `folder` and no others; the names of those that were stored."""
-    return Mirror(folder, uri, endpoint_url).push()
-
-
 class Mirror:
     """A folder of checkpoints and its copy; remembers what the copy holds, so that a look without news costs nothing."""
 
@@ -79,7 +69,7 @@ class Mirror:
 
     def pull(self) -> list[str]:
         """Fetch what the folder lacks. A checkpoint that arrives damaged is named in the log and left out."""
-        keys = patiently(lambda: self.objects.keys(""), self.objects.uri)
+        keys = self.objects.keys("")
         fetched, stored = [], {}
         for name in sorted(_checkpoints(keys)):
             here = self.folder / name
@@ -104,7 +94,7 @@ class Mirror:
             UserError: storage that refuses or is out of reach.
         """
         if self._stored is None:
-            keys = patiently(lambda: self.objects.keys(""), self.objects.uri)
+            keys = self.objects.keys("")
             self._stored = {name: "" for name in _checkpoints(keys)}
         here = {path.parent.relative_to(self.folder).as_posix(): path.parent for path in self.folder.rglob(STATE)}
         here = {name: path for name, path in here.items() if NAME.fullmatch(name)}
@@ -133,7 +123,7 @@ class Mirror:
     def _fetch(self, name: str, keys: list[str]) -> None:
         with replacing_folder(self.folder / name) as work:
             for key in keys:
-                patiently(lambda key=key: self.objects.get(key, work / Path(key).name), f"{self.objects.uri}/{key}")  # type: ignore[misc]
+                self.objects.get(key, work / Path(key).name)
             digests = json.loads((work / STATE).read_text(encoding="utf-8"))["digests"]
             for file, digest in digests.items():
                 if not (work / file).is_file() or sha256(work / file) != digest:
@@ -142,16 +132,13 @@ class Mirror:
     def _store(self, name: str, path: Path) -> None:
         files = sorted(path.iterdir(), key=lambda file: (file.name == STATE, file.name))
         if self._stored and name in self._stored:  # another content of that name: take its mark of wholeness first
-            patiently(lambda: self.objects.delete([f"{name}/{STATE}"]), f"{self.objects.uri}/{name}")
+            self.objects.delete([f"{name}/{STATE}"])
         for file in files:
-            patiently(lambda file=file: self.objects.put(file, f"{name}/{file.name}"), f"storing {name}/{file.name}")  # type: ignore[misc]
+            self.objects.put(file, f"{name}/{file.name}")
 
     def _remove(self, name: str) -> None:
-        def remove() -> None:
-            keys = self.objects.keys(f"{name}/")
-            self.objects.delete(sorted(keys, key=lambda key: not key.endswith(f"/{STATE}")))
-
-        patiently(remove, f"removing {self.objects.uri}/{name}")
+        keys = self.objects.keys(f"{name}/")
+        self.objects.delete(sorted(keys, key=lambda key: not key.endswith(f"/{STATE}")))
 
 
 def _checkpoints(keys: dict[str, int]) -> set[str]:

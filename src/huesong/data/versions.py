@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from typing import Any
 
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import disk_error, replacing_folder
-from huesong.runtime.objects import MissingObject, Objects, PassingTrouble, in_parallel, open_objects, patiently
+from huesong.runtime.objects import ATTEMPTS, MissingObject, Objects, in_parallel, open_objects
 from huesong.runtime.progress import track
 
 POINTER = "huesong/current.json"
@@ -107,15 +106,15 @@ def publish(data: Path, remote: str, *, endpoint_url: str | None = None) -> Publ
     manifest = [{"md5": md5, "relpath": path.relative_to(data).as_posix()} for path, md5 in files.items()]
     text = json.dumps(manifest, sort_keys=True).encode()  # these very bytes are what DVC takes the digest of
     digest = f"{hashlib.md5(text, usedforsecurity=False).hexdigest()}.dir"
-    stored = patiently(lambda: objects.keys("files/md5/"), remote)
+    stored = objects.keys("files/md5/")
     wanted = {md5: path for path, md5 in files.items()}
     missing = {md5: path for md5, path in wanted.items() if stored.get(key_of(md5)) != path.stat().st_size}
 
     def one(item: tuple[str, Path]) -> None:
         md5, path = item
-        patiently(lambda: objects.put(path, key_of(md5)), f"storing {path}")
+        objects.put(path, key_of(md5))
         if md5_of(path) != md5:
-            patiently(lambda: objects.delete([key_of(md5)]), f"removing {path}")
+            objects.delete([key_of(md5)])
             raise UserError(f"{path} changed while it was being published: publish again when nothing writes to it")
 
     for _ in track(in_parallel(one, missing.items()), "publishing", total=len(missing)):
@@ -215,35 +214,30 @@ def md5_of(path: Path) -> str:
 
 def _get_checked(objects: Objects, digest: str, path: Path, what: str) -> None:
     """Fetch the object of that digest; a body that arrives damaged is fetched again before giving up."""
-    found = ""
-
-    def attempt() -> None:
-        nonlocal found
-        objects.get(key_of(digest), path)
-        found = md5_of(path)
-        if found != digest.removesuffix(".dir"):
-            raise PassingTrouble(f"its MD5 is {found}", "the object in the remote is damaged: delete it and push again")
-
     try:
-        patiently(attempt, f"{what} in {objects.uri}")
+        for _ in range(ATTEMPTS):
+            objects.get(key_of(digest), path)
+            if (found := md5_of(path)) == digest.removesuffix(".dir"):
+                return
     except MissingObject as error:
         raise type(error)(f"{what} is missing: {error}; push the version again") from None
     except OSError as error:
         raise disk_error(error, path) from error
+    raise UserError(
+        f"{what} in {objects.uri}: gave up after {ATTEMPTS} attempts (its MD5 is {found}); "
+        "the object in the remote is damaged: delete it and push again"
+    )
 
 
 def _put_text(objects: Objects, text: bytes, key: str) -> None:
-    _with_scratch(lambda path: (path.write_bytes(text), patiently(lambda: objects.put(path, key), f"storing {key}")))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "object"
+        path.write_bytes(text)
+        objects.put(path, key)
 
 
 def _get_text(objects: Objects, key: str) -> bytes:
-    def read(path: Path) -> bytes:
-        patiently(lambda: objects.get(key, path), f"{objects.uri}/{key}")
-        return path.read_bytes()
-
-    return _with_scratch(read)
-
-
-def _with_scratch(action: Callable[[Path], Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        return action(Path(folder) / "object")
+        path = Path(folder) / "object"
+        objects.get(key, path)
+        return path.read_bytes()

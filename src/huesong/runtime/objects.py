@@ -1,7 +1,7 @@
 """Objects in S3 or in a local folder behind four verbs: get, put, keys, delete.
 
-Every failure becomes a UserError of one line that names the object; what may pass by itself is tried again first.
-boto3 is imported only where an `s3://` address is opened.
+Every failure becomes a UserError of one line that names the object. What may pass by itself is tried again first: requests by
+botocore, a body that breaks off here. boto3 is imported only where an `s3://` address is opened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 ATTEMPTS = 4
 BACKOFF_S = 0.5
-"""Wait before the second attempt in seconds; it doubles with each further one."""
+"""Wait in seconds before a body is fetched a second time; it doubles with each further one."""
 CONNECT_S, READ_S = 10, 60
 WORKERS = 16
 """Objects in flight at once; small files are bound by the round trip, not by the bandwidth."""
@@ -31,14 +31,6 @@ CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) 
 
 class MissingObject(UserError):
     """The object is not there."""
-
-
-class PassingTrouble(Exception):
-    """A failure that may pass by itself: a lost connection, a truncated body, an overloaded server."""
-
-    def __init__(self, message: str, remedy: str = "check the connection and the endpoint, then try again") -> None:
-        super().__init__(message)
-        self.remedy = remedy
 
 
 class Objects(Protocol):
@@ -122,7 +114,7 @@ class S3Objects:
             raise UserError(f"{uri} needs boto3: pip install 'huesong[registry]'") from None
         config = Config(
             connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=WORKERS,
-            retries={"mode": "standard", "max_attempts": 1},  # `patiently` counts the attempts
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             # Servers other than AWS often do not know the newer checksums; MD5 and SHA-256 of our own are stricter.
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
         )  # fmt: skip
@@ -130,11 +122,22 @@ class S3Objects:
             self._client: Any = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
 
     def get(self, key: str, path: Path) -> None:
-        with self._clear_errors(key):
-            body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
-            with path.open("wb") as stream:
-                for block in body.iter_chunks(2**20):
-                    stream.write(block)
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        from urllib3.exceptions import HTTPError
+
+        for attempt in range(ATTEMPTS):
+            with self._clear_errors(key):
+                body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+                try:
+                    with path.open("wb") as stream:
+                        for block in body.iter_chunks(2**20):
+                            stream.write(block)
+                    return
+                except (HTTPClientError, IncompleteReadError, HTTPError) as error:
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                    log.debug("%s/%s: %s; fetching it again", self.uri, key, error)
+            time.sleep(BACKOFF_S * 2**attempt)
 
     def put(self, path: Path, key: str) -> None:
         with self._clear_errors(key):
@@ -158,7 +161,7 @@ class S3Objects:
 
     @contextmanager
     def _clear_errors(self, key: str) -> Iterator[None]:
-        """Turn botocore's exceptions into a UserError, or into PassingTrouble where another try may help."""
+        """Turn botocore's exceptions, after its last attempt, into a UserError."""
         from boto3.exceptions import S3UploadFailedError
         from botocore import exceptions as botocore
         from urllib3.exceptions import HTTPError
@@ -175,11 +178,11 @@ class S3Objects:
         except (botocore.SSLError, botocore.ParamValidationError, ValueError) as error:
             raise UserError(f"{where}: {_one_line(error)}; check the address and the endpoint") from error
         except (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError, HTTPError) as error:
-            raise PassingTrouble(_one_line(error)) from error
+            raise _gave_up(where, error) from error
         except botocore.BotoCoreError as error:
             raise UserError(f"{where}: {_one_line(error)}") from error
 
-    def _refusal(self, error: BaseException, where: str) -> Exception:
+    def _refusal(self, error: BaseException, where: str) -> UserError:
         response = getattr(error, "response", None) or {}
         code = str(response.get("Error", {}).get("Code", ""))
         status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -191,26 +194,8 @@ class S3Objects:
         if status in (401, 403) or any(word in text for word in ("AccessDenied", "SignatureDoesNotMatch", "Forbidden")):
             return UserError(f"{where}: access denied ({code or status}); {CREDENTIALS}")
         if status >= 500 or code in ("SlowDown", "RequestTimeout"):
-            return PassingTrouble(_one_line(error))
+            return _gave_up(where, error)
         return UserError(f"{where}: {_one_line(error)}")
-
-
-def patiently(action: Callable[[], Item], what: str) -> Item:
-    """Do `action`, up to four times with growing waits while the trouble is of the kind that passes.
-
-    Raises:
-        UserError: it still fails, or at once for trouble that waiting does not cure.
-    """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return action()
-        except PassingTrouble as error:
-            if attempt == ATTEMPTS:
-                raise UserError(f"{what}: gave up after {ATTEMPTS} attempts ({error}); {error.remedy}") from error
-            wait = BACKOFF_S * 2 ** (attempt - 1)
-            log.debug("%s: %s; attempt %d in %.1f s", what, error, attempt + 1, wait)
-            time.sleep(wait)
-    raise AssertionError("unreachable")
 
 
 def in_parallel(action: Callable[[Item], None], items: Iterable[Item]) -> Iterator[None]:
@@ -222,6 +207,11 @@ def in_parallel(action: Callable[[Item], None], items: Iterable[Item]) -> Iterat
             yield
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _gave_up(where: str, error: BaseException) -> UserError:
+    reason = f"gave up after {ATTEMPTS} attempts ({_one_line(error)})"
+    return UserError(f"{where}: {reason}; check the connection and the endpoint, then try again")
 
 
 def _one_line(error: BaseException) -> str:
