@@ -145,7 +145,7 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache:
     before = set(root.iterdir())
     started = time.monotonic()
     local.init(runner, pipeline_root=str(root), enable_caching=cache)
-    with warnings.catch_warnings(), environment("HUESONG_SESSION", _session()), watched_tasks():
+    with warnings.catch_warnings(), environment(HUESONG_SESSION=_session()), watched_tasks():
         # Known: resources and secrets mean nothing here, and child processes run in no image.
         warnings.filterwarnings("ignore", message=".*(attemping to run a task|no effect in the current local runner)")
         try:

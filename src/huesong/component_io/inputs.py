@@ -53,11 +53,7 @@ def sections(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         UserError: an unknown stage or key, or a bad value.
     """
-    try:
-        checked = Params.model_validate(dict(params))
-    except ValidationError as error:
-        raise UserError(describe(error, PARAMETERS)) from error
-    whole = checked.model_dump(mode="json", by_alias=True)
+    whole = _checked(params).model_dump(mode="json", by_alias=True)
     return [whole[stage] for stage in contracts.STAGES]
 
 
@@ -67,11 +63,14 @@ def section(stage: str, params: Mapping[str, Any]) -> Any:
     Raises:
         UserError: an unknown key or a bad value.
     """
+    return getattr(_checked({stage: dict(params)}), "register_" if stage == "register" else stage)
+
+
+def _checked(params: Mapping[str, Any]) -> Params:
     try:
-        settings = Params.model_validate({stage: dict(params)})
+        return Params.model_validate(dict(params))
     except ValidationError as error:
         raise UserError(describe(error, PARAMETERS)) from error
-    return getattr(settings, "register_" if stage == "register" else stage)
 
 
 def lineage(source: Artifact) -> str:
@@ -104,7 +103,7 @@ def tracked(
     # A pod has no checkout: an empty root keeps git and dvc.lock of the folder it runs in out of the tags.
     with (
         tempfile.TemporaryDirectory() as root,
-        store.environment("MLFLOW_TRACKING_URI", uri),
+        store.environment(MLFLOW_TRACKING_URI=uri),
         stage_run(stage, settings, experiment=tracking["experiment"], root=Path(root)) as run,
     ):
         run.tags |= {key: value for key, value in tags.items() if value}

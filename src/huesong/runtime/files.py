@@ -30,16 +30,13 @@ def replacing_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(error, out) from error
     try:
-        yield work
-        old = out.with_name(f".{out.name}-old-{os.getpid()}")
-        if out.exists():
-            out.rename(old)
-        work.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise disk_error(error, out) from error
-        raise
+        with _clear_errors(out):
+            yield work
+            old = out.with_name(f".{out.name}-old-{os.getpid()}")
+            if out.exists():
+                out.rename(old)
+            work.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -49,15 +46,22 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that is renamed to it on success and removed on failure."""
     work = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield work
-        os.replace(work, path)
+        with _clear_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield work
+            os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise disk_error(error, path) from error
         raise
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def disk_error(error: OSError, path: Path) -> UserError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from huesong import __version__
+from huesong.runtime.files import sha256
 
 VERSION = "huesong.version"
 DATA_DIGEST = "huesong.data_digest"
@@ -35,7 +35,7 @@ def provenance(root: Path, data: Path) -> dict[str, str]:
         tags[DATA_DIGEST] = digest
     lock = root / "dvc.lock"
     if lock.is_file():
-        tags[LOCK_DIGEST] = hashlib.sha256(lock.read_bytes()).hexdigest()
+        tags[LOCK_DIGEST] = sha256(lock)
     if sha := git_sha(root):
         tags[GIT_SHA] = sha
         tags[GIT_COMMIT] = sha.removesuffix("+dirty")

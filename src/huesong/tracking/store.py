@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -57,13 +57,8 @@ def http_limits(timeout_s: int = 10, retries: int = 1) -> Iterator[None]:
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    added = {key: value for key, value in wanted.items() if key not in os.environ}
-    os.environ.update(added)
-    try:
+    with environment(**{key: value for key, value in wanted.items() if key not in os.environ}):
         yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
 
 
 def connect(uri: str) -> Any:
@@ -131,29 +126,32 @@ def as_default(uri: str) -> Iterator[None]:
     """Make `uri` MLflow's default store, for what takes no URI, and put back what was."""
     import mlflow
 
-    before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")}
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"] or "")
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
+    before = os.environ.get("MLFLOW_TRACKING_URI", "")
+    with environment(MLFLOW_TRACKING_URI=uri, MLFLOW_RUN_ID=None):
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
 
 
 @contextlib.contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for a while, for this process and those it starts."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def environment(**values: str | None) -> Iterator[None]:
+    """Set environment variables for a while, for this process and those it starts; None: unset."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
     try:
         yield
     finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def experiment_id(client: Any, experiment: str, uri: str, root: Path) -> str:
