@@ -102,6 +102,7 @@ def test_one_update_makes_the_better_pieces_likelier() -> None:
     assert policy_loss(player, supervised, jobs, advantage, config, len(jobs))[1] > 0
 
 
+@pytest.mark.slow
 def test_rewards_teach_and_the_leash_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "predict_va", lambda _, ids: (0.0, 0.0))  # the scorer alone decides
     monkeypatch.setattr(

@@ -99,6 +99,7 @@ def dvc(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_dvc_pushes_and_fetch_takes_it_and_the_other_way_round(data: Path, tmp_path: Path, s3: S3Server) -> None:
     where = f"s3://{BUCKET}/dvc"
     repo = tmp_path / "repo"

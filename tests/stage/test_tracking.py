@@ -163,6 +163,7 @@ def test_a_stage_that_is_ended_before_it_begins_is_killed_too(root: Path, monkey
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os; from pathlib import Path; from huesong.config import Params\n"
@@ -190,6 +191,7 @@ def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, m
         assert states == [("label", "FINISHED"), *[("train", "FINISHED")] * again, ("train", "KILLED")]
 
 
+@pytest.mark.slow
 def test_processes_that_race_agree_on_one_parent(root: Path) -> None:
     with stage_run("label", Params(), experiment="race", root=root):
         pass  # the experiment exists; the race is for the parent
@@ -388,6 +390,7 @@ def test_where_a_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert store.shown("postgresql://me:secret@db/mlflow") == "postgresql://db/mlflow"
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_database_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
     script = "import sys; from huesong.tracking import store; store.connect(sys.argv[1]).search_experiments()"

@@ -139,6 +139,7 @@ def losses_of_this_process(folder: Path) -> str:
     return " ".join(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.progress.history)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_curve_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
