@@ -61,12 +61,7 @@ def git_sha() -> str:
 def build(network: str, push: bool) -> dict[str, str]:
     """Build every target once, give it the tags of its components, and check the sizes.
 
-    Args:
-        network: of the build, as docker takes it; empty: docker's own.
-        push: push the tags.
-
-    Returns:
-        Component -> image: by digest where it was pushed, else its tag.
+    Returns component -> image: by digest where it was pushed, else its tag. An empty `network` means docker's own.
     """
     wanted = plan({"GIT_SHA": git_sha(), **os.environ})
     built: dict[str, str] = {}
@@ -85,7 +80,7 @@ def build(network: str, push: bool) -> dict[str, str]:
         digests = docker("image", "inspect", "-f", "{{range .RepoDigests}}{{println .}}{{end}}", tag, quiet=True)
         repository = tag.rpartition(":")[0]
         images[component] = next((d for d in digests.split() if d.startswith(f"{repository}@")), tag)
-    base = size_mb(next(iter(wanted.values()))["args"]["BASE"])
+    base = size_mb(wanted["train"]["args"]["BASE"])
     heavy = []
     for target, tag in built.items():
         size = size_mb(tag)
@@ -99,10 +94,8 @@ def build(network: str, push: bool) -> dict[str, str]:
 
 def size_mb(image: str) -> float:
     """Size of an image in 10^6 bytes, as `docker images` shows it; 0 if it is not here."""
-    done = subprocess.run(
-        ["docker", "image", "inspect", "-f", "{{.Size}}", image], capture_output=True, text=True, check=False
-    )
-    return int(done.stdout.strip() or 0) / 1e6
+    words = ("docker", "image", "inspect", "-f", "{{.Size}}", image)
+    return int(subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or 0) / 1e6
 
 
 if __name__ == "__main__":
