@@ -84,10 +84,8 @@ def submit(
         run.checked_parameters(run.read_package(path), parameters)
         _check_data(parameters)
         client = server.connect()
-        run_id = run.submit(
-            client, path, experiment=experiment, parameters=parameters, name=name,
-            caching=False if no_cache else None, service_account=service_account,
-        )  # fmt: skip
+        options = {"experiment": experiment, "parameters": parameters, "service_account": service_account}
+        run_id = run.submit(client, path, **options, name=name, caching=False if no_cache else None)
     typer.echo(f"run {run_id} started")
     if wait:
         _finish(run.wait(client, run_id, timeout_s=timeout))
@@ -171,10 +169,9 @@ def schedule(
     elif when.cron is None:
         done = schedules.switch(client, name, enabled=bool(enable))
     else:
-        done = schedules.schedule(
-            client, name, load("run").uploaded_version(client, version), **vars(when), experiment=experiment,
-            parameters=parameters, enabled=enable is not False, service_account=service_account,
-        )  # fmt: skip
+        options = {"experiment": experiment, "parameters": parameters, "service_account": service_account}
+        uploaded = load("run").uploaded_version(client, version)
+        done = schedules.schedule(client, name, uploaded, **vars(when), **options, enabled=enable is not False)
     typer.echo(f"schedule {name}: {done}")
 
 
