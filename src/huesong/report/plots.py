@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,8 @@ def plane(axes: Axes, title: str) -> None:
     axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     for number, (x, y) in {1: (0.97, 0.97), 2: (-0.97, 0.97), 3: (-0.97, -0.97), 4: (0.97, -0.97)}.items():
-        axes.text(x, y, QUADRANT_NAMES[number], color=GREY, fontsize=8, va="top" if y > 0 else "bottom",
-                  ha="right" if x > 0 else "left")  # fmt: skip
+        above, right = "top" if y > 0 else "bottom", "right" if x > 0 else "left"
+        axes.text(x, y, QUADRANT_NAMES[number], color=GREY, fontsize=8, va=above, ha=right)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="valence", ylabel="arousal", title=title, aspect="equal")
     _quiet(axes)
 
@@ -36,10 +37,10 @@ def scatter(sets: Mapping[str, pd.DataFrame], path: Path, title: str = "") -> No
         axes = figure.add_subplot(1, len(sets), number)
         origins = frame["origin"] if "origin" in frame else pd.Series("", index=frame.index)
         # The largest part first: the few stay visible on top of the many.
-        for colour, (origin, count) in zip(_cycle(number - 1), origins.value_counts().items(), strict=False):
+        colours = [*COLOURS[(number - 1) % len(COLOURS) :], *COLOURS[: (number - 1) % len(COLOURS)]]
+        for colour, (origin, count) in zip(colours, origins.value_counts().items(), strict=False):
             part = frame[origins == origin]
-            axes.scatter(part["valence"], part["arousal"], s=_size(count), alpha=_opacity(count), color=colour,
-                         linewidths=0, label=f"{str(origin).replace('_', ' ')} ({count:,})", rasterized=True)  # fmt: skip
+            _points(axes, part[list(AXES)].to_numpy(), colour, f"{str(origin).replace('_', ' ')} ({count:,})")
         plane(axes, f"{name} (n = {len(frame):,})")
         if "origin" in frame and len(frame):
             _legend_below(axes)
@@ -69,11 +70,10 @@ def pair_plot(pairs: pd.DataFrame, pictures: pd.DataFrame, pieces: pd.DataFrame,
     )
     for number, (title, start, start_name, end, end_name) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
-        axes.add_collection(LineCollection(list(np.stack([start[shown], end[shown]], axis=1)), colors=GREY, linewidths=0.5,
-                                           alpha=0.45))  # fmt: skip
-        for points, name, colour in ((start, start_name, COLOURS[number - 1]), (end, end_name, COLOURS[number])):
-            axes.scatter(points[:, 0], points[:, 1], s=_size(len(points)), alpha=max(0.45, _opacity(len(points))), color=colour,
-                         linewidths=0, label=name)  # fmt: skip
+        ways = list(np.stack([start[shown], end[shown]], axis=1))
+        axes.add_collection(LineCollection(ways, colors=GREY, linewidths=0.5, alpha=0.45))
+        _points(axes, start, COLOURS[number - 1], start_name, least=0.45)
+        _points(axes, end, COLOURS[number], end_name, least=0.45)
         plane(axes, f"{title} (n = {len(first):,})")
         _legend_below(axes)
     figure.savefig(path, dpi=DPI)
@@ -93,18 +93,19 @@ def calibration(
         axes = figure.add_subplot(1, 2, axis + 1)
         a, b = asked[:, axis], obtained[:, axis]
         axes.plot([-1, 1], [-1, 1], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        axes.scatter(a, b, s=_size(len(a)), alpha=_opacity(len(a)), color=COLOURS[axis], linewidths=0)
+        _points(axes, np.column_stack([a, b]), COLOURS[axis])
         found = levels(a, b, bootstrap)
         if len(found) > 1:
             mean = np.array([level.mean for level in found])
             ends = np.array([level.interval or (level.mean, level.mean) for level in found])
             # A bootstrap percentile interval may miss the mean by a hair; an error bar must not be negative.
             bars = np.maximum([mean - ends[:, 0], ends[:, 1] - mean], 0.0)
-            axes.errorbar([level.requested for level in found], mean, bars, fmt="o-", color=INK, markersize=4,
-                          linewidth=1.3, elinewidth=1.0, capsize=3, label="mean of each level, 95 %")  # fmt: skip
+            style: dict[str, Any] = {"fmt": "o-", "markersize": 4, "linewidth": 1.3, "elinewidth": 1.0, "capsize": 3}
+            x_levels = [level.requested for level in found]
+            axes.errorbar(x_levels, mean, bars, color=INK, label="mean of each level, 95 %", **style)
             axes.legend(frameon=False, loc="upper left", fontsize=8)
-        axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel=f"{x} {name}", ylabel=f"{y} {name}", aspect="equal",
-                 title=f"{name} (n = {len(a):,})")  # fmt: skip
+        axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"{name} (n = {len(a):,})")
+        axes.set(xlabel=f"{x} {name}", ylabel=f"{y} {name}")
         _quiet(axes)
     figure.savefig(path, dpi=DPI)
 
@@ -123,11 +124,11 @@ def confusion_matrix(
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(table):
-        axes.text(column, row, f"{count}\n{share[row, column]:.0%}", ha="center", va="center",
-                  color="white" if share[row, column] > 0.55 else INK, fontsize=9)  # fmt: skip
+        colour = "white" if share[row, column] > 0.55 else INK
+        axes.text(column, row, f"{count}\n{share[row, column]:.0%}", ha="center", va="center", color=colour, fontsize=9)
     names = [QUADRANT_NAMES[k] for k in (1, 2, 3, 4)]
-    axes.set(xticks=range(4), yticks=range(4), xticklabels=names, yticklabels=names, xlabel=x, ylabel=y,
-             title=f"quadrants (n = {int(table.sum()):,})")  # fmt: skip
+    axes.set(xticks=range(4), yticks=range(4), xticklabels=names, yticklabels=names)
+    axes.set(xlabel=x, ylabel=y, title=f"quadrants (n = {int(table.sum()):,})")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.savefig(path, dpi=DPI)
@@ -143,11 +144,11 @@ def distributions(generated: pd.DataFrame, reference: pd.DataFrame, names: list[
         both = np.concatenate([generated[name], reference[name]])
         edges = np.linspace(both.min(), both.max() + 1e-9, 21).tolist() if len(both) else [0.0, 1.0]
         if len(reference):
-            axes.hist(reference[name], edges, density=True, color=GREY, alpha=0.55,
-                      label=f"data (n = {len(reference):,})")  # fmt: skip
+            data = f"data (n = {len(reference):,})"
+            axes.hist(reference[name], edges, density=True, color=GREY, alpha=0.55, label=data)
         if len(generated):
-            axes.hist(generated[name], edges, density=True, histtype="step", color=COLOURS[1], linewidth=1.6,
-                      label=f"generated (n = {len(generated):,})")  # fmt: skip
+            own: dict[str, Any] = {"histtype": "step", "color": COLOURS[1], "linewidth": 1.6}
+            axes.hist(generated[name], edges, density=True, label=f"generated (n = {len(generated):,})", **own)
         axes.set(title=name.replace("_", " "), yticks=[])
         _quiet(axes)
     if figure.axes:
@@ -176,16 +177,11 @@ def evaluation_plots(
     distributions(heard, reference, names, folder / "music_distributions.png")
 
 
-def _size(count: int) -> float:
-    return float(np.clip(220 / np.sqrt(count + 1), 5, 22))
-
-
-def _opacity(count: int) -> float:
-    return float(np.clip(14 / np.sqrt(count + 1), 0.1, 0.75))
-
-
-def _cycle(start: int) -> list[str]:
-    return [COLOURS[(start + k) % len(COLOURS)] for k in range(len(COLOURS))]
+def _points(axes: Axes, points: np.ndarray, colour: str, label: str | None = None, least: float = 0.0) -> None:
+    """Points [N, 2], smaller and fainter the more there are, but not fainter than `least`."""
+    root = np.sqrt(len(points) + 1)
+    size, opacity = float(np.clip(220 / root, 5, 22)), max(least, float(np.clip(14 / root, 0.1, 0.75)))
+    axes.scatter(points[:, 0], points[:, 1], s=size, alpha=opacity, color=colour, linewidths=0, label=label)
 
 
 def _quiet(axes: Axes) -> None:
