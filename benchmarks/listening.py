@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from huesong.compose.composer import Composer, Piece, Prompt, sampling_config
+from huesong.compose import Composer, Request, sampling_config
 from huesong.config import PreprocessConfig
-from huesong.music.keys import SCALES, tonic
+from huesong.model.requests import Piece
+from huesong.music.keys import SCALES, find_key
 from huesong.music.reading import listen
 from huesong.music.rendering import find_soundfont, piano_roll, render_wav
 from huesong.pictures.decode import decode
@@ -34,7 +35,7 @@ def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
     notes = listen(piece.score)
     weight_12 = np.zeros(12)
     np.add.at(weight_12, notes.pitch.astype(int) % 12, notes.end_s - notes.onset_s)
-    root, major = tonic(weight_12)
+    root, major = find_key(weight_12)
     scale = [(root + step) % 12 for step in SCALES[major]]
     render_wav(piece.score, wav, find_soundfont(None))
     _, samples = wavfile.read(wav)
@@ -85,11 +86,11 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     arguments.pieces.mkdir(parents=True, exist_ok=True)
-    asked = {path.stem: Prompt(decode(path, PreprocessConfig().max_pixels)) for path in arguments.pictures}
-    asked |= {f"{v:+.1f}, {a:+.1f}": Prompt(None, v, a) for v, a in product((-CORNER, CORNER), repeat=2)}
+    asked = {path.stem: Request(decode(path, PreprocessConfig().max_pixels)) for path in arguments.pictures}
+    asked |= {f"{v:+.1f}, {a:+.1f}": Request(None, v, a) for v, a in product((-CORNER, CORNER), repeat=2)}
     settings = sampling_config(seconds=arguments.seconds, candidates=arguments.candidates)
     seeds = range(arguments.seeds)
-    prompts = [Prompt(p.picture, p.valence, p.arousal, seed) for p in asked.values() for seed in seeds]
+    prompts = [Request(p.picture, p.valence, p.arousal, seed) for p in asked.values() for seed in seeds]
     composed = Composer(arguments.model).compose(prompts, settings)
     rows = []
     for number, name in enumerate(asked):

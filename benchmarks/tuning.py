@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.config import EvaluateConfig, SamplingConfig, SecondJudgeConfig
+from huesong.config import EvaluateConfig, EvaluationSampling, SecondJudgeConfig
 from huesong.emotion.labellers import MEASURED, PieceLabeller
 from huesong.evaluate.composing import compose_all
 from huesong.evaluate.note_judge import SecondJudge
@@ -63,7 +63,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[list[str]]:
     labeller, scorer = PieceLabeller.load(label / contracts.PIECE_LABELLER), train_scorer(preprocess, pieces)
     asked = requests(preprocess, arguments.seeds, arguments.pictures)
     for folder, candidates, parts in product(arguments.models, arguments.candidates, arguments.steering):
-        config = EvaluateConfig(sampling=SamplingConfig(candidates=candidates, steering=parts))
+        config = EvaluateConfig(sampling=EvaluationSampling(candidates=candidates, steering=parts))
         with tempfile.TemporaryDirectory() as work:
             composed = compose_all(load_model(folder), asked, preprocess, config, Path(work) / contracts.COMPOSED)
             scores = [reading.read_score(Path(work) / name) for name in composed["file"]]

@@ -303,8 +303,9 @@ def machine() -> dict[str, Any]:
 
 def compose_pieces(model: Path, out: Path) -> None:
     """Pieces of the tiny model and of the shipped weights for a painted picture; beside each what the console prints."""
-    from huesong.compose.composer import compose, parse_key, sampling_config
+    from huesong.compose.composer import compose
     from huesong.data.sample.pictures import paint
+    from huesong.model.requests import parse_key, sampling_config
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "painted.png"
@@ -313,7 +314,7 @@ def compose_pieces(model: Path, out: Path) -> None:
         asked = {"arousal": (-0.5, 0.8), "key": parse_key("F# minor"), "tempo": 96.0, "bars": 4}
         for name, folder_of, options in (
             ("tiny", model, {}),
-            ("tiny-primed", model, {"primer": out / "tiny.mid", "config": sampling_config(seconds=12.0)}),
+            ("tiny-primed", model, {"primer": out / "tiny.mid", "config": sampling_config(seconds=12.0, candidates=1)}),
             ("shipped", SHIPPED, {"seed": 1}),
             ("shipped-asked", SHIPPED, asked),
         ):

@@ -17,7 +17,7 @@ from huesong.model.critic import Critic
 from huesong.model.folder import Model
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music import tokens
-from huesong.music.grammar import Asked, Grammar, Limits, State
+from huesong.music.grammar import Constraints, Grammar, State
 from huesong.music.vocabulary import Vocabulary
 
 SHAPE = PictureShape("features", tokens=4, channels=8)
@@ -43,8 +43,8 @@ def vocabulary_of(made: REMI) -> Vocabulary:
 
 
 @lru_cache
-def grammar(positions_per_beat: int = 8, limits: Limits | None = None) -> Grammar:
-    return Grammar(vocabulary_of(tokenizer(positions_per_beat)), limits or Limits())
+def grammar(positions_per_beat: int = 8) -> Grammar:
+    return Grammar(vocabulary_of(tokenizer(positions_per_beat)))
 
 
 @lru_cache
@@ -63,7 +63,9 @@ def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
     return Model(network, critic, rules.vocabulary, rules, {}, Path("nowhere"))
 
 
-def walk(rules: Grammar, asked: Asked, seed: int, habit: str = "any", steps: int = 50_000) -> tuple[list[int], State]:
+def walk(
+    rules: Grammar, wanted: Constraints, seed: int, habit: str = "any", steps: int = 50_000
+) -> tuple[list[int], State]:
     """A piece drawn from the masks alone; `habit` names a kind of base token that is preferred wherever allowed."""
     rng = np.random.default_rng(seed)
     weight = np.array([1 + 200 * any(kind == habit for kind, _ in base) for base in rules.table.base], dtype=float)
@@ -71,10 +73,10 @@ def walk(rules: Grammar, asked: Asked, seed: int, habit: str = "any", steps: int
         weight = np.array(
             [1 + sum(value for kind, value in base if kind == "Duration") ** 2 for base in rules.table.base]
         )
-    state, ids = rules.start(asked), []
+    state, ids = rules.start(wanted), []
     while not state.done and len(ids) < steps:
         allowed = rules.mask(state)
-        assert allowed.any(), f"empty mask in {state.phase.name}"
+        assert allowed.any(), f"empty mask in {state.last_read.name}"
         chance = weight * allowed
         token = int(rng.choice(len(chance), p=chance / chance.sum()))
         ids += rules.advance(state, token)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from huesong.compose.composer import Composer, Prompt, sampling_config
+from huesong.compose import Composer, Request, sampling_config
 from huesong.data.tables import read_table
 from huesong.music.rendering import piano_roll_png
 
@@ -33,7 +33,9 @@ def main(model: Path, data: Path) -> None:
     pictures = read_table(data, "images.csv").dropna(subset=["valence", "arousal"])
     chosen = [pictures.loc[(pictures["valence"] * v + pictures["arousal"] * a).idxmax()] for v, a in CORNERS.values()]
     shown = [Image.open(data / row["path"]).convert("RGB") for row in chosen]
-    pieces = Composer(model).compose([Prompt(image) for image in shown], sampling_config(seconds=SECONDS, candidates=8))
+    pieces = Composer(model).compose(
+        [Request(image) for image in shown], sampling_config(seconds=SECONDS, candidates=8)
+    )
     rows = []
     for name, image, piece in zip(CORNERS, shown, pieces, strict=True):
         heard = piece.obtained or piece.critic

@@ -204,20 +204,31 @@ class TrainConfig(Section):
 
 
 class SamplingConfig(Section):
-    seconds: float = Field(15.0, ge=4, le=600)
-    temperature: float = Field(0.9, gt=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    guidance: float = Field(3.0, ge=0)
-    """Classifier-free guidance: logits = u + guidance * (c - u); 1 = off."""
-    candidates: int = Field(1, ge=1)
-    """Best of n: the piece in which critic and music labeller hear what is nearest to the request."""
+    """How a piece is sampled.
+
+    The defaults are what everybody who composes gets; a field with a description is an option of `huesong compose`.
+    """
+
+    seconds: float = Field(30.0, ge=4, le=600, description="Length of the piece, 4 to 600.")
+    temperature: float = Field(0.9, gt=0, description="Below 1: more expected; above: more daring.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Share of the probability that is sampled from.")
+    guidance: float = Field(3.0, ge=0, description="How strongly the emotion is followed; 1 = off.")
+    """Classifier-free guidance: logits = u + guidance * (c - u)."""
+    candidates: int = Field(4, ge=1, description="Compose n, keep the nearest in emotion.")
+    """Best of n: the piece that critic and music labeller score nearest to the request."""
     steering: int = Field(8, ge=1)
-    """Parts of a piece; after each the candidates are heard and the nearer ones continued. 1 = choose at the end only."""
-    max_polyphony: int = Field(24, ge=1)
-    """Most notes sounding at once."""
-    max_notes_per_second: float = Field(30.0, ge=1)
-    max_silence: float = Field(1.0, gt=0, le=600)
-    """Longest silence in seconds; 96 of 100 rated training pieces have none above (docs/lab-diary.md)."""
+    """Parts of a piece; after each the candidates are scored and the nearer ones continued. 1 = choose at the end only."""
+    max_polyphony: int = Field(24, ge=1, description="Most notes at once, but for the closing chord.")
+    max_notes_per_second: float = Field(30.0, ge=1, description="Most notes that begin in a second.")
+    max_silence: float = Field(1.0, gt=0, le=600, description="Longest silence in seconds.")
+    """96 of 100 rated training pieces have none above 1 s (docs/lab-diary.md)."""
+
+
+class EvaluationSampling(SamplingConfig):
+    """Sampling settings with the evaluation's own defaults."""
+
+    seconds: float = Field(15.0, ge=4, le=600)
+    candidates: int = Field(1, ge=1)
 
 
 class SecondJudgeConfig(Section):
@@ -257,7 +268,7 @@ class EvaluateConfig(Section):
     """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
     novelty_pieces: int = Field(300, ge=0)
     """Held-out pieces whose copied passages are the reference for novelty."""
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: EvaluationSampling = EvaluationSampling()
 
 
 class RegisterConfig(Section):

@@ -15,21 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
-from huesong.compose.composer import (
-    Composer,
-    Composition,
-    Prompt,
-    compose,
-    compose_many,
-    output_names,
-    parse_course,
-    parse_key,
-    sampling_config,
-)
-from huesong.config import SamplingConfig
+from huesong.cli.app import app
+from huesong.compose import serve
+from huesong.compose.composer import Composer, Composition, compose, compose_many, output_names
+from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
 from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
 from huesong.model.network import PictureShape
+from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.music.reading import read_score
@@ -38,7 +31,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 from tests.tiny_music import model, pieces, tokenizer
 
-SHORT = SamplingConfig(seconds=5.0, guidance=1.0)
+SHORT = SamplingConfig(seconds=5.0, guidance=1.0, candidates=1)
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +92,12 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
         assert sound.getnframes() / sound.getframerate() >= end
     with Image.open(made.roll) as roll:
         assert roll.width > 400
-    assert made.requested[0] == 0.5
-    assert all(-1 <= value <= 1 for value in (*made.requested, *made.predicted))
+    assert made.piece.requested[0] == 0.5
+    assert made.piece.predicted is not None
+    assert all(-1 <= value <= 1 for value in (*made.piece.requested, *made.piece.predicted))
     assert composer.scorer is not None
     heard = composer.scorer.labeller.predict(pd.DataFrame([features(score)]))[0]
-    assert made.obtained == pytest.approx(heard)
+    assert made.piece.obtained == pytest.approx(heard)
     for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece.png"):
         assert word in str(made)
 
@@ -120,7 +114,7 @@ def test_the_same_bytes_every_time(picture: Path, folder: Path, composer: Compos
 def test_many_pictures_are_composed_as_each_alone(picture: Path, composer: Composer, tmp_path: Path) -> None:
     second = tmp_path / "night.jpg"
     Image.new("RGB", (20, 30), (10, 10, 60)).save(second)
-    both = compose_many([picture, second], [tmp_path / "x", tmp_path / "y"], composer, config=SHORT)
+    both = compose_many([Request(picture), Request(second)], [tmp_path / "x", tmp_path / "y"], composer, config=SHORT)
     alone = compose(second, tmp_path / "z", composer, config=SHORT)
     assert [made.picture for made in both] == [picture, second]
     assert both[1].midi.read_bytes() == alone.midi.read_bytes()
@@ -156,7 +150,7 @@ def test_output_names(tmp_path: Path) -> None:
         ({"arousal": float("nan")}, "--arousal nan"),
         ({"arousal": -1.01}, "--arousal -1.01"),
         ({"valence": (0.1, 1.2)}, "--valence 1.2: give a number from -1 to 1"),
-        ({"arousal": (0.5,)}, "--arousal: a course needs at least two values"),
+        ({"arousal": (0.5,)}, "--arousal: a trajectory needs at least two values"),
         ({"tempo": -3.0}, "--tempo -3.0: give quarters a minute"),
         ({"tempo": float("nan")}, "--tempo nan"),
         ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
@@ -209,8 +203,8 @@ def other_vocabulary(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "renewed", "message"),
     [
-        (contracts.MODEL_WEIGHTS, cut, False, r"weights\.safetensors is damaged \(its SHA-256 is not the one in config"),
-        (contracts.MODEL_WEIGHTS, cut, True, r"weights\.safetensors is damaged \(.*\): train again"),
+        (contracts.MODEL_WEIGHTS, cut, False, r"model\.safetensors is damaged \(its SHA-256 is not the one in config"),
+        (contracts.MODEL_WEIGHTS, cut, True, r"model\.safetensors is damaged \(.*\): train again"),
         (contracts.MODEL_WEIGHTS, other_shape, True, r"of another architecture \('embedding\.weight' does not fit\)"),
         (contracts.CRITIC_WEIGHTS, other_vocabulary, True, r"critic\.safetensors was trained on another vocabulary"),
     ],
@@ -239,7 +233,7 @@ def test_a_primer_longer_than_the_context_leaves_nothing(picture: Path, composer
     count = len(tokens.encode(composer.tokenizer, read_score(begin)))
     message = rf"^the primer has {count} tokens, the model attends to 128: take a shorter one$"
     with pytest.raises(UserError, match=message):  # though a piece of ten minutes has room for it
-        compose(picture, tmp_path / "new" / "piece", composer, config=SamplingConfig(seconds=600), primer=begin)
+        compose(picture, tmp_path / "new" / "piece", composer, config=EvaluationSampling(seconds=600), primer=begin)
     assert files(tmp_path) == before
 
 
@@ -281,6 +275,7 @@ def test_bad_sampling_options(options: dict[str, float], message: str) -> None:
 
 def test_good_sampling_options() -> None:
     assert sampling_config() == SamplingConfig()
+    assert (sampling_config().seconds, sampling_config().candidates) == (30, 4)
     assert sampling_config(seconds=30, candidates=3) == SamplingConfig(seconds=30, candidates=3)
     capped = sampling_config(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
     assert capped == SamplingConfig(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
@@ -288,7 +283,7 @@ def test_good_sampling_options() -> None:
 
 def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
     image = Image.new("RGB", (30, 30), "orange")
-    prompts = [Prompt(None, -0.5, 0.5, seed=1, seconds=7.0), Prompt(image, seed=2)]
+    prompts = [Request(None, -0.5, 0.5, seed=1, seconds=7.0), Request(image, seed=2)]
     blind, seen = composer.compose(prompts, SHORT)
     assert blind.requested == (-0.5, 0.5)
     assert blind.predicted is None
@@ -298,27 +293,59 @@ def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
     assert seen.score.to("second").end() == pytest.approx(5.0, rel=0.05)
     assert blind.midi[:4] == b"MThd"
     with pytest.raises(UserError, match="valence and an arousal"):
-        composer.compose([Prompt(None, 0.1)], SHORT)
+        composer.compose([Request(None, 0.1)], SHORT)
     with pytest.raises(UserError, match="--seconds"):
-        composer.compose([Prompt(image, seconds=1.0)], SHORT)
+        composer.compose([Request(image, seconds=1.0)], SHORT)
+
+
+def test_every_door_has_the_same_defaults(
+    picture: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece of 30 s, the best of 4: from the library, the console, the component's call and the registered model."""
+    asked: list[tuple[float | None, int]] = []
+
+    def spy(model: object, requests: list[Request], config: SamplingConfig, *_: object) -> list[object]:
+        asked.extend((config.seconds if one.seconds is None else one.seconds, config.candidates) for one in requests)
+        raise UserError("far enough")
+
+    monkeypatch.setattr("huesong.model.sampling.sample", spy)
+    monkeypatch.setattr("huesong.register.shipped.default_model", lambda: pytest.fail("a model was named"))
+    served = serve.HuesongModel()
+    served.composer = composer
+    place = str(composer.model.folder)
+    for door in (
+        lambda: composer.compose([Request(picture)]),
+        lambda: compose(picture, tmp_path / "piece", composer),
+        lambda: compose_many([Request(picture)], [tmp_path / "piece"], composer),
+        lambda: served.predict(None, pd.DataFrame([{"valence": 0.0, "arousal": 0.0}])),
+        lambda: app(
+            ["compose", str(picture), "--out", str(tmp_path / "piece"), "--model", place], standalone_mode=False
+        ),
+    ):
+        with pytest.raises(UserError, match="far enough"):
+            door()
+    assert asked == [(30.0, 4)] * 5
+    assert EvaluateConfig().sampling == EvaluationSampling()
+    assert (EvaluationSampling().seconds, EvaluationSampling().candidates) == (15, 1)
 
 
 def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Composer) -> None:
     bare = Composer(folder)
     bare.scorer = None
-    piece = bare.compose([Prompt(None, 0.0, 0.0)], SHORT)[0]
+    piece = bare.compose([Request(None, 0.0, 0.0)], SHORT)[0]
     assert piece.obtained is None
-    made = Composition(Path("a"), Path("b"), Path("c"), Path("d"), 1.0, 1, (0, 0), (0, 0), None)
-    assert "obtained" not in str(made)
+    told = str(Composition(Path("a"), Path("b"), Path("c"), Path("d"), piece))
+    assert "requested" in told
+    assert "obtained" not in told
     assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest
 
 
 def test_a_length_in_bars(composer: Composer) -> None:
-    [piece] = composer.compose([Prompt(None, 0.3, 0.3, bars=3)], SHORT)
+    [piece] = composer.compose([Request(None, 0.3, 0.3, bars=3)], SHORT)
     assert piece.score.end() == pytest.approx(3 * 4 * piece.score.ticks_per_quarter, rel=0.05)
     for bars in (0, 301):
         with pytest.raises(UserError, match=f"--bars {bars}: give a number from 1 to 300, or --seconds"):
-            composer.compose([Prompt(None, 0.3, 0.3, bars=bars)], SHORT)
+            composer.compose([Request(None, 0.3, 0.3, bars=bars)], SHORT)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +372,13 @@ def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_p
     beat = score.ticks_per_quarter
     score.clip(0, 4 * beat, clip_end=True).dump_midi(begin)
     longer = compose(
-        picture, tmp_path / "b", composer, config=SamplingConfig(seconds=12), primer=begin, seed=9, valence=(-0.5, 0.5)
+        picture,
+        tmp_path / "b",
+        composer,
+        config=EvaluationSampling(seconds=12),
+        primer=begin,
+        seed=9,
+        valence=(-0.5, 0.5),
     )
 
     def opening(path: Path) -> list[tuple[float, int]]:
@@ -357,21 +390,21 @@ def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_p
     last = max(time for time, _ in known)  # the piece may go on within the primer's last position
     assert {note for note in opening(longer.midi) if note[0] < last} < known
     assert longer.seconds == pytest.approx(12, rel=0.05)
-    assert longer.requested[0] == 0.0
+    assert longer.piece.requested[0] == 0.0
     with pytest.raises(UserError, match=r"primer (is too long|has [0-9]+ tokens)"):
-        compose(picture, tmp_path / "c", composer, config=SamplingConfig(seconds=4), primer=longer.midi)
+        compose(picture, tmp_path / "c", composer, config=EvaluationSampling(seconds=4), primer=longer.midi)
     assert not list(tmp_path.glob("c*"))
 
 
 @pytest.mark.parametrize(
-    ("text", "course"),
+    ("text", "trajectory"),
     [("0.5", 0.5), ("-1", -1.0), ("0.2..0.8", (0.2, 0.8)), ("-.5..1..0", (-0.5, 1.0, 0.0)), (None, None)],
 )
-def test_courses_are_read(text: str | None, course: object) -> None:
-    assert parse_course(text, "arousal") == course
+def test_trajectories_are_read(text: str | None, trajectory: object) -> None:
+    assert parse_trajectory(text, "arousal") == trajectory
 
 
 @pytest.mark.parametrize("text", ["0.2..", "..", "loud", "0.1...0.2"])
-def test_what_is_no_course_is_refused(text: str) -> None:
+def test_what_is_no_trajectory_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"--arousal {text}: give a number"):
-        parse_course(text, "arousal")
+        parse_trajectory(text, "arousal")

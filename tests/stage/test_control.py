@@ -56,7 +56,7 @@ def asked(folder: Path, arousal: float) -> tuple[np.ndarray, np.ndarray]:
     model, tokenizer = load_model(folder), tokens.load(folder / contracts.TOKENIZER)
     requests = [Request(None, 0.0, arousal, seed, SECONDS) for seed in range(SEEDS)]
     density, tempo = [], []
-    for piece in sample(model, requests, SamplingConfig(guidance=2.0, temperature=0.9)):
+    for piece in sample(model, requests, SamplingConfig(candidates=1, guidance=2.0, temperature=0.9)):
         score = parse_score(bytes(tokens.decode(tokenizer, piece.ids).dumps_midi()))
         density.append(sum(len(track.notes) for track in score.tracks) / SECONDS)
         tempo.append(score.tempos[0].qpm)

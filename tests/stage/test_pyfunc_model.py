@@ -1,8 +1,10 @@
 """A registered model, loaded back by its URI and called as MLflow calls it."""
 
 import base64
+import importlib.util
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,17 @@ import pytest
 from PIL import Image
 
 from huesong.compose import serve as pyfunc_model
-from huesong.config import RegisterConfig
+from huesong.config import RegisterConfig, SamplingConfig
 from huesong.register import model_logging as pyfunc_logging
+from huesong.register import shipped
 from huesong.register import stage as register
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 from huesong.tracking import store
 from tests.conftest import World
 from tests.stores import new_database
+
+OLD = Path(__file__).parent.parent / "data" / "pyfunc_model_0_1_0.py"
 
 
 def picture(colour: str = "orange") -> str:
@@ -79,7 +84,7 @@ def test_rows_may_lack_the_picture_or_the_emotions(loaded: Any) -> None:
     assert answer.loc[8, "predicted_valence"] is None
     assert answer.loc[9, "requested_valence"] == pytest.approx(0.25)
     assert answer[["requested_valence", "requested_arousal"]].notna().all(axis=None)
-    assert [round(seconds(midi)) for midi in answer["midi"]] == pytest.approx([5, 6, 15], abs=1.5)
+    assert [round(seconds(midi)) for midi in answer["midi"]] == pytest.approx([5, 6, 30], abs=1.5)
 
 
 def test_columns_may_be_missing(loaded: Any) -> None:
@@ -116,6 +121,11 @@ def test_the_same_row_gives_the_same_bytes_and_another_seed_does_not(loaded: Any
     assert loaded.predict(rows[:1])["midi"][0] == midi[0]
 
 
+def test_the_signature_has_every_sampling_setting_with_the_default_that_all_get(loaded: Any) -> None:
+    params = {param.name: param.default for param in loaded.metadata.signature.params.params}
+    assert {"seconds": 30.0, **params} == SamplingConfig().model_dump()
+
+
 def test_parameters_reach_the_sampler(loaded: Any) -> None:
     row = pd.DataFrame([{"valence": 0.0, "arousal": 0.0, "seconds": 5.0}])
     usual = loaded.predict(row)["midi"][0]
@@ -141,7 +151,7 @@ def test_bytes_are_taken_where_no_schema_stands_before(loaded: Any) -> None:
         ({"picture": base64.b64encode(b"GIF? no").decode()}, "row 0: the picture"),
         ({"picture": ""}, "row 0: the picture is empty"),
         ({"picture": 3}, "row 0: the picture is a int"),
-        ({"valence": 0.5}, "row 0: give a picture, or both valence and arousal"),
+        ({"valence": 0.5}, "row 0: a request without a picture needs both a valence and an arousal"),
         ({"valence": 2.0, "arousal": 0.0}, "row 0: --valence 2.0"),
         ({"valence": "high", "arousal": 0.0}, "row 0: valence 'high' is no number"),
         ({"valence": 0.0, "arousal": 0.0, "seconds": 9999.0}, "row 0: --seconds 9999"),
@@ -154,6 +164,27 @@ def test_a_bad_row_is_named(row: dict[str, Any], said: str) -> None:
         pyfunc_model.HuesongModel().predict(None, pd.DataFrame([row]))
     assert str(caught.value).startswith(said)
     assert "/huesong-" not in str(caught.value)
+
+
+def test_a_model_of_version_0_1_0_composes_with_todays_package(tmp_path: Path) -> None:
+    """MLflow keeps the code of a model beside it: the file as it was then runs on the package as it is now."""
+    spec = importlib.util.spec_from_file_location("pyfunc_model_0_1_0", OLD)
+    assert spec is not None
+    assert spec.loader is not None
+    old = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(old)
+    model = old.HuesongModel()
+    model.load_context(SimpleNamespace(artifacts={"model": str(shipped.PLACE)}))
+    rows = [{"picture": picture(), "seconds": 5.0, "seed": 1}, {"valence": 0.5, "arousal": -0.5, "seconds": 6.0}]
+    answer = model.predict(None, pd.DataFrame(rows), {"guidance": 1.5})
+    assert list(answer.columns) == ["midi", *pyfunc_logging.OUTPUTS]
+    assert [round(seconds(midi)) for midi in answer["midi"]] == pytest.approx([5, 6], abs=1)
+    assert answer.loc[1, "requested_valence"] == pytest.approx(0.5)
+    assert answer.loc[0, "predicted_valence"] is not None
+    assert answer.loc[1, "predicted_valence"] is None
+    assert answer["obtained_arousal"].notna().all()
+    with pytest.raises(UserError, match="row 0: --valence 2"):
+        model.predict(None, pd.DataFrame([{"valence": 2.0, "arousal": 0.0}]))
 
 
 def test_the_code_file_stands_alone() -> None:

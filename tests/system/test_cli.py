@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from huesong import __version__
+from huesong.config import SamplingConfig
 from tests.console import huesong
 from tests.stores import new_database
 
@@ -65,6 +66,8 @@ def test_version() -> None:
         (["preprocess", "--data", "nowhere"], "dvc pull"),
         (["compose", "nowhere.jpg", "--model", "nowhere"], "nowhere.jpg"),
         (["compose", "nowhere.jpg", "--seconds", "9", "--bars", "4"], "--seconds and --bars both say how long"),
+        (["compose", "nowhere.jpg", "--candidates", "0"], "--candidates 0: Input should be greater than or equal to 1"),
+        (["compose", "nowhere.jpg", "--max-silence", "601"], "--max-silence 601.0: Input should be less than or equal"),
         (["status"], "dvc repro"),
         (["data", "import", "oasis", "nowhere"], "nowhere"),
     ],
@@ -95,3 +98,16 @@ def test_sample_refuses_a_full_folder(tmp_path: Path) -> None:
     done = huesong("data", "sample", "--out", "data", cwd=tmp_path)
     assert done.returncode == 2
     assert (tmp_path / "data" / "mine.txt").read_text() == "keep"
+
+
+def test_sampling_options_come_from_the_settings() -> None:
+    """Name, help and default of every sampling setting with a description; no option for the others."""
+    told = " ".join(huesong("compose", "--help").stdout.split())
+    for name, field in SamplingConfig.model_fields.items():
+        option = f"--{name.replace('_', '-')} "
+        assert (option in told) == (field.description is not None), name
+        if field.description is not None:
+            kind = {int: "int", float: "float"}[field.annotation]
+            assert f"{option}<{kind}> {field.description} [default: ({field.default:g}; x>" in told
+    assert "[default: (4; x>=1)]" in told
+    assert "[default: (0.95; x>0, x<=1)]" in told

@@ -21,8 +21,9 @@ from pipeline.resources import TABLE
 
 from huesong import contracts
 from huesong.component_io import inputs, outputs
-from huesong.config import Params
+from huesong.config import Params, SamplingConfig
 from huesong.data import versions as remotes
+from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from huesong.tracking.runs import stage_run
@@ -222,8 +223,10 @@ def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[s
     assert version.tags[GIT_SHA] == SHA
     assert version.tags[DATA_DIGEST] == tasks["fetch"]["out"].metadata["data_digest"]
     assert tasks["register"].returned == contracts.CHAMPION
-    made = {path.suffix for path in Path(tasks["compose"]["out"].path).iterdir()}
-    assert made == {".mid", ".wav", ".png"}
+    made = {path.suffix: path for path in Path(tasks["compose"]["out"].path).iterdir()}
+    assert made.keys() == {".mid", ".wav", ".png"}
+    length = read_score(made[".mid"]).to("second").end()
+    assert length == pytest.approx(SamplingConfig().seconds, rel=0.1), "the default of all who compose"
 
 
 def test_settings_fill_in_defaults_so_that_the_cache_sees_values_only() -> None:

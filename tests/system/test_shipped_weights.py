@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from huesong import contracts
 from huesong.cli.app import app
-from huesong.compose.composer import Composer, Prompt, sampling_config
+from huesong.compose import Composer, Request, sampling_config
 from huesong.model.folder import VOCABULARY_KEY
 from huesong.music import reading
 from huesong.music.vocabulary import Vocabulary
@@ -99,7 +99,7 @@ def test_a_fresh_clone_composes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_folder_of_format_1_composes_the_same_bytes(tmp_path: Path) -> None:
-    prompts, config = [Prompt(None, 0.5, -0.5, seed=3)], sampling_config(seconds=6.0, candidates=2)
+    prompts, config = [Request(None, 0.5, -0.5, seed=3)], sampling_config(seconds=6.0, candidates=2)
     old, new = (
         Composer(folder).compose(prompts, config)[0]
         for folder in (format_1(shipped.PLACE, tmp_path / "old"), shipped.PLACE)
@@ -108,11 +108,11 @@ def test_a_folder_of_format_1_composes_the_same_bytes(tmp_path: Path) -> None:
     assert old.obtained == new.obtained is not None
 
 
-def test_a_course_of_arousal_is_heard_in_the_notes() -> None:
+def test_a_trajectory_of_arousal_is_heard_in_the_notes() -> None:
     """Excited at the end is denser at the end, excited at the beginning at the beginning."""
-    seconds, courses = 16.0, {"rising": (-0.8, 0.8), "falling": (0.8, -0.8)}
-    prompts = [Prompt(None, 0.0, course, seed) for course in courses.values() for seed in range(6)]
-    pieces = Composer(shipped.PLACE).compose(prompts, sampling_config(seconds=seconds, guidance=2.0))
+    seconds, trajectories = 16.0, {"rising": (-0.8, 0.8), "falling": (0.8, -0.8)}
+    prompts = [Request(None, 0.0, trajectory, seed) for trajectory in trajectories.values() for seed in range(6)]
+    pieces = Composer(shipped.PLACE).compose(prompts, sampling_config(seconds=seconds, guidance=2.0, candidates=1))
     onsets = [reading.listen(piece.score).onset_s for piece in pieces]
-    later = np.array([(onset_s > seconds / 2).mean() for onset_s in onsets]).reshape(len(courses), -1).mean(axis=1)
-    assert later[0] > 0.5 > later[1], dict(zip(courses, later, strict=True))
+    later = np.array([(onset_s > seconds / 2).mean() for onset_s in onsets]).reshape(len(trajectories), -1).mean(axis=1)
+    assert later[0] > 0.5 > later[1], dict(zip(trajectories, later, strict=True))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,22 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huesong.config import SamplingConfig
+from huesong.config import EvaluationSampling, SamplingConfig
 from huesong.model.requests import Request
 from huesong.model.sampling import draw, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import tokens
-from huesong.music.grammar import Asked, Grammar, State
+from huesong.music.grammar import Constraints, Grammar, State
 from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError
 from tests.examples import examples
 from tests.tiny_music import grammar, model, pieces, tokenizer, walk
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
-PLAIN = SamplingConfig(guidance=1.5)
+PLAIN = EvaluationSampling(guidance=1.5)
 
 
 def asked(seed: int, seconds: float = 6.0, **changes: object) -> Request:
-    values: dict[str, object] = {"picture": PICTURE, "valence": None, "arousal": 0.5, "seed": seed, "seconds": seconds}
+    length = {} if "bars" in changes else {"seconds": seconds}
+    values: dict[str, object] = {"picture": PICTURE, "valence": None, "arousal": 0.5, "seed": seed, **length}
     return Request(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -41,7 +41,7 @@ def length(ids: list[int]) -> float:
 def test_random_weights_still_compose_valid_pieces(
     seed: int, seconds: float, temperature: float, top_p: float, guidance: float
 ) -> None:
-    config = SamplingConfig(temperature=temperature, top_p=top_p, guidance=guidance)
+    config = EvaluationSampling(temperature=temperature, top_p=top_p, guidance=guidance)
     made = sample(model(), [asked(seed, seconds), asked(seed + 1, seconds / 2 + 2)], config)
     for piece, wanted in zip(made, (seconds, seconds / 2 + 2), strict=True):
         assert grammar().count_violations(piece.ids) == 0
@@ -69,7 +69,7 @@ def test_the_number_of_threads_does_not_matter_and_stays_as_it_was() -> None:
 def test_seed_request_and_picture_matter() -> None:
     other = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float16) * 3
     requests = [asked(0), asked(1), asked(0, arousal=-1.0), asked(0, picture=other)]
-    made = [tuple(piece.ids) for piece in sample(model(), requests, SamplingConfig(guidance=3.0))]
+    made = [tuple(piece.ids) for piece in sample(model(), requests, EvaluationSampling(guidance=3.0))]
     assert len(set(made)) == 4
 
 
@@ -82,7 +82,7 @@ def test_requested_and_predicted() -> None:
     assert from_picture.predicted == overridden.predicted == pytest.approx(encoding.va_B2[0].tolist())
     assert overridden.requested == pytest.approx((float(encoding.request_B2[0, 0]), 0.5))
     assert blind.requested == (0.25, 0.5)
-    assert all(math.isnan(value) for value in blind.predicted)
+    assert blind.predicted is None
     with pytest.raises(UserError, match="valence and an arousal"):
         sample(model(), [asked(0, picture=None)], PLAIN)
 
@@ -90,13 +90,13 @@ def test_requested_and_predicted() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 1.7])
 def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None:
     """Greedy choice, the whole prefix read anew for every token: no cache, no batch, no compaction."""
-    greedy = SamplingConfig(temperature=1.0, top_p=1e-9, guidance=guidance)
+    greedy = EvaluationSampling(temperature=1.0, top_p=1e-9, guidance=guidance)
     requests = [asked(3, 4.0), asked(4, 7.0)]
     network, rules = model().network, grammar()
     for request, made in zip(requests, sample(model(), requests, greedy), strict=True):
         picture = network.encode_picture(torch.from_numpy(PICTURE)[None])
         va = torch.tensor([[float(picture.request_B2[0, 0]), 0.5]])
-        state, ids, written = rules.start(Asked(seconds=request.seconds)), [rules.vocabulary.bos], list[int]()
+        state, ids, written = rules.start(Constraints(seconds=request.seconds)), [rules.vocabulary.bos], list[int]()
         while not state.done:
             prefix = torch.tensor([ids])
             with_it = network(prefix, picture.tokens_BSD, va, torch.tensor([True]))[0, -1].double()
@@ -111,11 +111,11 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
 def test_a_model_that_always_had_its_condition_is_not_guided() -> None:
     def made(dropout: float, guidance: float) -> list[int]:
         player = replace(model(), config={"training": {"config": {"condition_dropout": dropout}}})
-        return sample(player, [asked(0)], SamplingConfig(guidance=guidance))[0].ids
+        return sample(player, [asked(0)], EvaluationSampling(guidance=guidance))[0].ids
 
     assert made(0.0, 3.0) == made(0.0, 1.0) == made(0.15, 1.0)
     # The settings hold for any other model, and for one that is asked to leave its condition out.
-    assert made(0.15, 3.0) == sample(model(), [asked(0)], SamplingConfig(guidance=3.0))[0].ids != made(0.15, 1.0)
+    assert made(0.15, 3.0) == sample(model(), [asked(0)], EvaluationSampling(guidance=3.0))[0].ids != made(0.15, 1.0)
     assert made(0.0, 0.0) == made(0.15, 0.0) != made(0.0, 1.0)
 
 
@@ -146,8 +146,8 @@ def test_pieces_longer_than_the_context(context: int) -> None:
 def test_last_bars_begin_at_a_bar_and_name_the_tempo() -> None:
     rules = grammar()
     for seed, score in enumerate(pieces()):
-        ids = tokens.encode(tokenizer(), score) if seed % 2 else walk(rules, Asked(seconds=60), seed, "Tempo")[0]
-        state, bars = rules.start(Asked()), []
+        ids = tokens.encode(tokenizer(), score) if seed % 2 else walk(rules, Constraints(seconds=60), seed, "Tempo")[0]
+        state, bars = rules.start(Constraints()), []
         for index, token in enumerate(ids):
             if rules.table.bar[token]:
                 bars.append((index, state.tempo))
@@ -188,13 +188,13 @@ def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) ->
         base = [part for piece in made for token in piece.ids for part in grammar().table.base[token]]
         return float(np.mean([value % 12 == 2 for kind, value in base if kind == "Pitch"]))
 
-    with_its_odds, leaning = tonic_share(), Grammar.leaning
+    with_its_odds, key_bias = tonic_share(), Grammar.key_bias
 
     def scale_alone(rules: Grammar, state: State) -> np.ndarray | None:
-        known = leaning(rules, state)
+        known = key_bias(rules, state)
         return None if known is None else np.where(np.isfinite(known), 0.0, -np.inf)
 
-    monkeypatch.setattr(Grammar, "leaning", scale_alone)
+    monkeypatch.setattr(Grammar, "key_bias", scale_alone)
     assert with_its_odds > tonic_share() + 0.015
 
 
@@ -227,7 +227,7 @@ def test_draws_follow_the_probabilities() -> None:
     allowed = torch.tensor([True, True, True, False])
     uniform = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     drawn = draw(
-        logits.expand(20_000, -1), allowed.expand(20_000, -1), uniform, SamplingConfig(temperature=0.5, top_p=1.0)
+        logits.expand(20_000, -1), allowed.expand(20_000, -1), uniform, EvaluationSampling(temperature=0.5, top_p=1.0)
     )
     wanted = torch.softmax(logits[:3] / 0.5, dim=0)
     assert torch.bincount(drawn, minlength=4)[:3] / 20_000 == pytest.approx(wanted.tolist(), abs=1e-3)
@@ -239,7 +239,7 @@ def test_the_nucleus() -> None:
     uniform = torch.linspace(0, 0.999999, 500, dtype=torch.float64)
     logits, allowed = probabilities.log().expand(500, -1), torch.ones(500, 4, dtype=torch.bool)
     for top_p, kept in ((0.4, {0}), (0.6, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
-        assert set(draw(logits, allowed, uniform, SamplingConfig(temperature=1.0, top_p=top_p)).tolist()) == kept
+        assert set(draw(logits, allowed, uniform, EvaluationSampling(temperature=1.0, top_p=top_p)).tolist()) == kept
 
 
 @examples(60)
@@ -253,7 +253,7 @@ def test_nothing_forbidden_is_drawn(seed: int, uniform: float, scale: float) -> 
     logits = torch.from_numpy(rng.normal(size=(3, 40)) * scale)
     allowed = torch.from_numpy(rng.random((3, 40)) < 0.1)
     allowed[:, int(rng.integers(40))] = True
-    drawn = draw(logits, allowed, torch.full((3,), uniform, dtype=torch.float64), SamplingConfig(top_p=0.99))
+    drawn = draw(logits, allowed, torch.full((3,), uniform, dtype=torch.float64), EvaluationSampling(top_p=0.99))
     assert allowed.gather(1, drawn[:, None]).all()
 
 
@@ -265,7 +265,7 @@ def test_noise_in_the_last_bits_changes_nothing() -> None:
     assert torch.equal(draw(logits, allowed, uniform, PLAIN), draw(noisy, allowed, uniform, PLAIN))
 
 
-def test_a_course_of_one_value_is_that_value() -> None:
+def test_a_trajectory_of_one_value_is_that_value() -> None:
     plain = sample(model(), [asked(0, arousal=0.5)], PLAIN)[0]
     assert sample(model(), [asked(0, arousal=(0.5, 0.5))], PLAIN)[0].ids == plain.ids
     assert sample(model(), [asked(0, arousal=(0.5, -1.0))], PLAIN)[0].ids != plain.ids
@@ -278,13 +278,12 @@ def test_a_course_of_one_value_is_that_value() -> None:
         ({"valence": 3}, "--valence 3: give a number from -1 to 1"),
         ({"arousal": float("nan")}, "--arousal nan: give a number from -1 to 1"),
         ({"arousal": (0.2, -1.5)}, "--arousal -1.5: give a number from -1 to 1"),
-        ({"valence": (0.5,)}, "--valence: a course needs at least two values"),
+        ({"valence": (0.5,)}, "--valence: a trajectory needs at least two values"),
     ],
 )
 def test_an_emotion_that_cannot_be_asked(picture: np.ndarray | None, change: dict[str, object], message: str) -> None:
-    request = asked(0, **({"picture": picture, "valence": 0.0} | change))
     with pytest.raises(UserError, match=message):
-        sample(model(), [request], PLAIN)
+        asked(0, **({"picture": picture, "valence": 0.0} | change))
 
 
 def test_the_scorer_has_half_the_say_among_candidates() -> None:
@@ -318,9 +317,9 @@ def test_a_primer_is_continued_and_one_that_does_not_fit_is_refused() -> None:
 
 
 def test_caps_of_a_request() -> None:
-    [job] = roll_out(model(), [asked(0, 5.0)], SamplingConfig(max_silence=0.5))
-    assert job.state.limits.silence == 0.5
-    thin = sample(model(), [asked(0, 20.0)], SamplingConfig(max_polyphony=2, max_notes_per_second=4.0))[0]
+    [hypothesis] = roll_out(model(), [asked(0, 5.0)], EvaluationSampling(max_silence=0.5))
+    assert hypothesis.state.constraints.silence == 0.5
+    thin = sample(model(), [asked(0, 20.0)], EvaluationSampling(max_polyphony=2, max_notes_per_second=4.0))[0]
     score = parse_score(bytes(tokens.decode(tokenizer(), thin.ids).dumps_midi())).to("second")
     notes = sorted((note.time, note.end) for note in score.tracks[0].notes)
     free = [note for note in notes if note[0] < notes[-1][0]]

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,9 +30,11 @@ from huesong.cli.options import (
     ParamsOption,
     PreprocessOption,
     TrainOption,
+    grouped,
+    with_sampling_options,
 )
 from huesong.runtime import progress
-from huesong.runtime.errors import UserError, user_errors_in_one_line
+from huesong.runtime.errors import user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm
 
 app = typer.Typer(
@@ -163,37 +166,41 @@ def register(
 # --- compose -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class PieceOptions:
+    """What is asked of a piece, beside its picture and length."""
+
+    valence: Annotated[
+        str | None,
+        typer.Option(
+            help="-1 (unpleasant) to 1 (pleasant), or a trajectory: -0.5..0.8. Default: what the picture shows."
+        ),
+    ] = None
+    arousal: Annotated[
+        str | None, typer.Option(help="-1 (calm) to 1 (excited), or a trajectory. Default: what the picture shows.")
+    ] = None
+    bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None
+    tempo: Annotated[float | None, typer.Option(help="Quarters a minute throughout. Default: as the music comes.")] = (
+        None
+    )
+    key: Annotated[str | None, typer.Option(help="Key, such as C, 'F# minor' or Bbm. Default: as the music comes.")] = (
+        None
+    )
+    seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0
+    primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None
+
+
 @app.command()
+@with_sampling_options
+@grouped
 def compose(
     picture: Annotated[Path, typer.Argument(help="The picture to compose for: JPEG, PNG, WebP, BMP, TIFF or GIF.")],
+    asked: PieceOptions,
+    sampling: dict[str, Any],
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Output name; .mid, .wav and .png are added. Default: the picture's name."),
     ] = None,
-    valence: Annotated[
-        str | None,
-        typer.Option(help="-1 (unpleasant) to 1 (pleasant), or a course: -0.5..0.8. Default: what the picture shows."),
-    ] = None,
-    arousal: Annotated[
-        str | None, typer.Option(help="-1 (calm) to 1 (excited), or a course. Default: what the picture shows.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of the piece, 4 to 600.", show_default="30")] = None,
-    bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None,
-    tempo: Annotated[
-        float | None, typer.Option(help="Quarters a minute throughout. Default: as the music comes.")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Key, such as C, 'F# minor' or Bbm. Default: as the music comes.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same piece.")] = 0,
-    temperature: Annotated[float | None, typer.Option(help="Below 1: more expected; above: more daring.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Share of the probability that is sampled from.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How strongly the emotion is followed; 1 = off.")] = None,
-    candidates: Annotated[int | None, typer.Option(min=1, help="Compose n, keep the nearest in emotion.")] = 4,
-    max_polyphony: Annotated[int | None, typer.Option(help="Most notes at once, but for the closing chord.")] = None,
-    max_notes_per_second: Annotated[float | None, typer.Option(help="Most notes that begin in a second.")] = None,
-    max_silence: Annotated[float | None, typer.Option(help="Longest silence in seconds.", show_default="1")] = None,
-    primer: Annotated[Path | None, typer.Option(help="A MIDI file that the piece begins with.")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="A model folder or models:/NAME@ALIAS. Default: the champion, else the shipped model."),
@@ -204,22 +211,16 @@ def compose(
 
     Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
     """
-    from huesong.compose.composer import compose as compose_picture
-    from huesong.compose.composer import parse_course, parse_key, sampling_config
+    from huesong.compose.composer import compose_many
+    from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
 
-    if seconds is not None and bars is not None:
-        raise UserError("--seconds and --bars both say how long the piece is: give one of them")
-    config = sampling_config(
-        seconds=30.0 if seconds is None else seconds, temperature=temperature, top_p=top_p, guidance=guidance,
-        candidates=candidates, max_polyphony=max_polyphony, max_notes_per_second=max_notes_per_second,
-        max_silence=max_silence,
+    request = Request(
+        picture, parse_trajectory(asked.valence, "valence"), parse_trajectory(asked.arousal, "arousal"), asked.seed,
+        sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer,
     )  # fmt: skip
-    composition = compose_picture(
-        picture, out or Path(picture.stem), lambda: _model_folder(model), valence=parse_course(valence, "valence"),
-        arousal=parse_course(arousal, "arousal"), seed=seed, config=config, bars=bars, tempo=tempo,
-        key=parse_key(key), primer=primer, soundfont=soundfont,
-    )  # fmt: skip
-    typer.echo(str(composition))
+    config = sampling_config(**sampling)
+    made = compose_many([request], [out or Path(picture.stem)], lambda: _model_folder(model), config, soundfont)
+    typer.echo(str(made[0]))
 
 
 def _model_folder(name: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and `grouped`: a dataclass of options as one parameter of a command."""
+"""Options that several commands share; options made from a dataclass (`grouped`) and from the sampling settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from huesong.config import SamplingConfig
 
 ARTIFACTS = Path("artifacts")
 PARAMS = Path("params.yaml")
@@ -25,6 +27,11 @@ LabelOption = Annotated[Path, typer.Option("--label", help="Artifacts of `hueson
 TrainOption = Annotated[Path, typer.Option("--train", help="Artifacts of `huesong train`.")]
 EvaluateOption = Annotated[Path, typer.Option("--evaluate", help="Artifacts of `huesong evaluate`.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the artifacts of the stage; replaced as a whole.")]
+
+BEFORE = {"seconds": "bars"}
+"""Option -> the one that it stands before in the help; all others stand before `primer`."""
+SIGNS = {"ge": "x>=", "gt": "x>", "le": "x<=", "lt": "x<"}
+"""As typer writes bounds."""
 
 
 def grouped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,4 +58,32 @@ def grouped(function: Callable[..., Any]) -> Callable[..., Any]:
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def with_sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that has, for its parameter `sampling`, an option for every sampling setting that has a description.
+
+    An option that is not given is None in `sampling`: `sampling_config` fills in the default, and names the option if
+    it is out of bounds.
+    """
+    parameters = dict(inspect.signature(function).parameters)
+    del parameters["sampling"]
+    own, names = list(parameters.values()), list[str]()
+    for name, field in SamplingConfig.model_fields.items():
+        if field.description is None:
+            continue
+        names.append(name)
+        ends = [f"{SIGNS[key]}{getattr(end, key):g}" for end in field.metadata for key in SIGNS if hasattr(end, key)]
+        option = typer.Option(help=field.description, show_default=f"{field.default:g}; {', '.join(ends)}")
+        kind: Any = Annotated[field.annotation | None, option]  # type: ignore[operator]
+        place = [one.name for one in own].index(BEFORE.get(name, "primer"))
+        own.insert(place, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        return function(sampling={name: given.pop(name) for name in names}, **given)
+
+    command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in own}
     return command

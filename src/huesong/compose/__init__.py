@@ -1,5 +1,9 @@
 """A picture in, music out: for the console, the registered model and the components."""
 
-from huesong.compose.composer import Composer, Prompt, compose, sampling_config
+from huesong.compose.composer import Composer, compose
+from huesong.model.requests import Request, sampling_config
 
-__all__ = ["Composer", "Prompt", "compose", "sampling_config"]
+Prompt = Request
+"""Its name in version 0.1.0: the code inside models that were registered then asks for it here."""
+
+__all__ = ["Composer", "Prompt", "Request", "compose", "sampling_config"]

@@ -38,28 +38,24 @@ class HuesongModel(PythonModel):
             model_input: columns `picture` (an image file, as base64 text or bytes), `valence`, `arousal` (-1 to 1),
                 `seconds`, `seed`; each may be missing, and null in a row. A row without a picture needs both
                 emotions; a row without emotions takes those that its picture shows.
-            params: temperature, top_p, guidance; what is missing has SamplingConfig's default.
+            params: sampling settings; what is missing has SamplingConfig's default.
 
         Returns:
             One row a piece, with the input's index: `midi` (base64 of a MIDI file), and the valence and arousal
             `requested_*`, `predicted_*` from the picture (None without one), and `obtained_*` (what the music labeller
-            hears).
+            predicts for the piece).
 
         Raises:
             UserError: names the row (counted from 0) and what is wrong with it.
         """
-        from huesong.compose.composer import sampling_config
+        from huesong.model.requests import sampling_config
 
         unknown = [str(column) for column in model_input.columns if column not in COLUMNS]
         if unknown:
             raise UserError(f"unknown column '{unknown[0]}' (known: {', '.join(COLUMNS)})")
-        given = params or {}
-        config = sampling_config(
-            temperature=given.get("temperature"), top_p=given.get("top_p"), guidance=given.get("guidance")
-        )
-        rows = model_input.to_dict("records")
-        prompts = [prompt(number, row) for number, row in enumerate(rows)]
-        pieces = self.composer.compose(prompts, config) if prompts else []
+        config = sampling_config(**(params or {}))
+        requests = [request(number, row) for number, row in enumerate(model_input.to_dict("records"))]
+        pieces = self.composer.compose(requests, config) if requests else []
         made = [
             {
                 "midi": base64.b64encode(piece.midi).decode("ascii"),
@@ -77,29 +73,23 @@ class HuesongModel(PythonModel):
         return answer
 
 
-def prompt(number: int, row: dict[Any, Any]) -> Any:
-    """A row as a compose.Prompt.
+def request(number: int, row: dict[Any, Any]) -> Any:
+    """A row as a Request.
 
     Raises:
         UserError: names the row.
     """
-    from huesong.compose.composer import Prompt, sampling_config
-    from huesong.va import check_emotion
+    from huesong.model.requests import Request
 
     picture = row.get("picture")
-    values = {key: number_in(number, row, key) for key in NUMBERS}
-    seed = number_in(number, row, "seed") or 0.0
-    if not seed.is_integer():
+    valence, arousal, seconds, seed = (number_in(number, row, key) for key in (*NUMBERS, "seed"))
+    if seed is not None and not seed.is_integer():
         raise UserError(f"row {number}: seed {seed} is no integer")
     try:
-        check_emotion(values["valence"], values["arousal"])
-        sampling_config(seconds=values["seconds"])
         image = None if is_null(picture) else open_picture(picture)
+        return Request(image, valence, arousal, int(seed or 0), seconds)
     except UserError as error:
         raise UserError(f"row {number}: {error}") from None
-    if image is None and (values["valence"] is None or values["arousal"] is None):
-        raise UserError(f"row {number}: give a picture, or both valence and arousal")
-    return Prompt(image, values["valence"], values["arousal"], int(seed), values["seconds"])
 
 
 def open_picture(given: Any) -> Any:

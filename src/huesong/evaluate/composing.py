@@ -13,8 +13,8 @@ from huesong import contracts
 from huesong.config import EvaluateConfig, SamplingConfig
 from huesong.emotion.scorer import LabellerScorer
 from huesong.model.folder import Model, load_model
-from huesong.model.requests import Request
-from huesong.model.sampling import Sample, sample
+from huesong.model.requests import Piece, Request
+from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import track
@@ -52,7 +52,7 @@ def compose_all(
         for start in range(0, len(asked), config.batch_size)
     ]
     pool = SafePool(min(config.workers or cores(), len(batches)), preload=[__name__], time_limit_s=TIME_LIMIT_S)
-    samples: list[Sample] = []
+    samples: list[Piece] = []
     for _, answers in track(pool.map(answer, batches), "evaluate: composing batches", total=len(batches)):
         if isinstance(answers, Crashed):
             raise UserError(
@@ -66,7 +66,7 @@ def compose_all(
         tokens.decode(tokenizer, piece.ids).dump_midi(folder.parent / name)
     for column, values in (
         ("requested", [s.requested for s in samples]),
-        ("predicted", [s.predicted for s in samples]),
+        ("predicted", [s.predicted or (np.nan, np.nan) for s in samples]),
         ("critic", [s.critic for s in samples]),
     ):
         composed[[f"{column}_valence", f"{column}_arousal"]] = np.asarray(values, dtype=np.float64)
@@ -74,7 +74,7 @@ def compose_all(
     return composed
 
 
-def answer(batch: Batch) -> list[Sample]:
+def answer(batch: Batch) -> list[Piece]:
     """The model's answers to a batch, in a worker process."""
     model, scorer = _loaded(batch.model)
     pictures = np.load(batch.pictures, mmap_mode="r", allow_pickle=False)

@@ -4,7 +4,7 @@ Every piece is drawn by its own random generator from logits rounded to 0.001, s
 same piece whatever else is in the batch (matrix products of other sizes differ in their last bits). The token grammar
 masks each step; classifier-free guidance runs every piece twice, with and without its request (Ho & Salimans 2022).
 
-Of several candidates for a request those that are heard nearer to it are continued, several times over (sequential
+Of several candidates for a request those that are scored nearer to it are continued, several times over (sequential
 Monte Carlo steering, Lew et al. 2023), and the nearest is kept at the end.
 
 Shapes: R requests, B pieces being sampled, N rows of the network (B, or 2 B with guidance), T tokens, V vocabulary.
@@ -25,8 +25,8 @@ from torch import Tensor
 from huesong.config import SamplingConfig
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
-from huesong.model.requests import Condition, Request, asked_of, condition_of
-from huesong.music.grammar import Grammar, Limits, Phase, State
+from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of
+from huesong.music.grammar import Grammar, LastRead, State
 from huesong.runtime.errors import UserError
 
 MOST_PIECES = 32
@@ -37,33 +37,19 @@ KEPT_SHARE = 0.5
 """When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
 
 STEERING_TEMPERATURE = 0.1
-"""A candidate that is heard this much further from its request is continued 1/e times as often."""
+"""A candidate that is scored this much further from its request is continued 1/e times as often."""
 
 OnStep = Callable[[float], None]
 """Told after each step which share of the asked length has been composed, 0 to 1."""
 Scorer = Callable[[Sequence[list[int]]], np.ndarray]
-"""Hears valence and arousal [n, 2] in n pieces, given as token ids."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A composed piece.
-
-    ids: without BOS and EOS. requested: valence and arousal asked of the network (of a course its mean over time).
-    predicted: the picture's own (nan without a picture). critic: what the critic hears in the piece.
-    """
-
-    ids: list[int]
-    requested: tuple[float, float]
-    predicted: tuple[float, float]
-    critic: tuple[float, float]
+"""A VA scorer: valence and arousal [n, 2] of n pieces, given as token ids."""
 
 
 @dataclass
 class Hypothesis:
-    """A piece in the making."""
+    """A candidate for a request, as far as it is sampled."""
 
-    condition: Condition
+    conditioning: Conditioning
     state: State
     generator: torch.Generator
     next_id: int
@@ -81,8 +67,8 @@ class Hypothesis:
         """How much of the asked length is there."""
         if self.state.done:
             return 1.0
-        asked = self.state.asked
-        done = self.state.seconds / asked.seconds if asked.seconds else self.state.bar / (asked.bars or 1)
+        wanted = self.state.constraints
+        done = self.state.seconds / wanted.seconds if wanted.seconds else self.state.bar / (wanted.bars or 1)
         return min(1.0, max(0.0, done))
 
 
@@ -93,39 +79,36 @@ def sample(
     config: SamplingConfig,
     on_step: OnStep | None = None,
     scorer: Scorer | None = None,
-) -> list[Sample]:
-    """Compose a piece for every request; of `config.candidates` pieces each, the one heard nearest to it.
+) -> list[Piece]:
+    """Compose a piece for every request; of `config.candidates` pieces each, the one scored nearest to it.
 
     Args:
         model: a loaded model folder.
-        requests: what to compose; each brings its own length (`config.seconds` is not read).
-        config: temperature, top-p, guidance (see `guidance_of`), candidates and caps.
+        requests: what to compose; pictures as rows, primers as token ids.
+        config: temperature, top-p, guidance (see `guidance_of`), candidates, caps, and the length of requests without one.
         on_step: progress.
-        scorer: hears the candidates together with the critic, the mean of both counts; None = the critic alone.
+        scorer: scores the candidates together with the critic, the mean of both counts; None = the critic alone.
 
     Raises:
-        UserError: a request with neither a picture nor both valence and arousal, or with a value, course, primer or
-            tempo that does not fit.
+        UserError: a primer or tempo that does not fit the model or the length.
     """
-    samples = []
+    pieces = []
     with _one_thread(model.device):
         hypotheses = roll_out(model, requests, config, on_step, scorer)
         for start in range(0, len(hypotheses), config.candidates):
-            own = hypotheses[start : start + config.candidates]
-            kept = own[int(np.argmin(distances(model, own, scorer)))] if len(own) > 1 else own[0]
-            condition = kept.condition
-            samples.append(Sample(kept.ids, condition.requested, condition.predicted, predict_va(model, kept.ids)))
-    return samples
+            group = hypotheses[start : start + config.candidates]
+            kept = group[int(np.argmin(distances(model, group, scorer)))] if len(group) > 1 else group[0]
+            given = kept.conditioning
+            pieces.append(Piece(kept.ids, given.requested, given.predicted, predict_va(model, kept.ids)))
+    return pieces
 
 
 def distances(model: Model, hypotheses: Sequence[Hypothesis], scorer: Scorer | None) -> np.ndarray:
-    """How far what is heard in each piece, finished or not, is from what was asked of it so far [n]."""
-    heard_N2 = np.array([predict_va(model, hypothesis.ids) for hypothesis in hypotheses])
+    """How far the scores of each piece, finished or not, are from what was asked of it so far [n]."""
+    scored_N2 = np.array([predict_va(model, each.ids) for each in hypotheses])
     if scorer is not None:
-        heard_N2 = (heard_N2 + scorer([hypothesis.ids for hypothesis in hypotheses])) / 2
-    return np.hypot(
-        *(heard_N2 - np.array([hypothesis.condition.until(hypothesis.share) for hypothesis in hypotheses])).T
-    )
+        scored_N2 = (scored_N2 + scorer([each.ids for each in hypotheses])) / 2
+    return np.hypot(*(scored_N2 - np.array([each.conditioning.until(each.share) for each in hypotheses])).T)
 
 
 @torch.inference_mode()
@@ -139,18 +122,11 @@ def roll_out(
     """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
     config = config.model_copy(update={"guidance": guidance_of(model, config)})
     with _one_thread(model.device):
-        conditions = [condition_of(model, request) for request in requests]
-        hypotheses = [
-            first_hypothesis(model, request, condition, k, config)
-            for request, condition in zip(requests, conditions, strict=True)
-            for k in range(config.candidates)
-        ]
-        most = max(1, MOST_PIECES // config.candidates) * config.candidates
+        hypotheses = [start for request in requests for start in first_hypotheses(model, request, config)]
+        whole, most = len(hypotheses), max(1, MOST_PIECES // config.candidates) * config.candidates
         finished: list[Hypothesis] = []
-        for start in range(0, len(hypotheses), most):
-            report = (
-                None if on_step is None else _part_of(on_step, start / len(hypotheses), min(1, most / len(hypotheses)))
-            )
+        for start in range(0, whole, most):
+            report = None if on_step is None else _part_of(on_step, start / whole, min(1, most / whole))
             finished += _run(model, hypotheses[start : start + most], config, report, scorer)
     return finished
 
@@ -181,37 +157,30 @@ def _part_of(whole: OnStep, done: float, share: float) -> OnStep:
     return lambda part: whole(min(1.0, done + share * part))
 
 
-def first_hypothesis(
-    model: Model, request: Request, condition: Condition, candidate: int, config: SamplingConfig
-) -> Hypothesis:
-    """A piece that has only BOS, or its primer, with the generator of (seed, candidate).
+def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> list[Hypothesis]:
+    """The candidates of a request: only BOS or its primer, each with the generator of (seed, candidate).
 
     Raises:
         UserError: the primer is no music of this vocabulary, or longer than the context or the piece; or the tempo
             cannot be had.
     """
-    grammar = model.grammar
-    asked = asked_of(grammar, request)
-    if request.primer and request.tempo is not None:
-        raise UserError("a primer brings its own tempo: leave out --tempo")
-    generator = generator_of(request.seed, candidate)
-    limits = Limits(
-        polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second, silence=config.max_silence
-    )
-    hypothesis = Hypothesis(condition, grammar.start(asked, limits), generator, model.vocabulary.bos, request.seed)
-    if len(request.primer) >= model.network.config.context:
-        raise UserError(
-            f"the primer has {len(request.primer)} tokens, the model attends to {model.network.config.context}: "
-            "take a shorter one"
-        )
-    if grammar.count_violations(request.primer):
+    grammar, context, primer = model.grammar, model.network.config.context, request.primer or ()
+    constraints = constraints_of(grammar, request, config)
+    if len(primer) >= context:
+        raise UserError(f"the primer has {len(primer)} tokens, the model attends to {context}: take a shorter one")
+    if grammar.count_violations(primer):
         raise UserError("the primer was not written with this model's vocabulary: encode it with its tokenizer")
-    for token in request.primer:
-        _append(grammar, hypothesis, token)
-        if hypothesis.state.phase >= Phase.LAST_BAR or hypothesis.state.latest_end > hypothesis.state.last_onset:
-            length = f"{request.seconds:g} s" if request.bars is None else f"{request.bars} bars"
-            raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
-    return hypothesis
+    conditioning, found = conditioning_of(model, request), []
+    for candidate in range(config.candidates):
+        generator = generator_of(request.seed, candidate)
+        start = Hypothesis(conditioning, grammar.start(constraints), generator, model.vocabulary.bos, request.seed)
+        for token in primer:
+            _append(grammar, start, token)
+            if start.state.last_read >= LastRead.LAST_BAR or start.state.latest_end > start.state.last_onset:
+                length = f"{request.bars} bars" if constraints.seconds is None else f"{constraints.seconds:g} s"
+                raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
+        found.append(start)
+    return found
 
 
 def generator_of(*key: int | str) -> torch.Generator:
@@ -224,19 +193,17 @@ def _run(
     model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, on_step: OnStep | None, scorer: Scorer | None
 ) -> list[Hypothesis]:
     """Sample all hypotheses to their ends; with several candidates a request, part by part."""
-    parts = config.steering if config.candidates > 1 else 1
+    parts, size = config.steering if config.candidates > 1 else 1, config.candidates
     for part in range(1, parts + 1):
         _advance(model, hypotheses, config, part / parts, on_step)
         if part < parts:
-            groups = [
-                hypotheses[start : start + config.candidates] for start in range(0, len(hypotheses), config.candidates)
-            ]
-            hypotheses = [hypothesis for group in groups for hypothesis in resample(model, group, scorer, part)]
+            groups = [hypotheses[start : start + size] for start in range(0, len(hypotheses), size)]
+            hypotheses = [each for group in groups for each in resample(model, group, scorer, part)]
     return hypotheses
 
 
 def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, part: int) -> list[Hypothesis]:
-    """As many candidates as before, drawn from them by how near each is heard to its request so far.
+    """As many candidates as before, drawn from them by how near each is scored to its request so far.
 
     Systematic resampling: a candidate of weight w is continued floor(n w) or ceil(n w) times. Each continuation draws
     with a generator of its own.
@@ -247,84 +214,74 @@ def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, p
     chosen = np.minimum(np.searchsorted(edge_C, (uniform + np.arange(len(group))) / len(group)), len(group) - 1)
     return [
         replace(
-            group[row], state=copy.deepcopy(group[row].state), generator=generator_of(group[0].seed, place, part),
-            ids=list(group[row].ids), read=list(group[row].read), bars=list(group[row].bars),
+            group[row],
+            state=copy.deepcopy(group[row].state),
+            generator=generator_of(group[0].seed, place, part),
+            ids=list(group[row].ids),
+            read=list(group[row].read),
+            bars=list(group[row].bars),
         )
         for place, row in enumerate(chosen)
-    ]  # fmt: skip
+    ]
 
 
 def _advance(
     model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, until: float, on_step: OnStep | None
 ) -> None:
     """Sample hypotheses until each is done, or begins the first bar after this share of its length."""
-    network, grammar, device = model.network, model.grammar, model.device
-    guided = config.guidance != 1
-    copies = 2 if guided else 1
+    network, device, bar = model.network, model.device, model.grammar.table.bar
+    copies = 1 if config.guidance == 1 else 2
 
-    def waits(hypothesis: Hypothesis) -> bool:
-        return hypothesis.state.done or (
-            until < 1 and hypothesis.share >= until and bool(grammar.table.bar[hypothesis.next_id])
-        )
+    def waits(each: Hypothesis) -> bool:
+        return each.state.done or (until < 1 and each.share >= until and bool(bar[each.next_id]))
 
-    active = [hypothesis for hypothesis in hypotheses if not waits(hypothesis)]
+    active = [each for each in hypotheses if not waits(each)]
     if not active:
         return
-    cache = network.new_cache(*_asked(active, copies, device))
-    _prime(model, active, cache, copies)
+    cache = network.new_cache(*_conditions(active, copies, device))
+    for row in range(copies * len(active)):
+        if active[row % len(active)].read:
+            network.reprime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
     while active:
-        _make_room(model, active, cache, copies)
-        ids_B = torch.tensor([hypothesis.next_id for hypothesis in active], device=device)
-        logits_NV = network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
-        logits_BV = logits_NV
-        if guided:
-            asked_BV, free_BV = logits_NV.chunk(2)
-            logits_BV = free_BV + config.guidance * (asked_BV - free_BV)
-        for row, hypothesis in enumerate(active):
-            if (leaning := grammar.leaning(hypothesis.state)) is not None:
-                logits_BV[row] += torch.from_numpy(leaning)
-        allowed_BV = torch.from_numpy(grammar.masks([hypothesis.state for hypothesis in active]))
-        uniform_B = torch.cat(
-            [torch.rand(1, generator=hypothesis.generator, dtype=torch.float64) for hypothesis in active]
-        )
-        drawn = draw(logits_BV, allowed_BV, uniform_B, config).tolist()
-        for hypothesis, token in zip(active, drawn, strict=True):
-            _append(grammar, hypothesis, token)
+        _make_room(model, active, cache)
+        _step(model, active, cache, config)
         if on_step is not None:
-            on_step(float(np.mean([hypothesis.share for hypothesis in hypotheses])))
-        going = [row for row, hypothesis in enumerate(active) if not waits(hypothesis)]
+            on_step(float(np.mean([each.share for each in hypotheses])))
+        going = [row for row, each in enumerate(active) if not waits(each)]
         if len(going) < len(active):
             rows = [row + copy * len(active) for copy in range(copies) for row in going]
             active = [active[row] for row in going]
             if active:
                 cache = cache.select(torch.tensor(rows, device=device))
-        # A course moves on with every bar, as the labels of training did not change within one.
-        if active and any(
-            hypothesis.condition.changes and grammar.table.bar[hypothesis.next_id] for hypothesis in active
-        ):
-            network.recondition(cache, *_asked(active, copies, device))
+        # A trajectory moves on with every bar, as the labels of training did not change within one.
+        if any(each.conditioning.changes and bar[each.next_id] for each in active):
+            network.recondition(cache, *_conditions(active, copies, device))
 
 
-def _asked(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: SamplingConfig) -> None:
+    """Draw a token for each hypothesis and append it."""
+    grammar = model.grammar
+    ids_B = torch.tensor([each.next_id for each in active], device=model.device)
+    copies = 1 if config.guidance == 1 else 2
+    logits_BV = model.network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
+    if copies == 2:
+        with_it_BV, free_BV = logits_BV.chunk(2)
+        logits_BV = free_BV + config.guidance * (with_it_BV - free_BV)
+    for row, each in enumerate(active):
+        if (bias_V := grammar.key_bias(each.state)) is not None:
+            logits_BV[row] += torch.from_numpy(bias_V)
+    allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
+    uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
+    for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config).tolist(), strict=True):
+        _append(grammar, each, token)
+
+
+def _conditions(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Image tokens [N, S, D], request [N, 2] at the present point of each piece, and whether a row keeps them [N]."""
-    pictures_BSD = torch.cat([hypothesis.condition.picture_tokens_1SD for hypothesis in hypotheses])
-    va_B2 = torch.tensor([hypothesis.condition.at(hypothesis.share) for hypothesis in hypotheses], device=device)
+    pictures_BSD = torch.cat([each.conditioning.picture_tokens_1SD for each in hypotheses])
+    va_B2 = torch.tensor([each.conditioning.at(each.share) for each in hypotheses], device=device)
     keep_N = torch.arange(copies * len(hypotheses), device=device) < len(hypotheses)
     return pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N
-
-
-def _prime(model: Model, hypotheses: list[Hypothesis], cache: KVCache, copies: int) -> None:
-    """Let the rows of pieces that have begun read what is there but for the newest token."""
-    for row in range(copies * len(hypotheses)):
-        hypothesis = hypotheses[row % len(hypotheses)]
-        if hypothesis.read:
-            known = [model.vocabulary.bos, *hypothesis.read[:-1]]
-            if len(known) >= cache.capacity:
-                known = last_bars(
-                    model.grammar, hypothesis.read[:-1], hypothesis.bars, int(KEPT_SHARE * cache.capacity)
-                )
-            known = known[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
-            model.network.reprime(cache, row, torch.tensor(known, device=model.device))
 
 
 def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
@@ -357,18 +314,23 @@ def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     hypothesis.ids += grammar.advance(hypothesis.state, token)
 
 
-def _make_room(model: Model, active: list[Hypothesis], cache: KVCache, copies: int) -> None:
+def _make_room(model: Model, active: list[Hypothesis], cache: KVCache) -> None:
     """Let every row that has filled the context forget all but its last bars."""
     if cache.longest < cache.capacity:
         return
     for row, length in enumerate(cache.lengths_B.tolist()):
         if length == cache.capacity:
-            hypothesis = active[row % len(active)]
-            # The newest token is not in the cache yet: the next step reads it.
-            kept = last_bars(model.grammar, hypothesis.read[:-1], hypothesis.bars, int(KEPT_SHARE * cache.capacity))
-            kept = kept[1 - cache.capacity :]  # a tiny context may not hold the unfolded first bar
-            model.network.reprime(cache, row, torch.tensor(kept, device=model.device))
+            model.network.reprime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
     assert cache.longest < cache.capacity, "re-priming makes room"
+
+
+def _last_read(model: Model, hypothesis: Hypothesis, capacity: int) -> Tensor:
+    """What a row reads anew: all so far if it fits, else the last bars; but the newest token, which the next step reads."""
+    known = [model.vocabulary.bos, *hypothesis.read[:-1]]
+    if len(known) >= capacity:
+        known = last_bars(model.grammar, known[1:], hypothesis.bars, int(KEPT_SHARE * capacity))
+    known = known[1 - capacity :]  # a tiny context may not hold the unfolded first bar
+    return torch.tensor(known, device=model.device)
 
 
 def last_bars(grammar: Grammar, ids: list[int], bars: list[tuple[int, int]], room: int) -> list[int]:

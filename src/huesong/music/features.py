@@ -12,20 +12,10 @@ from __future__ import annotations
 import numpy as np
 from symusic import Score
 
+from huesong.music.keys import key_correlations
 from huesong.music.reading import Notes, listen, tempo_map
 from huesong.music.statistics import entropy
 
-KEY_PROFILES = {
-    "krumhansl": (
-        (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
-        (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
-    ),
-    "albrecht": (
-        (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081),
-        (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052),
-    ),
-}
-"""Weights of the twelve degrees of major and minor: Krumhansl & Kessler (1982), Albrecht & Shanahan (2013)."""
 CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}
 STEPS = {"semitone": (1, 1), "tone": (2, 2), "third": (3, 4), "fifth": (5, 7), "leap": (8, 127)}
 """Classes of melodic steps: smallest and largest number of semitones."""
@@ -47,9 +37,14 @@ def features(score: Score) -> dict[str, float]:
     notes = listen(score)
     if not len(notes):
         return dict.fromkeys(FEATURE_NAMES, 0.0)
+    found = _measured(notes, score)
+    return {name: float(np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)) for name, value in found.items()}
+
+
+def _measured(notes: Notes, score: Score) -> dict[str, float]:
     groups = np.flatnonzero(np.diff(notes.onset_s, prepend=-1.0) > TOGETHER_S + TINY)
     roll = _roll(notes)
-    found = {
+    return {
         **_time(notes, groups, score),
         **_loudness(notes),
         **_register(notes, groups),
@@ -59,7 +54,6 @@ def features(score: Score) -> dict[str, float]:
         **_rhythm(notes, groups),
         **_change(notes),
     }
-    return {name: float(np.nan_to_num(found[name], nan=0.0, posinf=0.0, neginf=0.0)) for name in FEATURE_NAMES}
 
 
 def _roll(notes: Notes) -> np.ndarray:
@@ -137,23 +131,6 @@ def _register(notes: Notes, groups: np.ndarray) -> dict[str, float]:
         "bass_share": (pitch < 48).mean(),
         "treble_share": (pitch > 76).mean(),
     }
-
-
-def key_correlations(profile: np.ndarray, kind: str = "krumhansl") -> np.ndarray:
-    """Pearson r of pitch-class profiles [..., 12] with major and minor on each of the 12 tonics: [..., 2, 12]."""
-    return np.einsum("...p,mtp->...mt", _standard(profile), _SHAPES[kind])
-
-
-def _standard(profile: np.ndarray) -> np.ndarray:
-    """Profiles [..., 12] with mean 0 and norm 1 (all 0 for a flat one)."""
-    centred = profile - profile.mean(axis=-1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-12)
-
-
-_SHAPES = {
-    kind: _standard(np.array([[np.roll(shape, tonic) for tonic in range(12)] for shape in profiles]))
-    for kind, profiles in KEY_PROFILES.items()
-}
 
 
 def mode_margin(profile: np.ndarray, kind: str = "albrecht") -> np.ndarray:
@@ -303,23 +280,6 @@ def _change(notes: Notes) -> dict[str, float]:
     }
 
 
-FEATURE_NAMES: tuple[str, ...] = (
-    "tempo", "note_rate", "onset_rate", "onset_gap_mean", "onset_gap_sd", "onset_gap_short", "onset_gap_long",
-    "onset_gap_change", "note_length", "note_length_sd", "articulation", "staccato_share", "velocity_mean",
-    "velocity_sd", "velocity_low", "velocity_high", "velocity_step", "pitch_mean", "pitch_held_mean", "pitch_sd",
-    "pitch_low", "pitch_median", "pitch_high", "pitch_span", "top_mean", "bottom_mean", "bass_share", "treble_share",
-    "major_r", "minor_r", "mode_margin", "mode_margin_tonic", "mode_margin_held", "mode_margin_struck",
-    "mode_margin_loud", "mode_margin_top", "mode_margin_bottom", "mode_margin_early", "mode_margin_late",
-    "mode_margin_windows", "mode_margin_lowest", "mode_margin_sd", "major_windows", "third_balance", "sixth_balance",
-    "seventh_balance", "degree_0", "degree_1", "degree_2", "degree_3", "degree_4", "degree_5", "degree_6", "degree_7",
-    "degree_8", "degree_9", "degree_10", "degree_11", "fourier_1", "fourier_2", "fourier_3", "fourier_4", "fourier_5",
-    "fourier_6", "chord_major", "chord_minor", "chord_diminished", "chord_augmented", "chord_fit", "chord_change",
-    "interval_class_1", "interval_class_2", "interval_class_3", "interval_class_4", "interval_class_5",
-    "interval_class_6", "roughness", "roughness_high", "pitch_classes_at_once", "pitch_class_entropy", "polyphony",
-    "chord_size", "chord_share", "top_semitone", "top_tone", "top_third", "top_fifth", "top_leap", "bottom_semitone",
-    "bottom_tone", "bottom_third", "bottom_fifth", "bottom_leap", "melody_step", "melody_repeats", "melody_rising",
-    "melody_slope", "melody_entropy", "on_beat", "off_beat", "syncopated", "off_grid", "rhythm_entropy",
-    "length_entropy", "density_change", "velocity_change", "pitch_change", "density_sd", "density_peak",
-    "velocity_windows_sd",
-)  # fmt: skip
+_TWO = Notes(*np.array([[0.0, 1.0], [1.0, 2.0]] * 2), *np.array([[60, 64], [80, 80]]))
+FEATURE_NAMES = tuple(_measured(_TWO, Score(480)))
 """In this order everywhere: in tables, and in what labellers and judges read."""

@@ -16,46 +16,27 @@ bar, Bar) is, or the last chord begins there.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.music.keys import FEWEST_BEATS, TOLERANCE, Asked, Key, LastChord, degree_odds, plan, tonic
-from huesong.music.vocabulary import FAR, FOLLOWS, Phase, TokenTable, Vocabulary, phase_after
+from huesong.music.keys import FEWEST_BEATS, TOLERANCE, Constraints, Key, LastChord, degree_odds, find_key, plan
+from huesong.music.vocabulary import FAR, LastRead, TokenTable, Vocabulary, read_next, violations
 
-__all__ = ["Asked", "Grammar", "Limits", "Phase", "State", "Vocabulary"]
+__all__ = ["Constraints", "Grammar", "LastRead", "State", "Vocabulary"]
 
 ENDLESS = 10**9
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What would be a runaway rather than music.
-
-    `notes_per_position` always holds. The others give way where they would leave no token at all (a bar's first
-    position, say, must bring a note).
-    """
-
-    notes_per_position: int = 8
-    notes_per_bar: int = 72
-    polyphony: int = 24
-    """Notes sounding at once."""
-    notes_per_second: float = 30.0
-    silent_bars: int = 1
-    """Neighbouring bars in which no note begins."""
-    silence: float = 1.0
-    """Seconds in which nothing sounds. A merged token may hold a longer silence between notes of its own."""
 
 
 @dataclass
 class State:
     """A piece so far. Ticks are positions of the grid, counted from the first bar."""
 
-    asked: Asked
-    limits: Limits = Limits()
-    phase: Phase = Phase.START
+    constraints: Constraints
+    last_read: LastRead = LastRead.START
     bar: int = -1
     bar_tick: int = 0
     bar_s: float = 0.0
@@ -85,13 +66,13 @@ class State:
     pitch_classes: np.ndarray = field(default_factory=lambda: np.zeros(12))
     """Ticks sounded by each pitch class."""
     chord: LastChord | None = None
-    limits_of_tempos: np.ndarray | None = None
+    tempo_limits: np.ndarray | None = None
     """Cache of the bar: `Grammar._tempo_limits`."""
 
     @property
     def done(self) -> bool:
         """Whether EOS was read."""
-        return self.phase == Phase.DONE
+        return self.last_read == LastRead.DONE
 
     @property
     def tick(self) -> int:
@@ -107,8 +88,8 @@ class State:
 class Grammar:
     """Masks over the vocabulary and the transitions between states."""
 
-    def __init__(self, vocabulary: Vocabulary, limits: Limits = Limits()) -> None:
-        self.vocabulary, self.limits = vocabulary, limits  # the limits of pieces that bring none of their own
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
         self.table = TokenTable(vocabulary)
         self.bar_ticks, self.beat = self.table.bar_ticks, vocabulary.positions_per_beat
         self.tick_s = 60.0 / (self.table.tempos * self.beat)
@@ -121,20 +102,20 @@ class Grammar:
         self.only_eos = self._only([vocabulary.eos])
         self.only_first_position = self._only([ids["Position"][0]])
         self.notes_begin = self.table.onsets > 0
-        self._leanings: dict[Key, np.ndarray] = {}
+        self._key_biases: dict[Key, np.ndarray] = {}
 
     def _only(self, ids: Iterable[int]) -> np.ndarray:
         mask = np.zeros(self.vocabulary.size, dtype=bool)
         mask[list(ids)] = True
         return mask
 
-    def start(self, asked: Asked, limits: Limits | None = None) -> State:
+    def start(self, constraints: Constraints) -> State:
         """The state after BOS."""
-        return State(asked, limits or self.limits)
+        return State(constraints)
 
-    def can_be(self, asked: Asked) -> bool:
+    def can_be(self, wanted: Constraints) -> bool:
         """Whether the asked length can be had at the asked tempo."""
-        return asked.tempo is None or bool(self._tempo_limits(self.start(asked), 0)[asked.tempo] > -FAR)
+        return wanted.tempo is None or bool(self._tempo_limits(self.start(wanted), 0)[wanted.tempo] > -FAR)
 
     def masks(self, states: Sequence[State]) -> np.ndarray:
         """Allowed tokens, bool [B, V]; no row is empty."""
@@ -142,41 +123,41 @@ class Grammar:
 
     def mask(self, state: State) -> np.ndarray:
         """Allowed tokens, bool [V]; never empty."""
-        if state.phase >= Phase.LAST_BAR:
+        if state.last_read >= LastRead.LAST_BAR:
             return self._ending_mask(state)
         table, room = self.table, state.last_onset - state.bar_tick
         limit = self._limits(state, room)
-        allowed = table.fits_PV[state.phase] & (table.reach < limit)
+        allowed = table.fits_PV[state.last_read] & (table.reach < limit)
         allowed &= table.first_position > state.position
-        if (leaning := self.leaning(state)) is not None:
-            allowed &= np.isfinite(leaning)
+        if (bias := self.key_bias(state)) is not None:
+            allowed &= np.isfinite(bias)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
-            allowed &= table.lead_notes <= state.limits.notes_per_position - state.notes_here
+            allowed &= table.lead_notes <= state.constraints.notes_per_position - state.notes_here
         last_chord = self._last_chord_token(state, room)
-        kept = self._within_limits(state, allowed)
+        kept = self._within_caps(state, allowed)
         if last_chord is not None and (room <= self._quiet_until(state) or not kept.any()):
             kept[last_chord] = True
-            kept |= table.fits_PV[state.phase] & (table.bar | (table.opens >= room))
+            kept |= table.fits_PV[state.last_read] & (table.bar | (table.opens >= room))
         elif room == self.bar_ticks and kept[self.bar_id]:
-            kept |= table.fits_PV[state.phase] & table.bar
+            kept |= table.fits_PV[state.last_read] & table.bar
         return kept if kept.any() else allowed
 
-    def leaning(self, state: State) -> np.ndarray | None:
+    def key_bias(self, state: State) -> np.ndarray | None:
         """What a logit gains where a key was asked for [V]: the log-odds of each of the token's notes in that key.
 
         A scale alone makes no key: a network that thinks in another one dwells on the notes that both have. -inf for
         notes outside of the scale; None if no key was asked for, and in the last chord.
         """
-        key = state.asked.key
-        if key is None or state.phase >= Phase.LAST_BAR:
+        key = state.constraints.key
+        if key is None or state.last_read >= LastRead.LAST_BAR:
             return None
-        if key not in self._leanings:
+        if key not in self._key_biases:
             odds = degree_odds(key)
             logs = np.log(np.where(odds > 0, odds, 1.0))
             outside = self.table.pitch_classes[:, odds == 0].any(axis=1)
-            self._leanings[key] = np.where(outside, -np.inf, self.table.pitch_classes @ logs)
-        return self._leanings[key]
+            self._key_biases[key] = np.where(outside, -np.inf, self.table.pitch_classes @ logs)
+        return self._key_biases[key]
 
     def advance(self, state: State, token: int) -> list[int]:
         """Read an allowed token: `state` is changed in place; returns the ids to write down for it.
@@ -185,7 +166,7 @@ class Grammar:
         for EOS.
         """
         if token == self.vocabulary.eos:
-            state.phase = Phase.DONE
+            state.last_read = LastRead.DONE
             return []
         base = self._moved(state, self.table.base[token])
         if base != self.table.base[token]:
@@ -198,32 +179,16 @@ class Grammar:
 
         A leading BOS, PAD and everything from EOS on are not counted.
         """
-        vocabulary, phase, position, pitch, wrong = self.vocabulary, Phase.START, -1, -1, 0
-        for token in ids:
-            if token == vocabulary.eos:
-                break
-            for kind, value in self.table.base[token]:
-                if kind not in self.table.ids:
-                    wrong += kind == "EOS"
-                    continue
-                bad = kind not in FOLLOWS[phase]
-                bad |= kind == "Position" and (value <= position or (phase == Phase.FIRST_BAR and value > 0))
-                bad |= kind == "Pitch" and value <= pitch
-                wrong += bad
-                if kind == "Bar":
-                    position = pitch = -1
-                elif kind == "Position":
-                    position, pitch = value, -1
-                elif kind == "Pitch":
-                    pitch = value
-                phase = phase_after(phase, kind, value)
-        return wrong + (phase not in (Phase.NOTE, Phase.START, Phase.TEMPO, Phase.BAR))
+        music = itertools.takewhile(lambda token: token != self.vocabulary.eos, ids)
+        parts = (part for token in music for part in self.table.base[token] if part[0] in self.table.ids)
+        wrong, last = violations(parts)
+        return wrong + (last not in (LastRead.NOTE, LastRead.START, LastRead.TEMPO, LastRead.BAR))
 
     def _moved(self, state: State, base: list[tuple[str, int]]) -> list[tuple[str, int]]:
         """What a token's base tokens are read as: the step to the last chord alone, if they begin with it or go beyond."""
         kind, value = base[0]
         room = state.last_onset - state.bar_tick
-        if state.phase >= Phase.LAST_BAR or (
+        if state.last_read >= LastRead.LAST_BAR or (
             not (kind == "Bar" and room <= self.bar_ticks) and not (kind == "Position" and value >= room)
         ):
             return base
@@ -233,12 +198,12 @@ class Grammar:
 
     def _limits(self, state: State, room: int) -> np.ndarray:
         """Ticks from the bar's start before which a token's onsets must lie [V]; tokens with a tempo have their own."""
-        if state.limits_of_tempos is None:
-            state.limits_of_tempos = np.concatenate(
+        if state.tempo_limits is None:
+            state.tempo_limits = np.concatenate(
                 ([0], self._tempo_limits(state, 0), self._tempo_limits(state, self.bar_ticks))
             )
         # Notes read since the cache was made may sound longer than before: no tempo may let the last chord begin under them.
-        lookup = np.where(state.limits_of_tempos + state.bar_tick >= state.latest_end, state.limits_of_tempos, -FAR)
+        lookup = np.where(state.tempo_limits + state.bar_tick >= state.latest_end, state.tempo_limits, -FAR)
         lookup[0] = room
         return lookup[self.table.limit_entry]
 
@@ -248,13 +213,13 @@ class Grammar:
         It counts from the start of this bar. -FAR where the tempo may not come: it is in force already, the last chord
         begins there, or would then have to begin in that very bar. Notes that still sound are `_limits`' matter.
         """
-        first, asked_tempo = state.tempo < 0, state.asked.tempo
+        first, asked_tempo = state.tempo < 0, state.constraints.tempo
         if state.bar < 0:
             ahead = 0  # the first bar is both this one and the next
         now, now_s = state.bar_tick + ahead, state.bar_s + ahead * state.tick_s
-        onset, end = plan(state.asked, now, now_s, self.tick_s, self.beat, self.bar_ticks)
+        onset, end = plan(state.constraints, now, now_s, self.tick_s, self.beat, self.bar_ticks)
         if first:
-            asked = state.asked.seconds
+            asked = state.constraints.seconds
             allowed = np.ones(len(onset), dtype=bool)
             if asked is not None:
                 allowed = (end >= FEWEST_BEATS * self.beat) & (np.abs(end * self.tick_s / asked - 1) <= TOLERANCE)
@@ -271,30 +236,32 @@ class Grammar:
 
     def _last_chord_token(self, state: State, room: int) -> int | None:
         """The Position at which the last chord begins, if it may begin next."""
-        if state.phase not in (Phase.BAR, Phase.TEMPO, Phase.NOTE) or not state.notes:
+        if state.last_read not in (LastRead.BAR, LastRead.TEMPO, LastRead.NOTE) or not state.notes:
             return None
         if state.position < room < self.bar_ticks:
             return self.table.ids["Position"][room]
         return None
 
-    def _within_limits(self, state: State, allowed: np.ndarray) -> np.ndarray:
+    def _within_caps(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
-        table, limits = self.table, state.limits
+        table, caps = self.table, state.constraints
         kept = allowed.copy()
         empty_bar = state.notes_in_bar == 0
-        if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= limits.silent_bars):
+        if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= caps.silent_bars):
             kept &= ~table.bar
-        if state.notes_in_bar >= limits.notes_per_bar:
+        if state.notes_in_bar >= caps.notes_per_bar:
             kept &= table.bar | ~self.notes_begin
         tick = state.tick
         sounding = state.sounding[bisect_right(state.sounding, tick) :]
-        held = len(sounding) + (state.phase in (Phase.PITCH, Phase.VELOCITY))  # a note without its duration as yet
-        if held + table.most_onsets > limits.polyphony:
+        held = len(sounding) + (
+            state.last_read in (LastRead.PITCH, LastRead.VELOCITY)
+        )  # a note without its duration as yet
+        if held + table.most_onsets > caps.polyphony:
             # At most this many sound at a token's first onset; they can only become fewer at its later ones.
             places = state.bar_tick + np.where(table.first_onset < 0, max(state.position, 0), table.first_onset)
             still = held - np.searchsorted(np.array(sounding), places, side="right")
-            kept &= ~self.notes_begin | (still + table.onsets <= limits.polyphony)
-        now_s, rate = state.seconds, limits.notes_per_second
+            kept &= ~self.notes_begin | (still + table.onsets <= caps.polyphony)
+        now_s, rate = state.seconds, caps.notes_per_second
         recent = state.onsets_s[bisect_right(state.onsets_s, now_s - 1.0) :]
         if len(recent) + table.most_onsets > rate:
             later_s = np.where(table.first_onset < 0, 0, table.first_onset - max(state.position, 0)) * state.tick_s
@@ -307,7 +274,7 @@ class Grammar:
 
     def _rest(self, state: State) -> int:
         """The longest silence, in ticks."""
-        return int(state.limits.silence / state.tick_s) if state.tick_s else ENDLESS
+        return int(state.constraints.silence / state.tick_s) if state.tick_s else ENDLESS
 
     def _quiet_until(self, state: State) -> int:
         """Tick, from the bar's start, at which the next note must begin at the latest, after those read so far."""
@@ -315,10 +282,10 @@ class Grammar:
 
     def _read(self, state: State, kind: str, value: int) -> int:
         """One base token; returns its value as it is to be written."""
-        if state.phase >= Phase.LAST_BAR:
+        if state.last_read >= LastRead.LAST_BAR:
             self._read_ending(state, kind, value)
             return value
-        state.phase = phase_after(state.phase, kind, value)
+        state.last_read = read_next(state.last_read, kind, value)
         if kind == "Bar":
             if state.bar >= 0:
                 state.silent_bars = 0 if state.notes_in_bar else state.silent_bars + 1
@@ -327,20 +294,25 @@ class Grammar:
             state.bar += 1
             state.position = state.pitch = -1
             state.notes_here = state.notes_in_bar = 0
-            state.limits_of_tempos = None
+            state.tempo_limits = None
             state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]
             state.onsets_s = state.onsets_s[bisect_right(state.onsets_s, state.bar_s - 1.0) :]
             if state.bar_tick == state.last_onset:
-                state.phase = Phase.LAST_BAR
+                state.last_read = LastRead.LAST_BAR
         elif kind == "Position":
             state.position, state.pitch, state.notes_here = value, -1, 0
             if state.tick == state.last_onset:
                 self._begin_last_chord(state)
         elif kind == "Tempo":
             state.tempo, state.tick_s = value, float(self.tick_s[value])
-            state.limits_of_tempos = None
+            state.tempo_limits = None
             onset_1, end_1 = plan(
-                state.asked, state.bar_tick, state.bar_s, self.tick_s[value : value + 1], self.beat, self.bar_ticks
+                state.constraints,
+                state.bar_tick,
+                state.bar_s,
+                self.tick_s[value : value + 1],
+                self.beat,
+                self.bar_ticks,
             )
             state.last_onset, state.end = int(onset_1[0]), int(end_1[0])
         elif kind == "Pitch":
@@ -364,8 +336,8 @@ class Grammar:
     # --- the last chord --------------------------------------------------------------------------
 
     def _begin_last_chord(self, state: State) -> None:
-        state.phase = Phase.CHORD
-        root, major = state.asked.key or tonic(state.pitch_classes)
+        state.last_read = LastRead.CHORD
+        root, major = state.constraints.key or find_key(state.pitch_classes)
         mean = state.velocity_sum / max(1, state.notes)
         nearest = np.argsort(np.abs(self.velocities - mean), kind="stable")[:5]
         velocities = tuple(int(velocity) for velocity in self.velocities[nearest])
@@ -373,14 +345,14 @@ class Grammar:
 
     def _ending_mask(self, state: State) -> np.ndarray:
         ids = self.table.ids
-        if state.phase == Phase.LAST_BAR:
+        if state.last_read == LastRead.LAST_BAR:
             return self.only_first_position
         chord = state.chord
-        if state.phase == Phase.DONE or chord is None:
+        if state.last_read == LastRead.DONE or chord is None:
             return self.only_eos
-        if state.phase == Phase.CHORD_PITCH:
+        if state.last_read == LastRead.CHORD_PITCH:
             return self._only([ids["Velocity"][velocity] for velocity in chord.velocities])
-        if state.phase == Phase.CHORD_VELOCITY:
+        if state.last_read == LastRead.CHORD_VELOCITY:
             return self._only([ids["Duration"][chord.duration]])
         mask = self._only([ids["Pitch"][pitch] for pitch in chord.choices()])
         mask[self.vocabulary.eos] = chord.complete
@@ -395,9 +367,9 @@ class Grammar:
             assert state.chord is not None
             state.chord.pitches.append(value)
             state.notes += 1
-            state.phase = Phase.CHORD_PITCH
+            state.last_read = LastRead.CHORD_PITCH
         elif kind == "Velocity":
-            state.phase = Phase.CHORD_VELOCITY
+            state.last_read = LastRead.CHORD_VELOCITY
         else:
             state.latest_end = max(state.latest_end, state.tick + value)
-            state.phase = Phase.CHORD_NOTE
+            state.last_read = LastRead.CHORD_NOTE

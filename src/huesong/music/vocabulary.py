@@ -1,12 +1,14 @@
 """The vocabulary as the token grammar sees it: what each id means for bars, positions and notes.
 
-Times are counted in ticks of the position grid (`positions_per_beat` a quarter). V = vocabulary size, P = phases.
+Times are counted in ticks of the position grid (`positions_per_beat` a quarter). V = vocabulary size,
+P = members of LastRead that FOLLOWS has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -20,7 +22,7 @@ FAR = 10**6
 """Further than any tick, higher than any pitch."""
 
 
-class Phase(IntEnum):
+class LastRead(IntEnum):
     """What was read last, as far as it decides what may come next."""
 
     START = 0
@@ -42,30 +44,58 @@ class Phase(IntEnum):
     DONE = 15
 
 
-FOLLOWS: dict[Phase, tuple[str, ...]] = {
-    Phase.START: ("Bar",),
-    Phase.FIRST_BAR: ("Position",),  # 0 only: the tempo has to stand there
-    Phase.FIRST_POSITION: ("Tempo",),
-    Phase.BAR: ("Position", "Bar"),
-    Phase.DOWNBEAT: ("Tempo", "Pitch"),
-    Phase.POSITION: ("Pitch",),
-    Phase.TEMPO: ("Pitch", "Position", "Bar"),
-    Phase.PITCH: ("Velocity",),
-    Phase.VELOCITY: ("Duration",),
-    Phase.NOTE: ("Pitch", "Position", "Bar"),
+FOLLOWS: dict[LastRead, tuple[str, ...]] = {
+    LastRead.START: ("Bar",),
+    LastRead.FIRST_BAR: ("Position",),  # 0 only: the tempo has to stand there
+    LastRead.FIRST_POSITION: ("Tempo",),
+    LastRead.BAR: ("Position", "Bar"),
+    LastRead.DOWNBEAT: ("Tempo", "Pitch"),
+    LastRead.POSITION: ("Pitch",),
+    LastRead.TEMPO: ("Pitch", "Position", "Bar"),
+    LastRead.PITCH: ("Velocity",),
+    LastRead.VELOCITY: ("Duration",),
+    LastRead.NOTE: ("Pitch", "Position", "Bar"),
 }
-"""The automaton of REMI: kinds of base tokens that may follow each phase."""
+"""The automaton of REMI: kinds of base tokens that may follow what was read last."""
 
 
-def phase_after(phase: Phase, kind: str, value: int) -> Phase:
-    """The phase after reading a base token in `phase`."""
+def read_next(last: LastRead, kind: str, value: int) -> LastRead:
+    """What was read last, once this base token is read, too."""
     if kind == "Bar":
-        return Phase.FIRST_BAR if phase == Phase.START else Phase.BAR
+        return LastRead.FIRST_BAR if last == LastRead.START else LastRead.BAR
     if kind == "Position":
-        if phase == Phase.FIRST_BAR:
-            return Phase.FIRST_POSITION
-        return Phase.DOWNBEAT if value == 0 else Phase.POSITION
-    return {"Tempo": Phase.TEMPO, "Pitch": Phase.PITCH, "Velocity": Phase.VELOCITY, "Duration": Phase.NOTE}[kind]
+        if last == LastRead.FIRST_BAR:
+            return LastRead.FIRST_POSITION
+        return LastRead.DOWNBEAT if value == 0 else LastRead.POSITION
+    return {"Tempo": LastRead.TEMPO, "Pitch": LastRead.PITCH, "Velocity": LastRead.VELOCITY, "Duration": LastRead.NOTE}[
+        kind
+    ]
+
+
+def violations(base: Iterable[tuple[str, int]], last: LastRead = LastRead.START) -> tuple[int, LastRead]:
+    """How many base tokens (kind, value) break REMI's order after `last`; and what was read last in the end.
+
+    Wrong are kinds that may not follow, and positions of a bar or pitches of a position that do not ascend.
+    """
+    wrong, position, pitch = 0, -1, -1
+    for kind, value in base:
+        bad = kind not in FOLLOWS[last]
+        bad |= kind == "Position" and (value <= position or (last == LastRead.FIRST_BAR and value > 0))
+        bad |= kind == "Pitch" and value <= pitch
+        wrong += bad
+        if kind == "Bar":
+            position = pitch = -1
+        elif kind == "Position":
+            position, pitch = value, -1
+        elif kind == "Pitch":
+            pitch = value
+        last = read_next(last, kind, value)
+    return wrong, last
+
+
+def digest_of(tokens: Sequence[Sequence[str]]) -> str:
+    """SHA-256 of the list of tokens in compact JSON."""
+    return hashlib.sha256(json.dumps(tokens, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -113,8 +143,7 @@ class Vocabulary:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path} is not a vocabulary ({error}): {remedy}") from error
-        listed = json.dumps([list(token) for token in tokens], separators=(",", ":"))
-        if hashlib.sha256(listed.encode()).hexdigest() != vocabulary.digest:
+        if digest_of(tokens) != vocabulary.digest:
             raise UserError(f"{path} is damaged (its tokens do not have the digest it states): {remedy}")
         try:
             TokenTable(vocabulary)
@@ -129,7 +158,7 @@ class TokenTable:
     Ticks count from the start of the bar in which the token is read; a token's `Bar` (at most one, always first) adds
     a bar. "Lead" is what a token says of the position that is already open, before its own first Position or Bar.
 
-    fits_PV: the base tokens may follow each other, and the first one the phase.
+    fits_PV: the base tokens may follow each other, and the first one what was read last.
     bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
     of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
     a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
@@ -207,8 +236,8 @@ class TokenTable:
             return  # padding, beginning and end are nowhere in the music
         if any(kind == "Bar" for kind, _ in meaning[1:]):
             return  # tokens that reach across a bar line are never sampled
-        for phase in FOLLOWS:
-            self.fits_PV[phase, index] = self._legal(phase, meaning)
+        for last in FOLLOWS:
+            self.fits_PV[last, index] = not violations(meaning, last)[0]
         if meaning[0][0] == "Position":
             self.opens[index] = meaning[0][1]
         start, place = 0, -1  # start of the bar, tick of the position
@@ -236,23 +265,3 @@ class TokenTable:
             elif kind == "Duration" and place < 0:
                 self.lead_duration[index] = max(self.lead_duration[index], value)
         self.onsets[index] += meaning[-1][0] == "Position"
-
-    @staticmethod
-    def _legal(phase: Phase, meaning: list[tuple[str, int]]) -> bool:
-        """Whether these base tokens may follow `phase` and each other."""
-        position = pitch = -1
-        for kind, value in meaning:
-            if kind not in FOLLOWS[phase]:
-                return False
-            if kind == "Bar":
-                position = pitch = -1
-            elif kind == "Position":
-                if value <= position or (phase == Phase.FIRST_BAR and value):
-                    return False
-                position, pitch = value, -1
-            elif kind == "Pitch":
-                if value <= pitch:
-                    return False
-                pitch = value
-            phase = phase_after(phase, kind, value)
-        return True

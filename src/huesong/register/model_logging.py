@@ -128,8 +128,11 @@ def signature() -> Any:
     inputs += [ColSpec("double", column, required=False) for column in ("valence", "arousal", "seconds")]
     inputs += [ColSpec("long", "seed", required=False)]
     outputs: list[Any] = [ColSpec("string", "midi"), *(ColSpec("double", column) for column in OUTPUTS)]
-    defaults = SamplingConfig()
-    params = [ParamSpec(key, "double", float(getattr(defaults, key))) for key in ("temperature", "top_p", "guidance")]
+    params = [
+        ParamSpec(name, "long" if field.annotation is int else "double", field.default)
+        for name, field in SamplingConfig.model_fields.items()
+        if name != "seconds"  # a column
+    ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=ParamSchema(params))
 
 

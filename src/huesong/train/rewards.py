@@ -134,7 +134,7 @@ def rewards(model: Model, jobs: Sequence[Hypothesis], scorer: Scorer | None) -> 
         heard_B2 = np.array([predict_va(model, ids) for ids in pieces])
     if scorer is not None:
         heard_B2 = (heard_B2 + scorer(pieces)) / 2
-    apart_B2 = heard_B2 - np.array([job.condition.requested for job in jobs])
+    apart_B2 = heard_B2 - np.array([job.conditioning.requested for job in jobs])
     return -np.hypot(*apart_B2.T), np.abs(apart_B2).mean(axis=1)
 
 
@@ -187,7 +187,7 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
     allowed_BTV[..., 0] = True  # padding: any one
     drawn_BT = torch.zeros(len(jobs), length)
     for row, job in enumerate(jobs):
-        state, before = grammar.start(job.state.asked, job.state.limits), vocabulary.bos
+        state, before = grammar.start(job.state.constraints), vocabulary.bos
         for place, token in enumerate(job.read[:length]):
             mask_V = grammar.mask(state)
             ids_BT[row, place], targets_BT[row, place] = before, token
@@ -202,7 +202,7 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
 def conditions(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:
     """Image tokens [B, S, D] and request [B, 2] of each piece."""
     with torch.no_grad():  # the picture side is frozen
-        fresh = {id(job.condition): job.condition for job in jobs}
+        fresh = {id(job.conditioning): job.conditioning for job in jobs}
         tokens = {key: condition.picture_tokens_1SD.clone() for key, condition in fresh.items()}
-    pictures_BSD = torch.cat([tokens[id(job.condition)] for job in jobs])
-    return pictures_BSD, torch.tensor([job.condition.requested for job in jobs], device=model.device)
+    pictures_BSD = torch.cat([tokens[id(job.conditioning)] for job in jobs])
+    return pictures_BSD, torch.tensor([job.conditioning.requested for job in jobs], device=model.device)

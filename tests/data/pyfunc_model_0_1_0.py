@@ -1,0 +1,148 @@
+"""The registered model as MLflow runs it (a model *from code*: MLflow keeps this very file beside the model folder)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd  # at run time: MLflow reads the type hint of `predict`
+from huesong.errors import UserError
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+from huesong import contracts
+from huesong.config import PreprocessConfig
+
+NUMBERS = ("valence", "arousal", "seconds")
+COLUMNS = ("picture", *NUMBERS, "seed")
+
+
+class HuesongModel(PythonModel):
+    """Pictures and emotions in, MIDI out; one row a piece."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model folder, once; its files are checked by their digests."""
+        from huesong.compose import Composer
+
+        self.composer = Composer(Path(context.artifacts[contracts.MODEL]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Compose a piece for every row.
+
+        Args:
+            context: MLflow's.
+            model_input: columns `picture` (an image file, as base64 text or bytes), `valence`, `arousal` (-1 to 1),
+                `seconds`, `seed`; each may be missing, and null in a row. A row without a picture needs both
+                emotions; a row without emotions takes those that its picture shows.
+            params: temperature, top_p, guidance; what is missing has SamplingConfig's default.
+
+        Returns:
+            One row a piece, with the input's index: `midi` (base64 of a MIDI file), and the valence and arousal
+            `requested_*`, `predicted_*` from the picture (None without one), and `obtained_*` (what the music labeller
+            hears).
+
+        Raises:
+            UserError: names the row (counted from 0) and what is wrong with it.
+        """
+        from huesong.compose import sampling_config
+
+        unknown = [str(column) for column in model_input.columns if column not in COLUMNS]
+        if unknown:
+            raise UserError(f"unknown column '{unknown[0]}' (known: {', '.join(COLUMNS)})")
+        given = params or {}
+        config = sampling_config(
+            temperature=given.get("temperature"), top_p=given.get("top_p"), guidance=given.get("guidance")
+        )
+        rows = model_input.to_dict("records")
+        prompts = [prompt(number, row) for number, row in enumerate(rows)]
+        pieces = self.composer.compose(prompts, config) if prompts else []
+        made = [
+            {
+                "midi": base64.b64encode(piece.midi).decode("ascii"),
+                **emotion("requested", piece.requested),
+                **emotion("predicted", piece.predicted),
+                **emotion("obtained", piece.obtained),
+            }
+            for piece in pieces
+        ]
+        names = [f"{kind}_{axis}" for kind in ("requested", "predicted", "obtained") for axis in ("valence", "arousal")]
+        answer = pd.DataFrame(made, columns=["midi", *names], index=model_input.index)
+        for name in names:
+            if answer[name].isna().any():  # the scoring server would write NaN, which is no JSON
+                answer[name] = answer[name].astype(object).where(answer[name].notna(), None)
+        return answer
+
+
+def prompt(number: int, row: dict[Any, Any]) -> Any:
+    """A row as a compose.Prompt.
+
+    Raises:
+        UserError: names the row.
+    """
+    from huesong.model.course import check_emotion
+
+    from huesong.compose import Prompt, sampling_config
+
+    picture = row.get("picture")
+    values = {key: number_in(number, row, key) for key in NUMBERS}
+    seed = number_in(number, row, "seed") or 0.0
+    if not seed.is_integer():
+        raise UserError(f"row {number}: seed {seed} is no integer")
+    try:
+        check_emotion(values["valence"], values["arousal"])
+        sampling_config(seconds=values["seconds"])
+        image = None if is_null(picture) else open_picture(picture)
+    except UserError as error:
+        raise UserError(f"row {number}: {error}") from None
+    if image is None and (values["valence"] is None or values["arousal"] is None):
+        raise UserError(f"row {number}: give a picture, or both valence and arousal")
+    return Prompt(image, values["valence"], values["arousal"], int(seed), values["seconds"])
+
+
+def open_picture(given: Any) -> Any:
+    """An RGB image from the bytes of an image file or their base64 text."""
+    from huesong.pictures.decode import decode
+
+    if isinstance(given, str):
+        try:
+            given = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError):
+            raise UserError("the picture is not base64: give the bytes of an image file as base64 text") from None
+    if not isinstance(given, bytes | bytearray):
+        raise UserError(f"the picture is a {type(given).__name__}: give an image file as base64 text or bytes")
+    with tempfile.TemporaryDirectory(prefix="huesong-") as folder:  # the safe decoder reads files
+        path = Path(folder) / "picture"
+        path.write_bytes(given)
+        try:
+            return decode(path, PreprocessConfig().max_pixels)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), "the picture")) from None
+
+
+def number_in(number: int, row: dict[Any, Any], key: str) -> float | None:
+    """A number of a row, None where it is missing or null."""
+    value = row.get(key)
+    if is_null(value):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UserError(f"row {number}: {key} {value!r} is no number") from None
+
+
+def is_null(value: Any) -> bool:
+    """Whether a cell is empty: None, NaN, pandas' NA."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def emotion(kind: str, va: tuple[float, float] | None) -> dict[str, float | None]:
+    """Two columns of the answer."""
+    valence, arousal = va or (None, None)
+    return {f"{kind}_valence": valence, f"{kind}_arousal": arousal}
+
+
+set_model(HuesongModel())

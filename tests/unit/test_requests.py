@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from huesong.model.requests import Request
+from huesong.runtime.errors import UserError
+from huesong.va import Trajectory, check_emotion, mean_of, value_at
+
+
+def test_a_trajectory_is_linear_between_its_values() -> None:
+    trajectory = (0.0, 1.0, -1.0)
+    assert [value_at(trajectory, share) for share in (0, 0.25, 0.5, 0.75, 1)] == [0.0, 0.5, 1.0, 0.0, -1.0]
+    assert mean_of(trajectory) == pytest.approx((0.5 + 0.0) / 2)
+    assert value_at(0.3, 0.9) == mean_of(0.3) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "message"),
+    [
+        ((), "--valence: a trajectory needs at least two values"),
+        ((0.5,), "--valence: a trajectory needs at least two values"),
+        ((0.1, 1.2), "--valence 1.2: give a number from -1 to 1"),
+        ((float("nan"), 0.0), "--valence nan: give a number from -1 to 1"),
+        (-1.01, "--valence -1.01: give a number from -1 to 1"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(trajectory: Trajectory, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_emotion(trajectory, None)
+    with pytest.raises(UserError, match=message.replace("valence", "arousal")):
+        check_emotion(0.0, trajectory)
+
+
+def test_what_can_be_asked() -> None:
+    check_emotion(None, None)
+    check_emotion(-1.0, (1.0, -1.0))
+
+
+def test_a_value_is_checked_without_loading_torch() -> None:
+    code = "import sys, huesong.compose, huesong.model.requests; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"picture": None}, "a request without a picture needs both a valence and an arousal"),
+        ({"picture": None, "valence": 0.1}, "a request without a picture needs both"),
+        ({"seconds": 9.0, "bars": 4}, "--seconds and --bars both say how long the piece is: give one of them"),
+        ({"seconds": 3.9}, r"--seconds 3\.9: .*4 to 600"),
+        ({"seconds": float("nan")}, "--seconds nan: give a finite number"),
+        ({"bars": 0}, "--bars 0: give a number from 1 to 300, or --seconds"),
+        ({"tempo": 0.0}, r"--tempo 0\.0: give quarters a minute, such as 96"),
+        ({"tempo": 90.0, "primer": (1, 2)}, "a primer brings its own tempo: leave out --tempo"),
+        ({"valence": 2.0}, r"--valence 2\.0: give a number from -1 to 1"),
+    ],
+)
+def test_a_request_is_checked_when_it_is_made(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Request(**({"picture": "any"} | given))
