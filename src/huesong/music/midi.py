@@ -10,6 +10,8 @@ import struct
 
 MAX_TICKS = 2**28 - 1
 """The largest delta time a MIDI file can hold; a track that lasts longer is damaged."""
+SUSTAIN, TEMPO, END_OF_TRACK = 64, 0x51, 0x2F
+"""The number of a controller, and of two meta events."""
 
 
 class Damage(ValueError):
@@ -61,97 +63,69 @@ def rewrite(data: bytes) -> bytes:
 
 
 def _rewrite_track(data: bytes, position: int, end: int, number: int) -> bytes:
-    """The notes, programs and tempos of one track chunk as a new chunk body, every event with its own status byte."""
+    """The music of one track chunk as a new chunk body, every event with its own status byte."""
     out = bytearray()
-    tick = written = 0
-    status = 0
+    tick = written = status = 0
     try:
         while position < end:
-            start = position
-            # Delta time: one to four bytes of seven bits.
-            byte = data[position]
-            position += 1
-            delta = byte & 0x7F
-            while byte & 0x80:
-                if position - start == 4:
-                    raise Damage(f"damaged delta time in track {number} at byte {start}")
-                byte = data[position]
-                position += 1
-                delta = delta << 7 | byte & 0x7F
+            start, body = position, b""
+            delta, position = _read_number(data, position, "delta time", number, start)
             tick += delta
             event = data[position]
+            position += event >= 0x80
             if event < 0x80:
                 if not status:
                     raise Damage(f"data byte without status in track {number} at byte {position}")
                 event = status
-            else:
-                position += 1
             if event < 0xF0:
-                status = event
-                kind = event & 0xF0
-                first = data[position]
-                if kind == 0xC0 or kind == 0xD0:
-                    second = 0
-                    position += 1
-                else:
-                    second = data[position + 1]
-                    position += 2
-                if first > 127 or second > 127 or position > end:
+                status, kind = event, event & 0xF0
+                size = 1 if kind in (0xC0, 0xD0) else 2
+                values = data[position : position + size]
+                position += size
+                if position > end or max(values) > 127:
                     raise Damage(f"damaged event in track {number} at byte {start}")
-                if kind == 0x90 or kind == 0x80:
-                    body = bytes((event, first, second))
-                elif kind == 0xC0:
-                    body = bytes((event, first))
-                elif kind == 0xB0 and first == 64:
-                    body = bytes((event, first, second))
-                else:
-                    continue
+                if kind in (0x80, 0x90, 0xC0) or (kind == 0xB0 and values[0] == SUSTAIN):
+                    body = bytes((event,)) + values
             else:
-                if event == 0xFF:
-                    meta = data[position]
-                    position += 1
-                elif event == 0xF0 or event == 0xF7:
-                    meta = -1
-                else:
+                if event not in (0xF0, 0xF7, 0xFF):
                     raise Damage(f"event 0x{event:02X} is not allowed in a file, track {number}, byte {start}")
-                size = 0
-                for _ in range(4):
-                    byte = data[position]
-                    position += 1
-                    size = size << 7 | byte & 0x7F
-                    if byte < 0x80:
-                        break
-                else:
-                    raise Damage(f"damaged length in track {number} at byte {start}")
+                meta = data[position] if event == 0xFF else -1
+                position += event == 0xFF
+                size, position = _read_number(data, position, "length", number, start)
+                value = data[position : position + size]
                 position += size
                 if position > end:
                     raise Damage(f"event at byte {start} runs past the end of track {number}")
-                if meta == 0x2F:
+                if meta == END_OF_TRACK:
                     break
-                if meta != 0x51:
-                    continue
-                if size != 3:
-                    raise Damage(f"damaged tempo in track {number} at byte {start}")
-                value = data[position - 3 : position]
-                if value == b"\0\0\0":
-                    raise Damage(f"tempo of zero length in track {number} at byte {start}")
-                body = b"\xff\x51\x03" + value
-            out += _varlen(tick - written)
-            out += body
-            written = tick
+                if meta == TEMPO:
+                    if size != 3:
+                        raise Damage(f"damaged tempo in track {number} at byte {start}")
+                    if not any(value):
+                        raise Damage(f"tempo of zero length in track {number} at byte {start}")
+                    body = bytes((0xFF, TEMPO, 3)) + value
+            if body:
+                out += _number(tick - written) + body
+                written = tick
     except IndexError:
         raise Damage(f"truncated event in track {number}") from None
     if tick > MAX_TICKS:
         raise Damage(f"endless MIDI ({tick} ticks) in track {number}")
-    return bytes(out) + b"\x00\xff\x2f\x00"
+    return bytes(out) + bytes((0, 0xFF, END_OF_TRACK, 0))
 
 
-def _varlen(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
+def _read_number(data: bytes, position: int, what: str, track: int, start: int) -> tuple[int, int]:
+    """A number of one to four bytes with seven bits each, and the position after it."""
+    value = 0
+    for place in range(position, position + 4):
+        value = value << 7 | data[place] & 0x7F
+        if data[place] < 0x80:
+            return value, place + 1
+    raise Damage(f"damaged {what} in track {track} at byte {start}")
+
+
+def _number(value: int) -> bytes:
     out = [value & 0x7F]
-    value >>= 7
-    while value:
+    while value := value >> 7:
         out.append(value & 0x7F | 0x80)
-        value >>= 7
     return bytes(reversed(out))

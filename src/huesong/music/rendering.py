@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-import wave
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
@@ -82,9 +82,8 @@ def synthesize(score: Score, soundfont: Path, *, tail_s: float = 1.5) -> np.ndar
         data = midirenderer.render_wave_from(_soundfont_bytes(soundfont), _with_tail(score, tail_s))
     except RuntimeError as error:
         raise UserError(f"{soundfont} cannot be played ({error}): choose another .sf2 file") from error
-    with wave.open(io.BytesIO(data)) as stream:
-        assert (stream.getnchannels(), stream.getsampwidth(), stream.getframerate()) == (2, 2, SAMPLE_RATE)
-        sound = np.frombuffer(stream.readframes(stream.getnframes()), "<i2").reshape(-1, 2)
+    sound, rate = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+    assert (sound.shape[1], rate) == (2, SAMPLE_RATE)
     audio = np.zeros((round(end_s * SAMPLE_RATE), 2), np.float32)
     audio[: len(sound)] = sound[: len(audio)] * np.float32(GAIN / 32768)
     return audio
@@ -126,11 +125,7 @@ def _wav(audio: np.ndarray, sample_rate: int) -> bytes:
     fade = min(len(audio), round(FADE_S * sample_rate))
     audio[len(audio) - fade :] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as stream:
-        stream.setnchannels(audio.shape[1])
-        stream.setsampwidth(2)
-        stream.setframerate(sample_rate)
-        stream.writeframes(np.round(audio * 32767).astype("<i2").tobytes())
+    soundfile.write(buffer, np.round(audio * 32767).astype(np.int16), sample_rate, "PCM_16", format="WAV")
     return buffer.getvalue()
 
 

@@ -7,7 +7,6 @@ merged token holds at most one `Bar`, and that comes first (REMI: Huang & Yang 2
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,8 @@ from miditok import REMI, TokSequence
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import TokenizerConfig
-from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, tempo_map
+from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, seconds_at
+from huesong.music.vocabulary import FORMAT, digest_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file
 
@@ -27,7 +27,6 @@ BEATS_PER_BAR = 4
 FINE_BEATS, LONGEST_BEATS = 4, 12
 """Durations are on the grid of positions up to 4 beats, then on a coarser one, and end at 12 beats."""
 SPECIAL_TOKENS = ("PAD", "BOS", "EOS")
-VOCABULARY_FORMAT = 1
 
 
 def build_tokenizer(config: TokenizerConfig) -> REMI:
@@ -175,23 +174,18 @@ def write_vocabulary(tokenizer: REMI, path: Path) -> None:
     names = base_tokens(tokenizer)
     pad, bos, eos = tokenizer.special_tokens_ids
     fields: dict[str, object] = {
-        "format": VOCABULARY_FORMAT,
+        "format": FORMAT,
         "pad": pad,
         "bos": bos,
         "eos": eos,
         "positions_per_beat": tokenizer.config.max_num_pos_per_beat,
         "beats_per_bar": BEATS_PER_BAR,
-        "digest": vocabulary_digest(names),
+        "digest": digest_of(names),
     }
     with replacing_file(path) as part:
         lines = ",\n".join(json.dumps(token) for token in names)
         head = json.dumps(fields)[1:-1]
         part.write_text(f'{{{head}, "tokens": [\n{lines}\n]}}\n', encoding="utf-8")
-
-
-def vocabulary_digest(names: list[list[str]]) -> str:
-    """SHA-256 of the tokens list in compact JSON."""
-    return hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
 
 
 # --- preparing -----------------------------------------------------------------------------------
@@ -209,7 +203,8 @@ def _prepare(score: Score, positions_per_beat: int, tempos: np.ndarray) -> Score
     prepared.tracks.append(track)
     bar = BEATS_PER_BAR * positions_per_beat
     starts = np.arange(track.notes[-1].time // bar + 1, dtype=np.int64) * bar
-    qpm = _bar_tempos(score, np.append(starts, starts[-1] + bar) * (score.ticks_per_quarter / positions_per_beat))
+    edges = np.append(starts, starts[-1] + bar) * (score.tpq / positions_per_beat)
+    qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))  # under which a bar lasts as long
     nearest = tempos[np.abs(np.log(tempos[None]) - np.log(qpm[:, None])).argmin(axis=1)]
     for index in np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1])):
         prepared.tempos.append(Tempo(int(starts[index]), float(nearest[index])))
@@ -227,13 +222,3 @@ def _one_at_a_time(notes: list[Note]) -> list[Note]:
             kept.append(Note(note.time, end - note.time, note.pitch, note.velocity))
             struck[note.pitch] = note.time
     return kept[::-1]
-
-
-def _bar_tempos(score: Score, edges: np.ndarray) -> np.ndarray:
-    """Quarters a minute under which each bar (between `edges`, ticks) lasts as long as under the score's tempo map."""
-    tick, qpm = tempo_map(score)
-    slope = 1.0 / qpm  # minutes a quarter
-    began = np.concatenate(([0.0], np.cumsum(np.diff(tick) * slope[:-1])))
-    index = np.searchsorted(tick, edges, side="right") - 1
-    elapsed = began[index] + (edges - tick[index]) * slope[index]
-    return np.diff(edges) / np.diff(elapsed)
