@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dvc.repo import Repo
 
 from huesong import contracts
 from tests.closure import SOURCE, modules, stage_closure
@@ -31,6 +30,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         artifacts = folder / "artifacts" / stage
         artifacts.mkdir(parents=True)
         (artifacts / "metrics.json").write_text(json.dumps({"stage": stage}))
+    from dvc.repo import Repo  # takes a second
+
     with Repo.init(str(folder), no_scm=True) as repo:
         repo.commit(force=True)
     return folder
@@ -38,6 +39,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stale(checkout: Path) -> set[str]:
     """The stages whose own code or settings differ from those of their last run."""
+    from dvc.repo import Repo
+
     with Repo(str(checkout)) as repo:
         return {address.rpartition(":")[2] for address in repo.status()}
 
