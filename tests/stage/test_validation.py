@@ -234,6 +234,7 @@ LEAK = "no group lies in two splits"
 """No data break this one, only a fault of huesong: see test_a_leak_by_huesong_itself_is_found."""
 
 
+@pytest.mark.slow  # a second each, and there are many
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_found_and_nothing_else(data: Path, fault: str, caplog: pytest.LogCaptureFixture) -> None:
     change, title, others, says = FAULTS[fault]

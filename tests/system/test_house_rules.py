@@ -14,10 +14,8 @@ LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_A_FILE = 60, 10, 420
 LONG_FUNCTIONS = frozenset(
     {
         "src/huesong/compose/composer.py compose_many",
-        "src/huesong/data/importers/importing.py import_dataset",
         "src/huesong/model/critic.py train_critic",
         "src/huesong/music/midi.py _rewrite_track",
-        "src/huesong/preprocess/validation.py expectations",
         "src/huesong/train/loop.py _run_phase",
         "src/huesong/train/rewards.py reinforce",
         "src/huesong/train/stage.py run",
@@ -76,11 +74,13 @@ def functions_by_name() -> dict[str, Function]:
 def test_functions_are_short() -> None:
     found = over(LINES_OF_A_FUNCTION, {name: lines(function) for name, function in functions_by_name().items()})
     assert not {name: size for name, size in found.items() if name not in LONG_FUNCTIONS}
+    assert found.keys() >= LONG_FUNCTIONS, "mended: take it from the list"
 
 
 def test_signatures_are_short() -> None:
     found = over(PARAMETERS, {name: parameters(function) for name, function in functions_by_name().items()})
     assert not {name: size for name, size in found.items() if name not in LONG_SIGNATURES}
+    assert found.keys() >= LONG_SIGNATURES, "mended: take it from the list"
 
 
 def test_files_are_short() -> None:
