@@ -13,9 +13,7 @@ LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_A_FILE = 60, 10, 420
 
 LONG_FUNCTIONS = frozenset(
     {
-        "src/huesong/compose/composer.py compose_many",
         "src/huesong/model/critic.py train_critic",
-        "src/huesong/music/midi.py _rewrite_track",
         "src/huesong/train/loop.py _run_phase",
         "src/huesong/train/rewards.py reinforce",
         "src/huesong/train/stage.py run",
@@ -24,8 +22,6 @@ LONG_FUNCTIONS = frozenset(
 LONG_SIGNATURES = frozenset(
     {
         "components/evaluate.py evaluate",
-        "src/huesong/cli/app.py compose",
-        "src/huesong/compose/composer.py compose_many",
     }
 )
 """What is over the limit today: whoever mends one takes its name from the list, and none is added."""
