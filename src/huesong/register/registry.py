@@ -141,11 +141,9 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            made = self.client.create_model_version(
-                self.name, f"models:/{logged.model_id}", logged.run_id, dict(tags), description=description,
-                model_id=logged.model_id,
-            )  # fmt: skip
-        return _version(made)
+            given = {"tags": dict(tags), "description": description, "model_id": logged.model_id}
+            source = f"models:/{logged.model_id}"
+            return _version(self.client.create_model_version(self.name, source, logged.run_id, **given))
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""

@@ -161,7 +161,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        self._guarded(lambda: self._log(tags=tags))
+        self._guarded(lambda: self._log(tags))
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -174,10 +174,8 @@ class Run:
             action()
         except store.errors() as error:
             self._client = None
-            log.warning(
-                "%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s",
-                self.stage, store.shown(self.uri), store.one_line(error), REMEDY,
-            )  # fmt: skip
+            where, why = store.shown(self.uri), store.one_line(error)
+            log.warning("%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s", self.stage, where, why, REMEDY)
 
     def _start(self) -> None:
         client = store.connect(self.uri)
@@ -199,24 +197,21 @@ class Run:
                 tags[PARENT_TAG] = self.parent_id
             self.run_id = client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id
         self._client = client
-        self._log(parameters=self._parameters, tags={STAGE_TAG: self.stage, **self.tags})
+        self._log({STAGE_TAG: self.stage, **self.tags}, self._parameters)
         self._start_monitor()
 
     def _finish(self, status: str, error: BaseException | None) -> None:
         if error is not None:
             lines = str(error).strip().splitlines()
-            self._log(tags={ERROR_TAG: f"{type(error).__name__}: {lines[0] if lines else ''}"[:1000]})
+            self._log({ERROR_TAG: f"{type(error).__name__}: {lines[0] if lines else ''}"[:1000]})
         self._stop_monitor()
         self._client.set_terminated(self.run_id, status)
         # A resumed run belongs to whoever made it, and so does its parent.
         if self.parent_id is None or os.environ.get("MLFLOW_RUN_ID"):
             return
         parent = self.parent_id
-        self._log(
-            run_id=parent,
-            parameters={f"{self.stage}.{key}": value for key, value in self._parameters.items()},
-            tags={f"{STAGE_TAG}.{self.stage}": status, **self.tags},
-        )
+        given = {f"{self.stage}.{key}": value for key, value in self._parameters.items()}
+        self._log({f"{STAGE_TAG}.{self.stage}": status, **self.tags}, given, parent)
         self._log_points([(f"{self.stage}/{key}", value, 0) for key, value in self._metrics.items()], run_id=parent)
         settle(self._client, parent)
 
@@ -233,28 +228,17 @@ class Run:
         if monitor is not None:
             monitor.finish()
 
-    def _log(
-        self,
-        *,
-        run_id: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
+    def _log(self, tags: Mapping[str, str], parameters: Mapping[str, Any] | None = None, run_id: str = "") -> None:
         """Log parameters (a value already logged is never changed: MLflow refuses that) and tags."""
         from mlflow.entities import Param, RunTag
 
-        run_id = run_id or self.run_id
-        new = [RunTag(key, value) for key, value in (tags or {}).items()]
+        run_id = run_id or str(self.run_id)
         if parameters:
             known = self._client.get_run(run_id).data.params
-            fresh = [
-                Param(figure_name(key), str(value)[:6000])
-                for key, value in parameters.items()
-                if figure_name(key) not in known
-            ]
-            for batch in batches(fresh, 100):
+            given = {figure_name(key): str(value)[:6000] for key, value in parameters.items()}
+            for batch in batches([Param(key, value) for key, value in given.items() if key not in known], 100):
                 self._client.log_batch(run_id, params=batch)
-        for batch in batches(new, 100):
+        for batch in batches([RunTag(key, value) for key, value in tags.items()], 100):
             self._client.log_batch(run_id, tags=batch)
 
     def _log_points(self, points: Sequence[tuple[str, float, int]], run_id: str | None = None) -> None:
