@@ -1,6 +1,6 @@
 """Pictures and pieces into packed arrays: one file each, however many there are, written as the results stream in.
 
-What touches foreign files runs in worker processes (datasets.pool); results come in table order, so the bytes of the
+What touches foreign files runs in worker processes (runtime/workers.py); results come in table order, so the bytes of the
 artifacts do not depend on the number of workers. Only small numbers a picture or segment stay in memory.
 """
 
@@ -247,7 +247,7 @@ def read_piece(job: PieceJob) -> list[ReadSegment] | str:
         return _reason(error, job.path)
     read = []
     for segment in segments:
-        heard, measured = features(segment.score), statistics(segment.score)
+        of_features, of_statistics = features(segment.score), statistics(segment.score)
         ids = tokens.encode_base(_base_tokenizer(job.tokenizer), segment.score)
         read.append(
             ReadSegment(
@@ -256,8 +256,8 @@ def read_piece(job: PieceJob) -> list[ReadSegment] | str:
                 segment.seconds,
                 segment.notes,
                 segment.bars,
-                tuple(float(heard[name]) for name in FEATURE_NAMES),
-                tuple(float(measured[name]) for name in STATISTIC_NAMES),
+                tuple(float(of_features[name]) for name in FEATURE_NAMES),
+                tuple(float(of_statistics[name]) for name in STATISTIC_NAMES),
             )
         )
     return [segment for segment in read if len(segment.ids)] or "no token is left"
@@ -288,10 +288,8 @@ def read_pieces(
             for number, segment in enumerate(result):
                 rows.append(job.row)
                 count.append(number)
-                numbers.extend((segment.start_s, segment.seconds, segment.notes, segment.bars))
-                numbers.extend((ids_file.rows, len(segment.ids)))
-                numbers.extend(segment.features)
-                numbers.extend(segment.statistics)
+                numbers.extend((segment.start_s, segment.seconds, segment.notes, segment.bars, ids_file.rows))
+                numbers.extend((len(segment.ids), *segment.features, *segment.statistics))
                 ids_file.append(segment.ids)
     columns = ["segment_start_s", "seconds", "n_notes", "n_bars", "token_start", "token_count"]
     width = len(columns) + len(FEATURE_NAMES) + len(STATISTIC_NAMES)

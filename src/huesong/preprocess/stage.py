@@ -1,6 +1,6 @@
 """preprocess: raw pictures and MIDI files -> validated tables, picture features, tokens.
 
-`run` does it in one go; a cluster runs the same steps as tasks, with as many shards as the data need (preprocess_shards).
+`run` does it in one go; a cluster runs the same steps as tasks, with as many shards as the data need (shards.py).
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], ou
         (work / BASE_TOKENS).unlink()
         metrics = figures(images, music, pictures, pieces, dropped, base_tokens, len(tokenizer))
         write_json(work / contracts.METRICS, metrics)
-    tell(metrics, out)
+    log_counts(metrics, out)
     files = [out / name for name in (contracts.VALIDATION_HTML, contracts.DROPPED, contracts.METRICS)]
     return PreprocessReport(flat(metrics), files)
 
@@ -171,24 +171,8 @@ def figures(
     token_count, notes = int(pieces["token_count"].sum()), int(pieces["n_notes"].sum())
     one_a_piece = pieces.drop_duplicates("piece")
     return {
-        "pictures": {
-            "read": len(images),
-            "kept": len(pictures),
-            "dropped": len(images) - len(pictures),
-            "rated": int(pictures["valence"].notna().sum()),
-            "by_split": by_split(pictures),
-            "dropped_by_split": by_split(images[~images["id"].isin(pictures["id"])]),
-            "dropped_by_reason": dropped.kinds("images"),
-        },
-        "pieces": {
-            "read": len(music),
-            "kept": len(one_a_piece),
-            "dropped": len(music) - len(one_a_piece),
-            "rated": int(one_a_piece["valence"].notna().sum()),
-            "by_split": by_split(one_a_piece),
-            "dropped_by_split": by_split(music[~music["id"].isin(one_a_piece["piece"])]),
-            "dropped_by_reason": dropped.kinds("music"),
-        },
+        "pictures": counts(images, pictures, pictures["id"], dropped.kinds("images")),
+        "pieces": counts(music, one_a_piece, one_a_piece["piece"], dropped.kinds("music")),
         "segments": {
             "kept": len(pieces),
             "by_split": by_split(pieces),
@@ -211,6 +195,19 @@ def figures(
     }
 
 
+def counts(read: pd.DataFrame, kept: pd.DataFrame, ids: pd.Series, reasons: dict[str, int]) -> dict[str, Any]:
+    """What became of the rows of a raw table; `ids` are those of the `kept` ones."""
+    return {
+        "read": len(read),
+        "kept": len(kept),
+        "dropped": len(read) - len(kept),
+        "rated": int(kept["valence"].notna().sum()),
+        "by_split": by_split(kept),
+        "dropped_by_split": by_split(read[~read["id"].isin(ids)]),
+        "dropped_by_reason": reasons,
+    }
+
+
 def by_split(table: pd.DataFrame) -> dict[str, int]:
     """Number of rows in each split."""
     return {split: int((table["split"] == split).sum()) for split in contracts.SPLITS}
@@ -228,7 +225,7 @@ def flat(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return out
 
 
-def tell(metrics: dict[str, Any], out: Path) -> None:
+def log_counts(metrics: dict[str, Any], out: Path) -> None:
     """Two log lines: what was kept, and what was dropped and why."""
     pictures, pieces, segments, counts = (metrics[name] for name in ("pictures", "pieces", "segments", "tokens"))
     log.info(

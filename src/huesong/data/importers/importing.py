@@ -1,6 +1,6 @@
 """`huesong data import`: turn a set's own layout into the raw layout and add it to a data folder.
 
-The readers (importers_public, importers_local) say what there is; here the files are copied and the tables written,
+The readers (public.py, local.py) say what there is; here the files are copied and the tables written,
 all or nothing.
 """
 
@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.data.importers import local as importers_local
-from huesong.data.importers import public as importers_public
+from huesong.data.importers import local, public
 from huesong.data.importers.common import Found, Item, safe_name
 from huesong.data.tables import as_table, read_table, write_table
 from huesong.runtime.errors import UserError
@@ -34,13 +33,13 @@ BACKBONE = "mobilenet_v2"
 """Folder in `encoders/` of the backbone that the developers' collection brings."""
 
 READERS: dict[str, Callable[[Path, Path | None], Found]] = {
-    "oasis": lambda source, words: importers_public.read_oasis(source),
-    "eimg": lambda source, words: importers_public.read_eimg(source),
-    "emopia": lambda source, words: importers_public.read_emopia(source),
-    "vgmidi": lambda source, words: importers_public.read_vgmidi(source),
-    "emid": importers_public.read_emid,
-    "folder": lambda source, words: importers_local.read_folder(source),
-    "shared": lambda source, words: importers_local.read_shared(source),
+    "oasis": lambda source, words: public.read_oasis(source),
+    "eimg": lambda source, words: public.read_eimg(source),
+    "emopia": lambda source, words: public.read_emopia(source),
+    "vgmidi": lambda source, words: public.read_vgmidi(source),
+    "emid": public.read_emid,
+    "folder": lambda source, words: local.read_folder(source),
+    "shared": lambda source, words: local.read_shared(source),
 }
 KINDS = tuple(READERS)
 

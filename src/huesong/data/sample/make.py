@@ -1,6 +1,6 @@
 """The sample set: painted pictures and composed piano pieces whose valence and arousal are known by construction.
 
-How an emotion becomes a picture stands in `sample_pictures`, how it becomes music in `sample_music`. Here the
+How an emotion becomes a picture stands in pictures.py, how it becomes music in music.py. Here the
 emotions are spread evenly over the valence-arousal square, and neighbours in composition share a group: pictures of
 one scene and layout in different light, or variations of one theme in different characters (minore, adagio, presto),
 so that a split by group never has the same scene or theme on both sides.
@@ -19,7 +19,7 @@ from huesong import contracts
 from huesong.data.sample.melody import SLOWEST
 from huesong.data.sample.music import compose_by_rule
 from huesong.data.sample.pictures import SCENES, paint
-from huesong.data.tables import write_table
+from huesong.data.tables import as_table, write_table
 from huesong.runtime.files import disk_error, replacing_folder
 from huesong.runtime.progress import track
 
@@ -146,18 +146,13 @@ def chunks(indices: NDArray[np.int_], rng: np.random.Generator) -> list[list[int
 
 def table(plans: list[Plan], folder: str, suffix: str) -> pd.DataFrame:
     """Rows of a raw table (contracts.RAW_COLUMNS)."""
-    frame = pd.DataFrame(
-        {
-            "id": [plan.id for plan in plans],
-            "path": [f"{folder}/{plan.id}.{suffix}" for plan in plans],
-            "group": [plan.group for plan in plans],
-            "valence": [plan.valence for plan in plans],
-            "arousal": [plan.arousal for plan in plans],
-        }
+    same: dict[str, str | float]
+    same = {"n_raters": 0.0, "label_kind": "construction", "source": "sample", "licence": LICENCE}
+    return as_table(
+        [
+            same
+            | {"id": plan.id, "path": f"{folder}/{plan.id}.{suffix}", "group": plan.group}
+            | {"valence": plan.valence, "arousal": plan.arousal}
+            for plan in plans
+        ]
     )
-    frame["n_raters"] = 0
-    frame["label_kind"] = "construction"
-    frame["source"] = "sample"
-    frame["licence"] = LICENCE
-    frame["split"] = ""
-    return frame[list(contracts.RAW_COLUMNS)]

@@ -68,8 +68,8 @@ def grid(c: Canvas) -> None:
 def circles(c: Canvas) -> None:
     """Circles, rings, triangles, chequers and lines in a free balance on a light or dark ground."""
     ground(c, "low", "mid")
-    x, y = float(c.layout.uniform(0.25, 0.4)), float(c.layout.uniform(0.3, 0.45))
-    radius = float(c.layout.uniform(0.17, 0.24))
+    x, y = c.draw(0.25, 0.4), c.draw(0.3, 0.45)
+    radius = c.draw(0.17, 0.24)
     c.fill(c.glow(x, y, radius * 1.1), c["accent2"], 0.6)
     for k, role in enumerate(("dark", "accent", "water", "light")):
         c.fill(c.disc(x, y, radius * (1 - 0.25 * k)), c[role], 0.95)
@@ -77,29 +77,24 @@ def circles(c: Canvas) -> None:
     polygons, colours = [], []
     for _ in range(4 + int(10 * c.energy)):
         px, py = c.layout.random(2).tolist()
-        size = float(c.layout.uniform(0.03, 0.13))
-        polygons.append(polygon(c, px, py, size, int(c.layout.choice([3, 3, 4, 24])), float(c.layout.uniform(0, 6))))
+        size = c.draw(0.03, 0.13)
+        polygons.append(polygon(c, px, py, size, int(c.layout.choice([3, 3, 4, 24])), c.draw(0, 6)))
         colours.append(paints[int(c.layout.integers(0, len(paints)))])
     c.daub(polygons, colours)
     strokes = []
     for _ in range(4 + int(9 * c.energy)):
         px, py = c.layout.random(2).tolist()
-        a = float(c.layout.uniform(0, np.pi))
-        reach = float(c.layout.uniform(0.15, 0.5))
-        strokes.append(
-            (
-                [(px, py), (px + reach * np.cos(a) / c.aspect, py - reach * np.sin(a))],
-                float(c.layout.uniform(0.003, 0.012)),
-            )
-        )
-    arc = float(c.layout.uniform(0.5, 0.8))
+        a = c.draw(0, np.pi)
+        reach = c.draw(0.15, 0.5)
+        strokes.append(([(px, py), (px + reach * np.cos(a) / c.aspect, py - reach * np.sin(a))], c.draw(0.003, 0.012)))
+    arc = c.draw(0.5, 0.8)
     for k in range(3):
         t = np.linspace(0.1, 1.7, 30)
         strokes.append(
             ([(arc + (0.2 + 0.04 * k) * np.cos(u), 0.9 - (0.3 + 0.05 * k) * np.sin(u)) for u in t.tolist()], 0.006)
         )
     c.fill(c.lines(strokes), c["dark"], 0.9)
-    bx, by, cell = float(c.layout.uniform(0.6, 0.8)), float(c.layout.uniform(0.15, 0.6)), 0.035
+    bx, by, cell = c.draw(0.6, 0.8), c.draw(0.15, 0.6), 0.035
     board = [
         [(bx + (i + u) * cell / c.aspect, by + (j + v) * cell) for u, v in ((0, 0), (1, 0.2), (1, 1.2), (0, 1))]
         for i in range(5) for j in range(5) if (i + j) % 2
@@ -113,7 +108,7 @@ def rings(c: Canvas) -> None:
     paints = np.stack(c.accents())
     for _ in range(3 + int(3 * c.energy)):
         x, y = c.layout.random(2).tolist()
-        radius = float(c.layout.uniform(0.25, 0.5))
+        radius = c.draw(0.25, 0.5)
         r = np.hypot((c.x - x) * c.aspect, c.y - y) / radius
         count = 4 + int(4 * c.energy)
         band = np.clip((r * count).astype(int), 0, count)
@@ -126,16 +121,16 @@ def rings(c: Canvas) -> None:
 def shards(c: Canvas) -> None:
     """Sharp splinters that burst from one point."""
     ground(c, "mid", "dark")
-    x, y = float(c.layout.uniform(0.3, 0.7)), float(c.layout.uniform(0.35, 0.65))
+    x, y = c.draw(0.3, 0.7), c.draw(0.35, 0.65)
     c.fill(c.glow(x, y, 0.28), c["low"], 0.8)
     paints = [c[r] for r in ("accent", "dark", "accent2", "low", "far", "dark", "light", "near")]
     polygons, colours = [], []
     for i in range(16 + int(46 * c.energy)):
-        a = float(c.layout.uniform(0, 2 * np.pi))
-        inner, outer = float(c.layout.uniform(0.02, 0.3)), float(c.layout.uniform(0.35, 1.0))
-        spread = float(c.layout.uniform(0.02, 0.14))
+        a = c.draw(0, 2 * np.pi)
+        inner, outer = c.draw(0.02, 0.3), c.draw(0.35, 1.0)
+        spread = c.draw(0.02, 0.14)
         points = []
-        for radius, angle in ((inner, a), (outer, a - spread), (outer * float(c.layout.uniform(0.7, 1.2)), a + spread)):
+        for radius, angle in ((inner, a), (outer, a - spread), (outer * c.draw(0.7, 1.2), a + spread)):
             points.append((x + radius * np.cos(angle) / c.aspect, y + radius * np.sin(angle)))
         polygons.append(points)
         colours.append(paints[i % len(paints)])
@@ -202,18 +197,18 @@ def veils(c: Canvas) -> None:
         fall = c.noise(7, 2, 4)
         mask = smoothstep(0.5, 0.75, fold) * smoothstep(0.25, 0.8, fall)
         c.fill(mask, c[role], 0.65)
-    c.fill(c.glow(float(c.layout.uniform(0.2, 0.8)), 0.2, 0.18), c["light"], 0.5)
+    c.fill(c.glow(c.draw(0.2, 0.8), 0.2, 0.18), c["light"], 0.5)
 
 
 def planes(c: Canvas) -> None:
     """A few tilted bars and blocks that float on a pale ground."""
     ground(c, "light", "low")
-    tilt = float(c.layout.uniform(-0.7, 0.7))
+    tilt = c.draw(-0.7, 0.7)
     paints = [c[r] for r in ("accent", "dark", "accent2", "top", "near", "water")]
     polygons, colours = [], []
     for i in range(5 + int(9 * c.energy)):
-        x, y = float(c.layout.uniform(0.12, 0.88)), float(c.layout.uniform(0.12, 0.88))
-        long, thick = float(c.layout.uniform(0.08, 0.42)), float(c.layout.uniform(0.012, 0.1))
+        x, y = c.draw(0.12, 0.88), c.draw(0.12, 0.88)
+        long, thick = c.draw(0.08, 0.42), c.draw(0.012, 0.1)
         if i == 0:
             long, thick = 0.34, 0.2
         a = tilt + float(c.layout.choice([0, 0, np.pi / 2, 0.35]))
@@ -223,7 +218,7 @@ def planes(c: Canvas) -> None:
         )
         colours.append(paints[i % len(paints)])
     c.daub(polygons, colours)
-    c.fill(c.disc(float(c.layout.uniform(0.2, 0.8)), float(c.layout.uniform(0.2, 0.8)), 0.07), c["accent"])
+    c.fill(c.disc(c.draw(0.2, 0.8), c.draw(0.2, 0.8), 0.07), c["accent"])
 
 
 ABSTRACTS = {

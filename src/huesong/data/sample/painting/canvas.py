@@ -2,7 +2,7 @@
 
 Arrays are float32: `canvas` is [H, W, 3] in OKLab, a mask is [H, W] in [0, 1]. Positions are relative to the
 picture (x to the right, y down, 0 to 1). Palettes hold colours for roles (sky, far, near, light ...), each made by eye
-for one region of the valence-arousal square; `sample_pictures.grade` afterwards brings brightness and saturation to
+for one region of the valence-arousal square; `pictures.grade` afterwards brings brightness and saturation to
 what Valdez & Mehrabian (1994) ask for.
 """
 
@@ -103,6 +103,10 @@ class Canvas:
 
     def __getitem__(self, role: str) -> Array:
         return self.palette[role]
+
+    def draw(self, low: float, high: float) -> float:
+        """A number of the composition, the same in all pictures of a group."""
+        return float(self.layout.uniform(low, high))
 
     def accents(self) -> list[Array]:
         """The colours that abstract shapes are drawn from."""

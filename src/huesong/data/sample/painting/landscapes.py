@@ -14,8 +14,8 @@ from huesong.data.sample.painting.elements import branches, conifer, hills, sky,
 
 def sea(c: Canvas) -> None:
     """Open sea: from glitter under the sun to rows of waves."""
-    horizon = float(c.layout.uniform(0.38, 0.55))
-    sun = (float(c.layout.uniform(0.2, 0.8)), horizon * 0.55)
+    horizon = c.draw(0.38, 0.55)
+    sun = (c.draw(0.2, 0.8), horizon * 0.55)
     sky(c, horizon, sun, 0.35 + 0.5 * c.energy)
     water(c, horizon, sun[0], c.energy)
     if c.energy > 0.45:
@@ -24,8 +24,8 @@ def sea(c: Canvas) -> None:
 
 def sunset(c: Canvas) -> None:
     """The sun on the horizon over water."""
-    horizon = float(c.layout.uniform(0.55, 0.66))
-    x = float(c.layout.uniform(0.3, 0.7))
+    horizon = c.draw(0.55, 0.66)
+    x = c.draw(0.3, 0.7)
     sky(c, horizon, (x, horizon - 0.07), 0.55)
     c.fill(c.glow(x, horizon - 0.07, 0.25), c["accent2"], 0.35)
     sun_disc(c, x, horizon - 0.07, 0.075)
@@ -36,16 +36,16 @@ def sunset(c: Canvas) -> None:
 
 def harbour(c: Canvas) -> None:
     """Sails before a coast."""
-    horizon = float(c.layout.uniform(0.45, 0.55))
-    sun = (float(c.layout.uniform(0.15, 0.85)), 0.2)
+    horizon = c.draw(0.45, 0.55)
+    sun = (c.draw(0.15, 0.85), 0.2)
     sky(c, horizon, sun, 0.4)
     hills(c, 2, horizon - 0.05, horizon - 0.01, 0.08)
     paints = [c["accent"], c["accent2"], c["light"], c["light"]]
     boats = []
     for i in range(int(c.layout.integers(3, 7))):
-        x, y = float(c.layout.uniform(0.08, 0.92)), horizon + 0.02 + 0.1 * i / 6
+        x, y = c.draw(0.08, 0.92), horizon + 0.02 + 0.1 * i / 6
         size = 0.1 + 0.28 * (y - horizon) / 0.12 * c.layout.uniform(0.7, 1.1)
-        boats.append((x, y, float(size), paints[i % 4], float(c.layout.uniform(0.5, 0.8))))
+        boats.append((x, y, float(size), paints[i % 4], c.draw(0.5, 0.8)))
     water(c, horizon, sun[0], 0.15 + 0.6 * c.energy)
     for x, y, size, paint, lean in boats:
         half = size * 0.35 / c.aspect
@@ -68,8 +68,8 @@ def harbour(c: Canvas) -> None:
 
 def mountains(c: Canvas) -> None:
     """Snowy ranges over a lake with firs."""
-    lake = float(c.layout.uniform(0.66, 0.74))
-    sun = (float(c.layout.uniform(0.1, 0.9)), 0.16)
+    lake = c.draw(0.66, 0.74)
+    sun = (c.draw(0.1, 0.9), 0.16)
     sky(c, 0.6, sun, 0.35 + 0.3 * c.energy)
     for far, base, tall in ((1.0, 0.42, 0.3), (0.35, 0.46, 0.55)):
         peaks = c.ridge(base, tall, 2.6, 6, 0.5)
@@ -94,7 +94,7 @@ def mountains(c: Canvas) -> None:
 
 def forest(c: Canvas) -> None:
     """Trunks in mist around a glade."""
-    glade = float(c.layout.uniform(0.3, 0.7))
+    glade = c.draw(0.3, 0.7)
     c.lab[:] = c.gradient([c["mid"], c["low"], c["near"]], [0, 0.6, 1])
     c.fill(c.glow(glade, 0.45, 0.3), c["light"], 0.75)
     for depth in range(5):
@@ -104,13 +104,13 @@ def forest(c: Canvas) -> None:
             x = float(x)
             if depth > 2 and abs(x - glade) < 0.16:
                 continue
-            wide = 0.012 + 0.05 * t**1.6 * float(c.layout.uniform(0.6, 1.2))
+            wide = 0.012 + 0.05 * t**1.6 * c.draw(0.6, 1.2)
             lean = float(c.layout.normal(0, 0.02 + 0.05 * c.energy))
             strokes.append(([(x, 1.0), (x + lean * 0.6, 0.5), (x + lean, -0.05)], wide))
             if t > 0.3:
                 for _ in range(3):
-                    y = float(c.layout.uniform(0.05, 0.6))
-                    side = float(c.layout.choice([-1, 1])) * float(c.layout.uniform(0.05, 0.13))
+                    y = c.draw(0.05, 0.6)
+                    side = float(c.layout.choice([-1, 1])) * c.draw(0.05, 0.13)
                     strokes.append(
                         ([(x + lean * (1 - y), y), (x + side, y - 0.06), (x + 1.7 * side, y - 0.1)], wide * 0.25)
                     )
@@ -127,7 +127,7 @@ def forest(c: Canvas) -> None:
 
 def desert(c: Canvas) -> None:
     """Rippled dunes with a light and a shaded side."""
-    sun = (float(c.layout.uniform(0.15, 0.85)), float(c.layout.uniform(0.14, 0.3)))
+    sun = (c.draw(0.15, 0.85), c.draw(0.14, 0.3))
     sky(c, 0.55, sun, 0.1 + 0.4 * c.energy)
     sun_disc(c, *sun, 0.05)
     for i in range(5):
@@ -145,8 +145,8 @@ def desert(c: Canvas) -> None:
 
 def meadow(c: Canvas) -> None:
     """A meadow of flowers before hills."""
-    horizon = float(c.layout.uniform(0.36, 0.48))
-    sun = (float(c.layout.uniform(0.1, 0.9)), 0.14)
+    horizon = c.draw(0.36, 0.48)
+    sun = (c.draw(0.1, 0.9), 0.14)
     sky(c, horizon, sun, 0.4)
     hills(c, 3, horizon - 0.02, horizon + 0.1, 0.09, 0.2)
     ground = c.below(c.ridge(horizon + 0.14, 0.04, 2, 3), 0.01)
@@ -172,10 +172,10 @@ def meadow(c: Canvas) -> None:
 
 def tulips(c: Canvas) -> None:
     """Fields of flowers in rows to the horizon."""
-    horizon = float(c.layout.uniform(0.3, 0.4))
-    sky(c, horizon, (float(c.layout.uniform(0.2, 0.8)), 0.12), 0.5)
+    horizon = c.draw(0.3, 0.4)
+    sky(c, horizon, (c.draw(0.2, 0.8), 0.12), 0.5)
     hills(c, 2, horizon - 0.02, horizon, 0.04, 0.1)
-    x0 = float(c.layout.uniform(0.3, 0.7))
+    x0 = c.draw(0.3, 0.7)
     t = np.clip((c.y - horizon) / (1 - horizon), 1e-3, 1)
     across = (c.x - x0) / (0.06 + t) * 9 + 40
     band = across.astype(int)
@@ -191,8 +191,8 @@ def tulips(c: Canvas) -> None:
 
 def lone_tree(c: Canvas) -> None:
     """A single tree on a hill, bare in sad pictures."""
-    x = float(c.layout.uniform(0.25, 0.75))
-    sun = (1 - x, float(c.layout.uniform(0.2, 0.42)))
+    x = c.draw(0.25, 0.75)
+    sun = (1 - x, c.draw(0.2, 0.42))
     sky(c, 0.75, sun, 0.3 + 0.4 * c.energy)
     sun_disc(c, *sun, 0.055)
     hills(c, 3, 0.62, 0.74, 0.1, 0.2)
@@ -220,7 +220,7 @@ def lone_tree(c: Canvas) -> None:
 
 def snow(c: Canvas) -> None:
     """A snow field with firs and a bare tree."""
-    sky(c, 0.6, (float(c.layout.uniform(0.2, 0.8)), 0.25), 0.5)
+    sky(c, 0.6, (c.draw(0.2, 0.8), 0.25), 0.5)
     hills(c, 3, 0.5, 0.62, 0.12, 0.4)
     field = c.ridge(0.66, 0.05, 2, 3)
     layer = c.gradient([c["low"], c.mix("light", "far", 0.25)], [0.6, 1])

@@ -10,8 +10,8 @@ from huesong.data.sample.painting.elements import conifer, hills, sky, water, wa
 
 def city(c: Canvas) -> None:
     """Towers with lit windows over a river."""
-    quay = float(c.layout.uniform(0.68, 0.76))
-    sky(c, quay, (float(c.layout.uniform(0.2, 0.8)), 0.25), 0.4)
+    quay = c.draw(0.68, 0.76)
+    sky(c, quay, (c.draw(0.2, 0.8), 0.25), 0.4)
     windows: list[list[Point]] = []
     lamps: list[list[Point]] = []
     for depth in range(3):
@@ -19,8 +19,8 @@ def city(c: Canvas) -> None:
         towers = []
         x = -0.02
         while x < 1.02:
-            wide = float(c.layout.uniform(0.04, 0.1)) * (0.8 + 0.5 * t)
-            tall = float(c.layout.uniform(0.12, 0.5)) * (1 - 0.35 * t)
+            wide = c.draw(0.04, 0.1) * (0.8 + 0.5 * t)
+            tall = c.draw(0.12, 0.5) * (1 - 0.35 * t)
             towers.append([(x, quay), (x, quay - tall), (x + wide, quay - tall), (x + wide, quay)])
             if c.layout.random() < 0.3:
                 towers.append(
@@ -38,7 +38,7 @@ def city(c: Canvas) -> None:
                             wx, wy = x + 0.006 + i * 0.0125, quay - tall + 0.012 + j * 0.025
                             pane = [(wx, wy), (wx + 0.006, wy), (wx + 0.006, wy + 0.012), (wx, wy + 0.012)]
                             (windows if c.detail.random() < 0.7 else lamps).append(pane)
-            x += wide + float(c.layout.uniform(0, 0.02))
+            x += wide + c.draw(0, 0.02)
         c.fill(c.shapes(towers), c.mix("far", "dark", 0.25 + 0.65 * t))
         c.fill(c.below(quay - 0.2, 0.2), c["low"], 0.18 * (1 - t))
     c.fill(c.shapes(windows), c["accent2"], 0.95)
@@ -48,24 +48,24 @@ def city(c: Canvas) -> None:
 
 def storm(c: Canvas) -> None:
     """Lightning, rain and a high sea."""
-    horizon = float(c.layout.uniform(0.6, 0.72))
+    horizon = c.draw(0.6, 0.72)
     sky(c, horizon, None, 0.9)
     mass = c.noise(2.5, 3.5, 6, 0.55, fixed=True)
     lit = np.clip((mass - np.roll(mass, c.height // 30, axis=0)) * 4 + 0.4, 0, 1)[..., None]
     heavy = c["dark"] + lit * (c.mix("mid", "low", 0.4) - c["dark"])
     c.fill(smoothstep(0.2, 0.6, mass + 0.25 - 0.5 * c.y), heavy, 0.85)
     for _ in range(1 + int(2.2 * c.energy)):
-        x, y = float(c.layout.uniform(0.15, 0.85)), 0.08
+        x, y = c.draw(0.15, 0.85), 0.08
         path = [(x, y)]
         while y < horizon:
-            x, y = x + float(c.layout.normal(0, 0.028)), y + float(c.layout.uniform(0.02, 0.05))
+            x, y = x + float(c.layout.normal(0, 0.028)), y + c.draw(0.02, 0.05)
             path.append((x, y))
         side = [(px + 0.012 * k, py + 0.03 * k) for k, (px, py) in enumerate(path[len(path) // 3 :][:6])]
         c.fill(c.glow(path[4][0], 0.3, 0.2), c["light"], 0.22)
         c.fill(c.lines([(path, 0.009), (side, 0.004)]), c["light"])
     water(c, horizon, None, 0.5 + 0.5 * c.energy)
     waves(c, horizon, 6, 0.03 + 0.09 * c.energy)
-    slant = float(c.layout.uniform(-0.04, 0.04))
+    slant = c.draw(-0.04, 0.04)
     drops = c.detail.random((int(90 + 400 * c.energy), 3))
     rain = [([(x, y), (x + slant * (0.5 + z), y + 0.07 * (0.5 + z))], 0.002) for x, y, z in drops.tolist()]
     c.fill(c.lines(rain), c["light"], 0.16)
@@ -73,8 +73,8 @@ def storm(c: Canvas) -> None:
 
 def volcano(c: Canvas) -> None:
     """An eruption: lava, smoke and sparks."""
-    x = float(c.layout.uniform(0.35, 0.65))
-    top = float(c.layout.uniform(0.34, 0.42))
+    x = c.draw(0.35, 0.65)
+    top = c.draw(0.34, 0.42)
     sky(c, 0.8, (x, top), 0.6)
     plume = c.noise(3, 4, 6, 0.58, fixed=True)
     column = np.exp(-(((c.x - x) * c.aspect) ** 2) / (2 * (0.06 + 0.35 * np.clip(top - c.y, 0, 1)) ** 2)) * (
@@ -96,7 +96,7 @@ def volcano(c: Canvas) -> None:
         while py < 1.02:
             path.append((px, py))
             px, py = px + drift + float(c.layout.normal(0, 0.008)), py + 0.035
-        flows.append((path, float(c.layout.uniform(0.008, 0.02))))
+        flows.append((path, c.draw(0.008, 0.02)))
     c.fill(c.lines(flows), c["accent"])
     c.fill(c.lines([(p, w * 0.4) for p, w in flows]), c["light"])
     sparks = c.detail.normal(0, 1, (int(40 + 160 * c.energy), 2))
@@ -152,8 +152,8 @@ def fireworks(c: Canvas) -> None:
     c.lab[:] = c.gradient([c["dark"], c.mix("dark", "top", 0.6), c["mid"]], [0, 0.5, 1])
     quay = 0.8
     for i in range(5 + int(8 * c.energy)):
-        x, y = float(c.layout.uniform(0.1, 0.9)), float(c.layout.uniform(0.1, 0.55))
-        size = float(c.layout.uniform(0.1, 0.24))
+        x, y = c.draw(0.1, 0.9), c.draw(0.1, 0.55)
+        size = c.draw(0.1, 0.24)
         paint = c[("accent", "accent2", "light", "low", "water")[i % 5]]
         c.fill(c.glow(x, y, size * 0.8), paint, 0.4)
         rays = []
@@ -167,7 +167,7 @@ def fireworks(c: Canvas) -> None:
         c.fill(c.lines(rays), paint + 0.25 * (c["light"] - paint))
     towers = []
     for x in np.arange(0, 1, 0.05).tolist():
-        tall = float(c.layout.uniform(0.02, 0.14))
+        tall = c.draw(0.02, 0.14)
         towers.append([(x, quay), (x, quay - tall), (x + 0.045, quay - tall), (x + 0.045, quay)])
     c.fill(c.shapes(towers), c["dark"])
     water(c, quay, None, 0.3 + 0.4 * c.energy)
