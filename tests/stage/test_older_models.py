@@ -20,8 +20,6 @@ from tests.older import format_1
 from tests.stores import new_database
 
 CODE = Path(__file__).parent.parent / "data" / "pyfunc_model_0_1_0.py"
-# The file, and the bridges that it needs, come with the change of the composer's requests.
-pytestmark = pytest.mark.skipif(not CODE.is_file(), reason=f"{CODE.name} is not there yet")
 
 
 @pytest.fixture(scope="module")
