@@ -6,8 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
-from pydantic.functional_serializers import SerializerFunctionWrapHandler
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
@@ -101,7 +100,7 @@ class CriticConfig(Section):
 
 
 class ReinforceConfig(Section):
-    """Fine-tuning by reward after the pairs: what critic and labeller hear in sampled pieces."""
+    """Fine-tuning by reward after the pairs: the VA that critic and labeller predict for sampled pieces."""
 
     steps: int = Field(0, ge=0)
     """0 = none."""
@@ -121,16 +120,7 @@ class ReinforceConfig(Section):
     checkpoint_every: int = Field(5, ge=1)
 
 
-PAPER: dict[str, Any] = {
-    "network": {"width": 256, "heads": 4, "encoder_layers": 3, "decoder_layers": 3, "positions": "absolute"},
-    "condition_dropout": 0.0,
-}
-"""The network of Kundu, Singh and Iwahori (2024): 256 wide, 4 heads, 3 + 3 layers, absolute positions, no guidance."""
-
-
 class TrainConfig(Section):
-    preset: Literal["own", "paper"] = Field("own", exclude=True)
-    """`paper`: the paper's network, where the keys below do not say otherwise (it is sampled with guidance 1)."""
     seed: int = 0
     """Of the pairs phase: drawn rows, windows, dropout."""
     base_seed: int = 0
@@ -144,7 +134,8 @@ class TrainConfig(Section):
     """Processes that share every batch; 0 = one for each GPU, one without any. Draws of
     dropout depend on it."""
     compile: bool = False
-    """Whether torch.compile makes kernels of the training step's Transformer; needs a C++ compiler."""
+    """Whether torch.compile makes kernels of the training step's Transformer; needs a C++ compiler. They round differently,
+    so compiled runs have checkpoints of their own."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
     pretrain_steps: int = Field(0, ge=0)
@@ -152,7 +143,7 @@ class TrainConfig(Section):
     pretrain_learning_rate: float = Field(1.5e-3, gt=0)
     steps: int = Field(300, ge=1)
     batch_size: int = Field(16, ge=1)
-    """Pieces a backward pass; `contrastive` and `ccc` compare them with each other."""
+    """Pieces a backward pass; `ce+contrastive` compares them with each other."""
     accumulate: int = Field(1, ge=1)
     """Backward passes a step, each of pieces of like length."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -165,8 +156,6 @@ class TrainConfig(Section):
     objective: Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"] = "ce+va_head"
     va_weight: float = Field(0.5, ge=0)
     """Weight of the VA loss (or of the contrastive loss)."""
-    va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1"
-    """How the critic's hearing is held against the request: smooth L1, or 1 - CCC over the batch."""
     va_temperature: float = Field(1.0, gt=0)
     """Temperature of the straight-through Gumbel softmax that the critic reads, at the first step."""
     va_temperature_end: float = Field(0.5, gt=0)
@@ -181,26 +170,6 @@ class TrainConfig(Section):
     """Early stopping: evaluations without improvement of the validation loss."""
     checkpoint_every: int = Field(100, ge=1)
     reinforce: ReinforceConfig = ReinforceConfig()
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`compile` is written only where it is on.
-
-        Checkpoints are named by a digest of what is written here. Fused kernels round differently, so a run that
-        resumes to the bit must not take up what a compiled one left; those of plain runs keep their names. Left out
-        altogether, it would not reach the processes and pods that are handed the settings.
-        """
-        return {key: value for key, value in handler(self).items() if key != "compile" or value}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("preset") != "paper":
-            return given
-        network = given.get("network", {})
-        if isinstance(network, dict):
-            network = {**PAPER["network"], **network}
-        return {**PAPER, **given, "network": network}
 
 
 class SamplingConfig(Section):
@@ -232,7 +201,7 @@ class EvaluationSampling(SamplingConfig):
 
 
 class SecondJudgeConfig(Section):
-    """The second judge: small Transformers over notes, averaged (evaluate.note_judge)."""
+    """The second judge: small Transformers over notes, averaged (evaluate/note_judge.py)."""
 
     members: int = Field(4, ge=1, le=5)
     """Networks, each with another fifth of the groups left out."""
@@ -286,7 +255,10 @@ class Params(Section):
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
 
 
-OLD_KEYS: dict[str, str] = {}
+OLD_KEYS: dict[str, str] = {
+    "train.preset": "the paper's network is presets/paper.yaml (`huesong settings use paper`)",
+    "train.va_loss": "delete it; the VA loss is smooth L1",
+}
 """Keys of earlier versions, by their dotted path, and what to write in their place."""
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from huesong.config import CriticConfig
-from huesong.model.critic import Critic, train_critic
+from huesong.model.critic import Critic
 from huesong.runtime.errors import UserError
+from huesong.train.critic import train_critic
 from tests.tiny_training import CRITIC, SIZE, tiny_examples
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ def tiny() -> Critic:
     return Critic(CRITIC, SIZE).double().eval()
 
 
-def test_soft_one_hot_tokens_are_heard_like_ids() -> None:
+def test_soft_one_hot_tokens_are_read_like_ids() -> None:
     critic = tiny()
     ids = torch.randint(0, SIZE, (3, 10))
     mask = torch.arange(10) < torch.tensor([[10], [4], [7]])
@@ -25,7 +26,7 @@ def test_soft_one_hot_tokens_are_heard_like_ids() -> None:
     torch.testing.assert_close(critic.forward_soft(soft, mask), critic(ids, mask))
 
 
-def test_what_the_mask_hides_is_not_heard() -> None:
+def test_what_the_mask_hides_is_not_read() -> None:
     critic = tiny()
     ids = torch.randint(0, SIZE, (2, 10))
     mask = torch.arange(10) < torch.tensor([[6], [6]])

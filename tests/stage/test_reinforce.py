@@ -13,9 +13,9 @@ import torch
 from huesong.config import ReinforceConfig, SamplingConfig
 from huesong.model.folder import Model
 from huesong.model.sampling import roll_out
+from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.train import rewards as module
-from huesong.train.checkpoints import Checkpoints
 from huesong.train.rewards import advantages, conditions, draw_requests, policy_loss, reinforce, replay
 from tests.tiny_music import grammar, model
 
@@ -103,7 +103,7 @@ def test_one_update_makes_the_better_pieces_likelier() -> None:
 
 
 @pytest.mark.slow
-def test_rewards_teach_and_the_leash_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_teach_and_the_kl_penalty_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "predict_va", lambda _, ids: (0.0, 0.0))  # the scorer alone decides
     monkeypatch.setattr(
         module, "draw_requests",
@@ -113,9 +113,9 @@ def test_rewards_teach_and_the_leash_holds(tmp_path: Path, monkeypatch: pytest.M
     free = reinforce(fresh(), EXAMPLES, config, Checkpoints(tmp_path / "free"), seed=0, scorer=low_notes)
     errors = [row["va"] for row in free]
     assert np.mean(errors[-3:]) < np.mean(errors[:3]) - 0.03
-    leashed = config.model_copy(update={"kl_weight": 50.0})
-    leashed = leashed.model_copy(update={"steps": 6})
-    held = reinforce(fresh(), EXAMPLES, leashed, Checkpoints(tmp_path / "held"), seed=0, scorer=low_notes)
+    penalised = config.model_copy(update={"kl_weight": 50.0})
+    penalised = penalised.model_copy(update={"steps": 6})
+    held = reinforce(fresh(), EXAMPLES, penalised, Checkpoints(tmp_path / "held"), seed=0, scorer=low_notes)
     assert held[5]["kl"] < free[5]["kl"] / 2
 
 
@@ -149,5 +149,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     def deaf(pieces: Sequence[list[int]]) -> np.ndarray:
         return np.full((len(pieces), 2), np.nan)
 
-    with pytest.raises(UserError, match=r"not finite at step 1 \(reinforce"):
+    with pytest.raises(
+        UserError, match=r"train \(reinforce\): .* not finite at step 1: lower train\.reinforce\.learning_rate"
+    ):
         reinforce(fresh(), EXAMPLES, CONFIG, Checkpoints(tmp_path), seed=0, scorer=deaf)

@@ -1,4 +1,4 @@
-"""emotion.second_judge: hears notes, learns from split `judge` alone, the same at every run."""
+"""evaluate/note_judge.py: reads notes, learns from split `judge` alone, the same at every run."""
 
 import json
 

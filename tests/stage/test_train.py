@@ -63,7 +63,7 @@ def test_rewards_start_from_the_pairs_of_a_run_that_kept_them(root: Path, monkey
     plain = train.run(settings(pretrain_steps=2), **places, out=root / "plain", keep_pairs=True)
     kept = sorted(path.name.partition("-")[0] for path in (root / "kept").iterdir())
     assert kept == ["base", "critic", "pairs"]
-    monkeypatch.setattr(training, "take_step", lambda *_: pytest.fail("the pairs are trained again"))
+    monkeypatch.setattr(training, "step_losses", lambda *_: pytest.fail("the pairs are trained again"))
     again = train.run(settings(pretrain_steps=2), **places, out=root / "again")
     ours, theirs = (load_file(report.out / "model" / contracts.MODEL_WEIGHTS) for report in (plain, again))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -81,16 +81,16 @@ def test_the_same_seed_gives_the_same_weights(root: Path) -> None:
 
 def test_a_killed_run_is_resumed_and_a_changed_one_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(root, "straight")
-    taken, step = 0, training.take_step
+    taken, step = 0, training.step_losses
 
-    def dying_step(*given: Any) -> dict[str, float]:
+    def dying_step(*given: Any) -> Any:
         nonlocal taken
         taken += 1
         if taken == 8:
             raise KeyboardInterrupt
         return step(*given)
 
-    monkeypatch.setattr(training, "take_step", dying_step)
+    monkeypatch.setattr(training, "step_losses", dying_step)
     with pytest.raises(KeyboardInterrupt):
         run(root, "resumed")
     assert not (root / "resumed").exists()
@@ -121,8 +121,8 @@ def test_the_base_outlives_another_picture_encoder(tmp_path: Path, monkeypatch: 
     path = tmp_path / "preprocess" / contracts.PICTURE_FEATURES
     np.save(path, 3 - 2 * np.load(path))
     phases: list[str] = []
-    step = training.take_step
-    monkeypatch.setattr(training, "take_step", lambda *given: phases.append(given[5].name) or step(*given))
+    step = training.step_losses
+    monkeypatch.setattr(training, "step_losses", lambda *given: phases.append(given[1].name) or step(*given))
     run(tmp_path, "second", pretrain_steps=6)
     assert set(phases) == {"pairs"}
     monkeypatch.undo()

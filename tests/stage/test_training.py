@@ -16,16 +16,17 @@ from huesong.config import TrainConfig
 from huesong.model.critic import Critic
 from huesong.model.dataset import Batch
 from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.trainer import adamw
+from huesong.runtime.checkpoints import Checkpoints
+from huesong.runtime.distributed import joined_processes
 from huesong.runtime.errors import UserError
 from huesong.train import loop as training
-from huesong.train.checkpoints import Checkpoints
-from huesong.train.distributed import joined_processes
-from huesong.train.loop import DONE, PAIRS, PRETRAIN, Training, train_network
-from huesong.train.optimizer import LOWEST_RATE, make_optimizer, rate_share
+from huesong.train.loop import DONE, LOWEST_RATE, PAIRS, PRETRAIN, Training, rate_share, train_network
 from huesong.train.picture_head import fit_picture_side, picture_figures, rated_pictures
 from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
 class KilledError(Exception):
@@ -45,7 +46,7 @@ def train(folder: Path, config: TrainConfig, kind: str = "features") -> Training
 
 
 def curve(result: Training) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in result.progress.history]
+    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in result.history]
 
 
 @pytest.mark.parametrize("kind", ["features", "pixels"])
@@ -55,19 +56,19 @@ def test_a_killed_run_resumes_to_the_same_bits(
 ) -> None:
     config = settings(pretrain_steps=5, steps=6, objective="ce+contrastive" if kind == "pixels" else "ce+va_critic")
     straight = train(tmp_path / "straight", config, kind)
-    taken, step = 0, training.take_step
+    taken, step = 0, training.step_losses
 
-    def dying_step(*given: Any) -> dict[str, float]:
+    def dying_step(*given: Any) -> Any:
         nonlocal taken
         taken += 1
         if taken > killed_at:
             raise KilledError
         return step(*given)
 
-    monkeypatch.setattr(training, "take_step", dying_step)
+    monkeypatch.setattr(training, "step_losses", dying_step)
     with pytest.raises(KilledError):
         train(tmp_path / "killed", config, kind)
-    monkeypatch.setattr(training, "take_step", step)
+    monkeypatch.setattr(training, "step_losses", step)
     resumed = train(tmp_path / "killed", config, kind)
     assert curve(resumed) == curve(straight)
     for name, weight in straight.network.state_dict().items():
@@ -79,13 +80,13 @@ def test_runs_of_another_seed_and_objective_share_the_base(tmp_path: Path, monke
     first = train(tmp_path, settings(pretrain_steps=5, steps=2))
     (tmp_path / PAIRS).rename(tmp_path / "first")
     names: list[str] = []
-    step = training.take_step
+    step = training.step_losses
 
-    def counted(*given: Any) -> dict[str, float]:
-        names.append(given[5].name)
+    def counted(*given: Any) -> Any:
+        names.append(given[1].name)
         return step(*given)
 
-    monkeypatch.setattr(training, "take_step", counted)
+    monkeypatch.setattr(training, "step_losses", counted)
     second = train(tmp_path, settings(pretrain_steps=5, steps=2, seed=1, objective="ce"))
     assert names == [PAIRS] * 2
     assert curve(second)[:5] == curve(first)[:5]
@@ -102,7 +103,7 @@ def test_the_seed_decides_the_run(tmp_path: Path) -> None:
 def test_training_lowers_the_validation_loss_and_keeps_the_best_weights(tmp_path: Path) -> None:
     config = settings(steps=60, eval_every=10, batch_size=8, learning_rate=1e-2)
     result = train(tmp_path, config)
-    losses = [row["val_loss"] for row in result.progress.history if "val_loss" in row]
+    losses = [row["val_loss"] for row in result.history if "val_loss" in row]
     assert losses[-1] < losses[0] - 0.3
     assert result.metrics["val_ce"] == pytest.approx(min(losses), rel=1e-6)
     assert result.metrics["val_perplexity"] == pytest.approx(np.exp(min(losses)), rel=1e-6)
@@ -112,18 +113,18 @@ def test_training_lowers_the_validation_loss_and_keeps_the_best_weights(tmp_path
 def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = iter([3.0, 2.0, 2.5, 2.6, 2.7, 1.0])
     monkeypatch.setattr(
-        training, "validate", lambda *_: (next(script, 9.0), None)
+        training, "validate", lambda *_: {"val_loss": next(script, 9.0), "val_va": None}
     )  # the losses are given, the loop is real
     result = train(tmp_path, settings(steps=60, eval_every=2, patience=3))
-    assert result.progress.total == 10
-    assert result.progress.best_step == 4
+    assert result.steps == 10
+    assert result.metrics["best_step"] == 4
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     plain = {"network": NETWORK.model_copy(update={"dropout": 0.0}), "objective": "ce", "steps": 3}
     whole = train(tmp_path / "whole", settings(batch_size=8, accumulate=1, **plain), "pixels")
     parts = train(tmp_path / "parts", settings(batch_size=2, accumulate=4, **plain), "pixels")
-    for ours, theirs in zip(whole.progress.history, parts.progress.history, strict=True):
+    for ours, theirs in zip(whole.history, parts.history, strict=True):
         assert ours["ce"] == pytest.approx(theirs["ce"], rel=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
 
@@ -136,7 +137,7 @@ def losses_of_this_process(folder: Path) -> str:
     network = HuesongNetwork(config.network, SIZE, PictureShape("pixels", size=32))
     with joined_processes(CPU) as processes:
         result = train_network(network, tiny_examples("pixels"), config, None, stores(folder), CPU, processes)
-    return " ".join(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.progress.history)
+    return " ".join(f"{row['loss']:.5f},{row['grad_norm']:.4f}" for row in result.history)
 
 
 @pytest.mark.slow
@@ -146,7 +147,7 @@ def test_two_processes_train_the_same_curve_as_one(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     call = "import sys, pathlib, tests.stage.test_training as t; print(t.losses_of_this_process(pathlib.Path(sys.argv[1])))"
     shared = {
-        **os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "MASTER_ADDR": "127.0.0.1",
+        **os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "WORLD_SIZE": "2",
     }  # fmt: skip
     pair = [
@@ -172,7 +173,7 @@ def test_a_loss_that_is_not_finite_names_step_and_pieces(tmp_path: Path, monkeyp
 
     original = training.to_device
     monkeypatch.setattr(training, "to_device", broken)
-    with pytest.raises(UserError, match=r"not finite at step 1 \(pairs; pieces piece\d+#0.*learning_rate"):
+    with pytest.raises(UserError, match=r"train \(pairs\): .* not finite at step 1 \(pieces piece\d+#0.*learning_rate"):
         train(tmp_path, settings())
 
 
@@ -191,14 +192,14 @@ def test_without_validation_pairs_the_last_weights_are_kept(tmp_path: Path) -> N
         setattr(examples.pairs, name, getattr(examples.pairs, name)[keep])
     network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
     result = train_network(network, examples, settings(objective="ce"), None, stores(tmp_path), CPU)
-    assert result.progress.total == 8
+    assert result.steps == 8
     assert "val_ce" not in result.metrics
     assert result.metrics["train_ce"] > 0
 
 
 def test_norms_biases_and_embeddings_do_not_decay() -> None:
     network = HuesongNetwork(NETWORK, SIZE, PictureShape("pixels", size=32))
-    decayed, free = make_optimizer(network, settings()).param_groups
+    decayed, free = adamw(network, 1e-3, weight_decay=0.05).param_groups
     names = {id(weight): name for name, weight in network.named_parameters()}
     assert free["weight_decay"] == 0
     assert not [n for p in decayed["params"] if "norm" in (n := names[id(p)]) or "bias" in n or "embedding" in n]
@@ -235,7 +236,7 @@ def test_a_compiled_run_learns_what_a_plain_one_learns(tmp_path: Path) -> None:
         "steps": 3, "pretrain_learning_rate": 3e-3,
     }  # fmt: skip
     plain, compiled = (train(tmp_path / str(on), settings(**same, compile=on)) for on in (False, True))
-    for ours, theirs in zip(compiled.progress.history, plain.progress.history, strict=True):
+    for ours, theirs in zip(compiled.history, plain.history, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
     kept = load_file(tmp_path / "True" / PAIRS / DONE / "network.safetensors")

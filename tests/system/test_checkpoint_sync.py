@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from huesong.component_io.mirror import Mirror, mirrored
+from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
-from huesong.train.checkpoints import Checkpoints
 from tests.kfp_server import wait_until
 from tests.s3_server import BUCKET, Line, S3Server, credentials, quick_retries, serve
 

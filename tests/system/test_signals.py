@@ -16,8 +16,8 @@ import psutil
 import pytest
 from components.train import train as component
 
+from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.signals import child, unwind_on_sigterm
-from huesong.train.checkpoints import Checkpoints
 from tests.tiny_training import settings, write_artifacts
 
 ROOT = Path(__file__).parents[2]

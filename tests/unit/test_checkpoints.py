@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from huesong.train.checkpoints import STATE, Checkpoints
+from huesong.runtime.checkpoints import STATE, Checkpoints
 
 
 def save(checkpoints: Checkpoints, number: int) -> None:

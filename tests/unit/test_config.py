@@ -5,7 +5,9 @@ import pytest
 
 from huesong import config
 from huesong.config import Params, TrainConfig, load_params
+from huesong.experiments.ablation import PAPER
 from huesong.runtime.errors import UserError
+from huesong.train.stage import base_settings, digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,27 +87,26 @@ def test_missing_file(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_the_paper_preset_is_the_papers_network_where_nothing_else_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text("train: {preset: paper}")
-    train = load_params(path).train
+def test_the_papers_network_stands_in_one_preset(tmp_path: Path) -> None:
+    train = load_params(ROOT / "presets" / "paper.yaml").train
     assert (train.network.width, train.network.heads, train.network.positions) == (256, 4, "absolute")
     assert (train.network.encoder_layers, train.network.decoder_layers, train.condition_dropout) == (3, 3, 0.0)
-    path.write_text("train: {preset: paper, network: {width: 64}, condition_dropout: 0.1}")
-    train = load_params(path).train
-    assert (train.network.width, train.network.positions, train.condition_dropout) == (64, "absolute", 0.1)
-    path.write_text("train: {preset: paper, networks: {width: 64}}")
-    with pytest.raises(UserError, match="did you mean 'network'"):
-        load_params(path)
+    for key, value in PAPER["network"].items():
+        assert getattr(train.network, key) == value
+    assert train.condition_dropout == PAPER["condition_dropout"]
+    with pytest.raises(UserError, match=r"^[^\n]*'train.preset' is gone: .*presets/paper\.yaml") as caught:
+        load(tmp_path, "train: {preset: paper}")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"'train.va_loss' is gone: delete it"):
+        load(tmp_path, "train: {va_loss: ccc}")
 
 
-def test_compile_is_written_only_where_it_is_on() -> None:
-    """So checkpoints of plain runs keep their names, and other processes are told of it."""
-    assert "compile" not in TrainConfig().model_dump(mode="json")
-    on = TrainConfig(compile=True)
-    assert on.model_dump(mode="json") == {**TrainConfig().model_dump(mode="json"), "compile": True}
-    assert TrainConfig.model_validate(on.model_dump(mode="json")) == on
-    assert json.loads(on.model_dump_json())["compile"] is True
+def test_checkpoints_of_compiled_runs_have_other_names_and_other_processes_are_told(tmp_path: Path) -> None:
+    plain, compiled = TrainConfig(), TrainConfig(compile=True)
+    for own in (base_settings, lambda config: config.model_dump(mode="json")):
+        assert digest(own(plain), []) != digest(own(compiled), [])
+    assert TrainConfig.model_validate(compiled.model_dump(mode="json")) == compiled
+    assert json.loads(compiled.model_dump_json())["compile"] is True
 
 
 @pytest.mark.parametrize(

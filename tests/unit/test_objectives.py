@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from typing import Literal
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,17 +9,16 @@ from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.train.objectives import (
     IGNORE,
+    TERMS,
     Objective,
-    Objectives,
     TensorBatch,
+    Whole,
     contrastive_loss,
     cross_entropy,
     soft_tokens,
-    va_concordance_loss,
     va_critic_loss,
 )
-from huesong.va import ccc
-from tests.tiny_training import CRITIC, NETWORK, SIZE
+from tests.tiny_training import CRITIC, NETWORK, SIZE, settings
 
 EMOTIONAL = ["ce+va_critic", "ce+va_head", "ce+contrastive"]
 
@@ -44,16 +40,20 @@ def tiny() -> tuple[HuesongNetwork, Critic, TensorBatch]:
     return network, critic, batch
 
 
-@pytest.mark.parametrize(
-    ("kind", "va_loss"), [("ce+va_critic", "smooth_l1"), ("ce+va_critic", "ccc"), ("ce+va_head", "smooth_l1")]
-)
-def test_the_va_loss_reaches_every_parameter_of_the_decoder_and_none_of_the_critic(
-    kind: Objectives, va_loss: Literal["smooth_l1", "ccc"]
-) -> None:
+SUMS = Whole()
+"""Terms are sums, not means."""
+
+
+def objective_of(kind: str, weight_V: torch.Tensor | None = None, **changes: object) -> Objective:
+    return Objective(settings(objective=kind, label_smoothing=0.0, **changes), weight_V)
+
+
+@pytest.mark.parametrize("kind", ["ce+va_critic", "ce+va_head"])
+def test_the_va_loss_reaches_every_parameter_of_the_decoder_and_none_of_the_critic(kind: str) -> None:
     network, critic, batch = tiny()
     before = {name: weight.clone() for name, weight in critic.state_dict().items()}
-    losses = Objective(kind, NETWORK.width, va_loss=va_loss).double()(network, batch, critic)
-    losses.va_sum.backward()
+    terms = objective_of(kind).double()(network, batch, critic, SUMS)
+    terms["va"].backward()
     reached = {name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()}
     # What never meets a request: the image VA head, and the vector that stands for "nothing was asked".
     apart = {"picture.va_head.weight", "picture.va_head.bias", "condition.null_D"}
@@ -93,11 +93,11 @@ def test_the_va_gradient_is_the_slope_of_the_soft_loss() -> None:
 def test_following_the_va_gradient_brings_the_music_nearer_to_the_request() -> None:
     network, critic, batch = tiny()
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    objective = Objective("ce+va_critic", NETWORK.width)
+    objective = objective_of("ce+va_critic")
     losses = []
     for _ in range(60):
         torch.manual_seed(0)
-        loss = objective(network, batch, critic).va_sum
+        loss = objective(network, batch, critic, SUMS)["va"]
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -135,22 +135,48 @@ def test_rows_without_a_request_have_no_emotional_loss(kind: str) -> None:
     network, critic, batch = tiny()
     batch.keep_B[:] = False
     batch.keep_picture_B[:] = False
-    objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
-    assert objective(network, batch, critic).va_sum.item() == 0
+    assert objective_of(kind).double()(network, batch, critic, SUMS)["va"].item() == 0
 
 
 @pytest.mark.parametrize("kind", EMOTIONAL)
 def test_every_objective_trains_its_own_parameters_and_the_network(kind: str) -> None:
     network, critic, batch = tiny()
-    objective = Objective(kind, NETWORK.width).double()  # type: ignore[arg-type]
-    losses = objective(network, batch, critic)
-    losses.va_sum.backward()
-    assert losses.va_sum.item() > 0
+    objective = objective_of(kind).double()
+    terms = objective(network, batch, critic, SUMS)
+    terms["va"].backward()
+    assert terms["va"].item() > 0
     assert all(weight.grad is not None and weight.grad.any() for weight in objective.parameters())
     assert network.embedding.weight.grad is not None
-    plain = Objective("ce", NETWORK.width).double()(network, batch, None)
-    torch.testing.assert_close(plain.ce_sum, losses.ce_sum)
-    assert objective(network, batch, critic, with_emotion=False).va_sum.item() == 0
+    plain = objective_of("ce").double()(network, batch, None, SUMS)
+    torch.testing.assert_close(plain["ce"], terms["ce"])
+    assert objective(network, batch, critic, SUMS, with_emotion=False)["va"].item() == 0
+
+
+@pytest.mark.parametrize("kind", EMOTIONAL)
+def test_the_loss_is_its_terms_by_their_weights(kind: str) -> None:
+    network, critic, batch = tiny()
+    objective = objective_of(kind, va_weight=0.3, image_va_weight=7.0).double()
+    torch.manual_seed(0)
+    terms = objective(network, batch, critic, SUMS)
+    assert tuple(terms) == TERMS
+    assert terms["loss"].item() == pytest.approx(terms["ce"].item() + 0.3 * terms["va"].item())
+    assert terms["tokens"].item() == (batch.targets_BT != IGNORE).sum()
+    torch.manual_seed(0)
+    means = objective(network, batch, critic, Whole(tokens=10, rows=4, pictures=2))
+    for name, count in (("ce", 10), ("va", 4), ("picture", 2)):
+        assert means[name].item() == pytest.approx(terms[name].item() / count)
+    objective_of(kind, va_weight=0.0).double()(network, batch, critic, SUMS)["loss"].backward()
+    assert network.picture.va_head.weight.grad is None, "a head on frozen features is not trained"
+
+
+def test_the_image_head_of_pixels_is_part_of_the_loss() -> None:
+    torch.manual_seed(0)
+    _, critic, batch = tiny()
+    network = HuesongNetwork(NETWORK, SIZE, PictureShape("pixels", size=32)).double().eval()
+    batch.pictures = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    terms = objective_of("ce", image_va_weight=7.0).double()(network, batch, critic, SUMS)
+    assert terms["picture"].item() > 0
+    assert terms["loss"].item() == pytest.approx(terms["ce"].item() + 7 * terms["picture"].item())
 
 
 def test_contrast_is_least_where_likeness_follows_emotion() -> None:
@@ -161,33 +187,15 @@ def test_contrast_is_least_where_likeness_follows_emotion() -> None:
     assert contrastive_loss(place, place, va) == pytest.approx(2 * 0.6931, abs=0.02)
 
 
-def test_concordance_loss_is_one_minus_the_mean_ccc_of_the_kept_rows() -> None:
-    torch.manual_seed(0)
-    critic = Critic(CRITIC, SIZE).double().freeze()
-    soft = torch.randn(6, 9, SIZE, dtype=torch.float64).softmax(-1).requires_grad_()
-    mask = torch.ones(6, 9, dtype=torch.bool)
-    asked = torch.rand(6, 2, dtype=torch.float64) * 2 - 1
-    keep = torch.tensor([True, True, False, True, True, True])
-    heard = critic.forward_soft(soft, mask).detach().numpy()[keep.numpy()]
-    expected = 1 - np.mean([ccc(asked[keep].numpy()[:, axis], heard[:, axis]) for axis in range(2)])
-    loss = va_concordance_loss(critic, soft, mask, asked, keep)
-    assert float(loss.detach()) / 5 == pytest.approx(float(expected))
-    loss.backward()
-    assert soft.grad is not None
-    assert (soft.grad[keep].abs().sum(dim=(1, 2)) > 0).all()
-    assert (soft.grad[~keep] == 0).all()
-    assert float(va_concordance_loss(critic, soft, mask, asked, keep & False).detach()) == 0
-
-
 def test_weighted_tokens_count_more_where_the_emotion_matters() -> None:
     network, critic, batch = tiny()
     weight = torch.ones(SIZE, dtype=torch.float64)
     token = int(batch.targets_BT[batch.targets_BT != IGNORE][0])
     weight[token] = 5.0
-    plain = Objective("ce", NETWORK.width).double()(network, batch, critic).ce_sum
-    objective = Objective("ce", NETWORK.width, weight_V=weight).double()
+    plain = objective_of("ce").double()(network, batch, critic, SUMS)["ce"]
+    objective = objective_of("ce", weight).double()
     logits = network(batch.ids_BT, network.encode_picture(batch.pictures).tokens_BSD, batch.va_B2, batch.keep_B)
     of_token = cross_entropy(logits, batch.targets_BT.masked_fill(batch.targets_BT != token, IGNORE))
-    assert objective(network, batch, critic).ce_sum.item() == pytest.approx(plain.item() + 4 * of_token.item())
-    assert objective(network, batch, critic, with_emotion=False).ce_sum.item() == pytest.approx(plain.item())
+    assert objective(network, batch, critic, SUMS)["ce"].item() == pytest.approx(plain.item() + 4 * of_token.item())
+    assert objective(network, batch, critic, SUMS, with_emotion=False)["ce"].item() == pytest.approx(plain.item())
     assert "weight_V" not in objective.state_dict()

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from huesong.train.distributed import ALONE, joined_processes
+from huesong.runtime.distributed import ALONE, joined_processes
 
 SCRIPT = """
 import hashlib, sys, time
 from datetime import timedelta
 from pathlib import Path
 import torch, torch.distributed as dist
-from huesong.train.distributed import joined_processes
+from huesong.runtime.distributed import joined_processes
 
 with joined_processes(torch.device("cpu")) as processes:
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))  # stands for the half hour that is usual

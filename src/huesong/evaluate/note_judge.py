@@ -1,4 +1,4 @@
-"""A second opinion: a small Transformer that hears valence and arousal in the notes of a MIDI file.
+"""The second judge: a small Transformer that predicts valence and arousal from the notes of a MIDI file.
 
 It shares nothing with the first judge but the human ratings of split `judge`: no hand features, no boosting. Nor does
 it share anything with the generator and its critic: other music, other weights, and an alphabet of its own, in seconds
@@ -11,25 +11,24 @@ reads soft tokens. Shapes: B batch, T notes, K attributes, A alphabet.
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from huesong.config import CriticConfig, SecondJudgeConfig
 from huesong.emotion.boosting import group_folds
 from huesong.emotion.labellers import label_weights
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.model.critic import Critic
+from huesong.model.trainer import Part, Schedule, Trainer, warm_cosine
 from huesong.music.features import TOGETHER_S, key_correlations
 from huesong.music.reading import Notes
 from huesong.runtime.errors import UserError
-from huesong.runtime.progress import track
 from huesong.va import Bootstrap
 
 ATTRIBUTES = {"degree": 12, "height": 16, "length": 15, "gap": 14, "loudness": 16, "step": 27}
@@ -43,7 +42,7 @@ GAP_EDGES = np.arange(-4, 2, 0.5) - 1e-3
 FOLDS = 5
 """Each network leaves one fold of the judge's groups out of its gradient."""
 EVERY = 20
-"""Steps between two looks at them."""
+"""Steps between two evaluations on them."""
 
 SHORTEST = 48
 """Notes of the shortest part of a longer piece that is trained on."""
@@ -53,7 +52,7 @@ NotesOf = Callable[[int], Notes]
 
 
 def attributes(notes: Notes) -> np.ndarray:
-    """What is heard of each note: int64 [T, K], indices into the alphabet.
+    """The attributes of each note: int64 [T, K], indices into the alphabet.
 
     The tonic is that of the best fitting key (Albrecht & Shanahan 2013): a transposed piece is the same piece but for
     its height.
@@ -106,22 +105,22 @@ class SecondJudge:
             weights[rows].astype(np.float32),
         )
         networks = []
-        for number, (taught, stopping) in enumerate(folds[: config.members]):
+        for number, (train, held) in enumerate(folds[: config.members]):
             with _reproducible(seed * 1_000_003 + number):
-                networks.append(_train(rated, taught, stopping, config, (seed, number)))
+                networks.append(_train(rated, train, held, config, (seed, number)))
         return cls(networks, config.context)
 
     def predict(self, music: Sequence[Notes]) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of pieces; of a long one, the mean over its parts. No notes: 0, 0."""
         read = [attributes(notes) for notes in music]
         with _reproducible(0):
-            return np.mean([_hear(network, read, self.context) for network in self.networks], axis=0)
+            return np.mean([_predict(network, read, self.context) for network in self.networks], axis=0)
 
     def held_out(self, pieces: pd.DataFrame, notes_of: NotesOf, bootstrap: Bootstrap) -> dict[str, float]:
         """Agreement with people on rated pieces of split `test`, as `Judge.held_out` reports it."""
         rows = np.flatnonzero((pieces["split"] == "test").to_numpy() & (label_weights(pieces) > 0))
-        heard = self.predict([notes_of(int(row)) for row in rows])
-        return scores_by_source(by_piece(pieces.iloc[rows], heard), bootstrap)
+        predicted = self.predict([notes_of(int(row)) for row in rows])
+        return scores_by_source(by_piece(pieces.iloc[rows], predicted), bootstrap)
 
 
 @dataclass
@@ -134,48 +133,48 @@ class Rated:
 
 
 def _train(
-    rated: Rated, taught: np.ndarray, stopping: np.ndarray, config: SecondJudgeConfig, key: tuple[int, int]
+    rated: Rated, train: np.ndarray, held: np.ndarray, config: SecondJudgeConfig, key: tuple[int, int]
 ) -> Critic:
-    """A network taught by some rows, with the weights of the step at which it heard the `stopping` rows best."""
+    """A network trained on some rows, with the weights of the step that predicts the rows `held` out best."""
     network = Critic(CriticConfig(width=config.width, layers=config.layers, dropout=config.dropout), ALPHABET)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.05)
-    held = [rated.music[row] for row in stopping]
-    best, best_loss = copy.deepcopy(network.state_dict()), math.inf
-    for step in track(range(config.steps), f"evaluate (second judge, network {key[1] + 1} of {config.members})"):
-        rate = config.learning_rate * min((step + 1) / 20, math.cos(math.pi / 2 * step / config.steps) ** 2)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    held_music = [rated.music[row] for row in held]
+
+    def parts(step: int) -> Iterator[Part]:
         rng = np.random.default_rng([*key, step])
-        rows = rng.choice(taught, min(config.batch_size, len(taught)), replace=False)
+        rows = rng.choice(train, min(config.batch_size, len(train)), replace=False)
         notes_BTA, mask_BT = _batch([_stretch(rated.music[row], config.context, rng) for row in rows])
-        heard_B2 = network.train().forward_soft(notes_BTA, mask_BT)
+        found_B2 = network.train().forward_soft(notes_BTA, mask_BT)
         weight_B = torch.from_numpy(rated.weight_N[rows])
-        error_B = (heard_B2 - torch.from_numpy(rated.va_N2[rows])).square().mean(dim=-1)
-        loss = (error_B * weight_B).sum() / weight_B.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % EVERY == 0 or step + 1 == config.steps:
-            wrong = np.square(_hear(network, held, config.context) - rated.va_N2[stopping]).mean(axis=1)
-            now = float(np.average(wrong, weights=rated.weight_N[stopping]))
-            if now < best_loss:
-                best, best_loss = copy.deepcopy(network.state_dict()), now
-    network.load_state_dict(best)
+        error_B = (found_B2 - torch.from_numpy(rated.va_N2[rows])).square().mean(dim=-1)
+        yield {"loss": (error_B * weight_B).sum() / weight_B.sum()}
+
+    def validate() -> dict[str, float]:
+        error_N = np.square(_predict(network, held_music, config.context) - rated.va_N2[held]).mean(axis=1)
+        return {"val_loss": float(np.average(error_N, weights=rated.weight_N[held]))}
+
+    Trainer(
+        f"evaluate (second judge, network {key[1] + 1} of {config.members})",
+        network,
+        torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.05),
+        Schedule(config.steps, warm_cosine(config.learning_rate, config.steps), eval_every=EVERY),
+        parts,
+        remedy="lower evaluate.second_judge.learning_rate",
+        validate=validate,
+    ).run()
     return network.freeze()
 
 
-def _hear(network: Critic, music: Sequence[np.ndarray], context: int) -> np.ndarray:
+def _predict(network: Critic, music: Sequence[np.ndarray], context: int) -> np.ndarray:
     """Valence and arousal [N, 2] of attributes; the mean over parts of `context` notes."""
     network.eval()
-    heard = np.zeros((len(music), 2))
+    predicted = np.zeros((len(music), 2))
     with torch.inference_mode():
         for row, piece in enumerate(music):
             parts = [piece[start : start + context] for start in range(0, len(piece), context)]
             if parts:
                 found = network.forward_soft(*_batch(parts)).double().numpy()
-                heard[row] = np.average(found, axis=0, weights=[len(part) for part in parts])
-    return heard
+                predicted[row] = np.average(found, axis=0, weights=[len(part) for part in parts])
+    return predicted
 
 
 def _stretch(piece: np.ndarray, context: int, rng: np.random.Generator) -> np.ndarray:
@@ -197,17 +196,14 @@ def _batch(parts: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return notes_BTA, mask_BT
 
 
-class _reproducible:
-    """One thread and a seeded generator within, as before without: sums do not depend on the number of cores."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.threads, self.state = torch.get_num_threads(), torch.get_rng_state()
-        torch.set_num_threads(1)
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
-        torch.set_rng_state(self.state)
+@contextlib.contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """One thread and a seeded generator within: sums do not depend on the number of cores. Both are put back."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)

@@ -24,7 +24,7 @@ from huesong.evaluate.metrics import calibration_table, measure, novelty
 from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
 from huesong.evaluate.report import write_report
-from huesong.model.critic import hear
+from huesong.model.critic import predict_va
 from huesong.model.dataset import load_examples
 from huesong.model.folder import Model, load_model
 from huesong.music import reading, statistics
@@ -132,7 +132,7 @@ def critic_scores(
     if rows.sum() < 2:
         return {}
     context = model.network.config.context
-    heard = hear(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
+    heard = predict_va(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
     own = scores_by_source(by_piece(pieces[rows], heard), Bootstrap(config.bootstrap, config.seed))
     return {f"critic_{key}": value for key, value in own.items()}
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huesong import contracts
-from huesong.config import PAPER, EvaluateConfig, Params, TrainConfig
+from huesong.config import EvaluateConfig, Params, TrainConfig
 from huesong.experiments.ablation_figures import baselines, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown
 from huesong.report.tables import put_into, put_picture
+from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, replacing_file, replacing_folder, write_json
 from huesong.runtime.progress import log
@@ -33,11 +34,15 @@ from huesong.runtime.signals import unwind_on_sigterm
 from huesong.runtime.workers import SafePool
 from huesong.tracking.provenance import SESSION_VARIABLE
 from huesong.tracking.store import environment
-from huesong.train.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from huesong.evaluate.stage import Judges
 
+PAPER: dict[str, Any] = {
+    "network": {"width": 256, "heads": 4, "encoder_layers": 3, "decoder_layers": 3, "positions": "absolute"},
+    "condition_dropout": 0.0,
+}
+"""The network of Kundu, Singh and Iwahori (2024), without guidance; presets/paper.yaml holds the same."""
 OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"objective": name, "reinforce": {"steps": 0}} for name in OBJECTIVES},

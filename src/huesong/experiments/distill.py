@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
 from huesong import contracts
+from huesong.model.trainer import Part, Schedule, Trainer
 from huesong.pictures.decode import decode
 from huesong.pictures.encoders import Encoder, squash
 from huesong.pictures.student import Architecture, Student
@@ -200,31 +201,32 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
         torch.manual_seed(recipe.seed)
         student = Student(recipe.architecture)
         va_head = nn.Linear(recipe.architecture.channels, 2)
-    student.train()
-    weights = [*student.parameters(), *va_head.parameters()]
+    trained = nn.ModuleList([student, va_head])
     steps = recipe.epochs * math.ceil(len(pool.va_N2) / recipe.batch_size)
-    optimizer = torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(trained.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
     grid = math.isqrt(pool.tokens_NSC.shape[1])
-    for step, (pixels_N3HW, tokens_NCgg, va_N2, rated_N) in enumerate(
-        track(_batches(pool, recipe, grid), "distilling", steps), start=1
-    ):
+    batches = _batches(pool, recipe, grid)
+
+    def rate(step: int) -> float:
+        if step:
+            cycle.step()
+        return float(cycle.get_last_lr()[0])
+
+    def parts(step: int) -> Iterator[Part]:
+        pixels_N3HW, tokens_NCgg, va_N2, rated_N = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            map_NChw = student(pixels_N3HW)
+            map_NChw = student.train()(pixels_N3HW)
         seen_NCgg = adaptive_avg_pool2d(map_NChw.float(), grid)
         pooled_NC = seen_NCgg.mean(dim=(2, 3))
         feature_loss = mse_loss(seen_NCgg, tokens_NCgg) + mse_loss(pooled_NC, tokens_NCgg.mean(dim=(2, 3)))
         # The mean over the views that keep a rating, which are few: recoloured ones do not.
-        wrong_N = (va_head(pooled_NC) - va_N2).square().sum(dim=1)
-        va_loss = (rated_N * wrong_N).sum() / rated_N.sum().clamp_min(1.0)
-        loss = feature_loss + recipe.va_weight * va_loss
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % max(1, steps // 10) == 0:
-            log.info("distill: step %d of %d, features %.3f, VA %.3f", step, steps, feature_loss.item(), va_loss.item())
+        error_N = (va_head(pooled_NC) - va_N2).square().sum(dim=1)
+        va_loss = (rated_N * error_N).sum() / rated_N.sum().clamp_min(1.0)
+        yield {"loss": feature_loss + recipe.va_weight * va_loss, "features": feature_loss, "va": va_loss}
+
+    schedule = Schedule(steps, rate, log_every=max(1, steps // 10))
+    Trainer("distill", trained, optimizer, schedule, parts, remedy="lower Recipe.learning_rate").run()
     return student.eval().requires_grad_(False)
 
 

@@ -1,1 +1,1 @@
-"""The CNN-Transformer: network, objectives, training loop, sampling."""
+"""The CNN-Transformer, its critic, the training loop, sampling, the model folder."""

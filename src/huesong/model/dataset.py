@@ -196,9 +196,9 @@ def make_batch(
         ids_BT[row, : len(window) - 1] = window[:-1]
         targets_BT[row, : len(window) - 1] = window[1:]
     va_B2 = examples.pieces.va_N2[np.asarray(pieces)]
-    luck_B = np.array([rng.random() for rng in generators])
-    keep_B = ~np.isnan(va_B2).any(axis=1) & (luck_B >= condition_dropout)
-    keep_picture_B = keep_B & (luck_B >= 2 * condition_dropout)
+    uniform_B = np.array([rng.random() for rng in generators])
+    keep_B = ~np.isnan(va_B2).any(axis=1) & (uniform_B >= condition_dropout)
+    keep_picture_B = keep_B & (uniform_B >= 2 * condition_dropout)
     rows, picture_va_B2 = None, np.zeros_like(va_B2)
     weight_B = np.zeros(len(windows), dtype=np.float32)
     if pictures is None:

@@ -10,7 +10,7 @@ Shapes, named at the end of a tensor's name:
     B batch, T tokens of the MIDI prefix, K attended positions, S image tokens, M = S + 1 memory tokens,
     D width, H heads, E = D / H, V vocabulary.
 
-The left side, from the picture to image tokens and (V, A), stands in picture_side.py.
+The left side, from the picture to image tokens and (V, A), stands in image_encoder.py.
 
 After "Emotion-Guided Image to Music Generation" (Kundu, Singh, Iwahori, arXiv 2410.22299): its three Transformer
 encoders over MIDI and three decoders, here with what makes them work: causal masks, positions, feed-forward layers,

@@ -1,8 +1,8 @@
-"""What training minimises: label-smoothed cross-entropy, and one of three ways to bring in the emotion.
+"""What training minimises: label-smoothed cross-entropy, and one of three ways to bring in the emotion; all weights.
 
     ce              cross-entropy only
-    ce+va_critic    a frozen critic hears the decoder's soft tokens; its VA is held against the request
-    ce+va_head      a regressor on the decoder's states is held against the request
+    ce+va_critic    a frozen critic reads the decoder's soft tokens; its VA is compared with the request
+    ce+va_head      the VA of a regressor on the decoder's states is compared with the request
     ce+contrastive  InfoNCE between picture and music, VA-weighted positives: the paper's rival
 
 The VA loss of the paper's public code goes through argmax and a file, so no gradient reaches its generator. Here the
@@ -16,23 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huesong.config import TrainConfig
 from huesong.model.critic import Critic
+from huesong.model.dataset import IGNORE, Batch
 from huesong.model.network import HuesongNetwork
 from huesong.model.precision import full_precision
 
-IGNORE = -100
-Objectives = Literal["ce", "ce+va_head", "ce+va_critic", "ce+contrastive"]
+TERMS = ("loss", "ce", "va", "picture", "tokens")
+"""What a part of a batch gives: the weighted loss, its terms, and how many tokens it predicts."""
 
 
 @dataclass
 class TensorBatch:
-    """A batch of datasets.examples on the device; see there."""
+    """A `Batch` (model/dataset.py) on the device."""
 
     ids_BT: Tensor
     targets_BT: Tensor
@@ -44,13 +45,18 @@ class TensorBatch:
     picture_weight_B: Tensor
 
 
-@dataclass
-class Losses:
-    """Sums over a (micro-)batch; the caller divides by the counts of the whole batch, over all processes."""
+@dataclass(frozen=True)
+class Whole:
+    """Counts of the whole batch, which the sums over its parts are divided by; the parts may lie in several processes."""
 
-    ce_sum: Tensor  # label-smoothed, over tokens
-    va_sum: Tensor  # over rows
-    picture_sum: Tensor  # over pictures, weighted
+    tokens: float = 1.0
+    rows: float = 1.0
+    pictures: float = 1.0  # weighted
+
+    @classmethod
+    def of(cls, batch: Batch) -> Whole:
+        """The counts of a batch."""
+        return cls(batch.tokens, len(batch.names), max(float(batch.picture_weight_B.sum()), 1e-6))
 
 
 def cross_entropy(
@@ -85,28 +91,16 @@ def soft_tokens(logits_BTV: Tensor, temperature: float, *, sampled: bool = True,
     return one_hot_BTV + (soft_BTV - soft_BTV.detach())
 
 
-def va_critic_loss(
-    critic: Critic, soft_BTV: Tensor, mask_BT: Tensor, va_B2: Tensor, keep_B: Tensor, beta: float = 0.25
-) -> Tensor:
-    """Summed smooth L1 between what the frozen critic hears and the request, over rows with a request."""
-    heard_B2 = critic.forward_soft(soft_BTV, mask_BT)
-    error_B2 = F.smooth_l1_loss(heard_B2, va_B2.to(heard_B2.dtype), beta=beta, reduction="none")
+def request_error(predicted_B2: Tensor, va_B2: Tensor, keep_B: Tensor) -> Tensor:
+    """Summed smooth L1 between predicted VA and the request, over rows with a request."""
+    predicted_B2 = full_precision(predicted_B2)
+    error_B2 = F.smooth_l1_loss(predicted_B2, va_B2.to(predicted_B2.dtype), beta=0.25, reduction="none")
     return (error_B2.mean(dim=-1) * keep_B).sum()
 
 
-def va_concordance_loss(critic: Critic, soft_BTV: Tensor, mask_BT: Tensor, va_B2: Tensor, keep_B: Tensor) -> Tensor:
-    """1 - CCC (Lin 1989) over the batch between what the frozen critic hears and the request, mean of both axes.
-
-    Times the number of rows with a request, as the caller divides by the rows. 0 for fewer than two such rows.
-    """
-    heard_B2 = critic.forward_soft(soft_BTV, mask_BT)[keep_B]
-    if len(heard_B2) < 2:
-        return heard_B2.sum() * 0
-    asked_B2 = va_B2[keep_B].to(heard_B2.dtype)
-    apart_2 = heard_B2.mean(dim=0) - asked_B2.mean(dim=0)
-    covariance_2 = ((heard_B2 - heard_B2.mean(dim=0)) * (asked_B2 - asked_B2.mean(dim=0))).mean(dim=0)
-    spread_2 = heard_B2.var(dim=0, correction=0) + asked_B2.var(dim=0, correction=0) + apart_2.square()
-    return (1 - 2 * covariance_2 / spread_2.clamp_min(1e-6)).mean() * len(heard_B2)
+def va_critic_loss(critic: Critic, soft_BTV: Tensor, mask_BT: Tensor, va_B2: Tensor, keep_B: Tensor) -> Tensor:
+    """`request_error` of what the frozen critic predicts for soft tokens."""
+    return request_error(critic.forward_soft(soft_BTV, mask_BT), va_B2, keep_B)
 
 
 def contrastive_loss(
@@ -131,64 +125,93 @@ def contrastive_loss(
 
 
 class Objective(nn.Module):
-    """The chosen objective with the parameters of its own (a regressor or two projections), trained with the model."""
+    """The chosen objective with the parameters of its own (a regressor or two projections), trained with the model.
+
+    Args:
+        config: objective, weights and smoothing.
+        weight_V: how much each token counts where the emotion matters; None: all alike.
+        states: takes the place of network.states, such as its compiled form.
+    """
 
     weight_V: Tensor | None
 
     def __init__(
-        self,
-        kind: Objectives,
-        width: int,
-        *,
-        va_loss: Literal["smooth_l1", "ccc"] = "smooth_l1",
-        temperature: float = 1.0,
-        smoothing: float = 0.0,
-        weight_V: Tensor | None = None,
+        self, config: TrainConfig, weight_V: Tensor | None = None, states: Callable[..., Tensor] | None = None
     ) -> None:
         super().__init__()
-        # How much each token counts where the emotion matters; None: all alike.
         self.register_buffer("weight_V", weight_V, persistent=False)
-        self.kind, self.va_loss, self.smoothing = kind, va_loss, smoothing
-        self.temperature = temperature  # annealed by the training loop
-        self.compiled_states: Callable[..., Tensor] | None = None
-        if kind == "ce+va_head":
+        self.config, self.states = config, states
+        width = config.network.width
+        if config.objective == "ce+va_head":
             self.regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2), nn.Tanh())
-        elif kind == "ce+contrastive":
+        elif config.objective == "ce+contrastive":
             self.from_picture, self.from_music = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(
-        self, network: HuesongNetwork, batch: TensorBatch, critic: Critic | None, with_emotion: bool = True
-    ) -> Losses:
-        """Losses of a batch; `with_emotion` False leaves cross-entropy only (pre-training)."""
+        self,
+        network: HuesongNetwork,
+        batch: TensorBatch,
+        critic: Critic | None,
+        whole: Whole,
+        *,
+        temperature: float = 1.0,
+        with_emotion: bool = True,
+    ) -> dict[str, Tensor]:
+        """The weighted `loss` of a part of a batch and its terms, float64, so that parts can be summed.
+
+        `ce` and `va` are means over tokens and rows, `picture` is that of the image VA head; `tokens` are counted.
+        `with_emotion` False leaves cross-entropy only (pre-training), without token weights.
+        """
+        config = self.config
         picture_BSD, picture_sum = self._pictures(network, batch)
-        states = self.compiled_states or network.states
-        states_BTD = states(batch.ids_BT, picture_BSD, batch.va_B2, batch.keep_B)
+        states_BTD = (self.states or network.states)(batch.ids_BT, picture_BSD, batch.va_B2, batch.keep_B)
         logits_BTV = network.logits(states_BTD)
         weight_V = self.weight_V if with_emotion else None
-        ce_sum = cross_entropy(logits_BTV, batch.targets_BT, self.smoothing, weight_V)
+        ce_sum = cross_entropy(logits_BTV, batch.targets_BT, config.label_smoothing, weight_V)
         va_sum = ce_sum.new_zeros(())
+        if with_emotion and config.objective != "ce":
+            va_sum = self._emotion(network, batch, critic, states_BTD, logits_BTV, picture_BSD, temperature)
+        terms = {
+            "ce": ce_sum.double() * (1 / whole.tokens),
+            "va": va_sum.double() * (1 / whole.rows),
+            "picture": picture_sum.double() * (1 / whole.pictures),
+        }
+        pixels = batch.pictures is not None and batch.pictures.ndim == 4  # the head on frozen features is fitted
+        weights = {"va": config.va_weight, "picture": config.image_va_weight if pixels else 0.0}
+        loss = terms["ce"]
+        for name, weight in weights.items():
+            if weight:
+                loss = loss + weight * terms[name]
+        return {"loss": loss, **terms, "tokens": (batch.targets_BT != IGNORE).sum().double()}
+
+    def _emotion(
+        self,
+        network: HuesongNetwork,
+        batch: TensorBatch,
+        critic: Critic | None,
+        states_BTD: Tensor,
+        logits_BTV: Tensor,
+        picture_BSD: Tensor | None,
+        temperature: float,
+    ) -> Tensor:
+        """The objective's own loss, summed over rows."""
         mask_BT = batch.targets_BT != IGNORE
-        if not with_emotion or self.kind == "ce":
-            return Losses(ce_sum, va_sum, picture_sum)
-        if self.kind == "ce+va_critic":
+        if self.config.objective == "ce+va_critic":
             assert critic is not None, "ce+va_critic reads a critic"
-            loss = va_concordance_loss if self.va_loss == "ccc" else va_critic_loss
-            soft_BTV = soft_tokens(logits_BTV, self.temperature)
-            va_sum = loss(critic, soft_BTV, mask_BT, batch.va_B2, batch.keep_B)
-        elif self.kind == "ce+va_head":
-            heard_B2 = full_precision(self.regressor(pooled(states_BTD, mask_BT)))
-            error_B2 = F.smooth_l1_loss(heard_B2, batch.va_B2.to(heard_B2.dtype), beta=0.25, reduction="none")
-            va_sum = (error_B2.mean(dim=-1) * batch.keep_B).sum()
-        elif (rows := batch.keep_picture_B.nonzero()[:, 0]).numel() > 1:
-            assert picture_BSD is not None
-            # The music is read without the request and without the picture, else likeness would be trivial.
-            music_BD = pooled(network.music_states(batch.ids_BT[rows]), mask_BT[rows])
-            picture_BD = self.from_picture(picture_BSD[rows].mean(dim=1))
-            va_sum = contrastive_loss(picture_BD, self.from_music(music_BD), batch.va_B2[rows])
-        return Losses(ce_sum, va_sum, picture_sum)
+            return va_critic_loss(critic, soft_tokens(logits_BTV, temperature), mask_BT, batch.va_B2, batch.keep_B)
+        if self.config.objective == "ce+va_head":
+            return request_error(self.regressor(pooled(states_BTD, mask_BT)), batch.va_B2, batch.keep_B)
+        rows = batch.keep_picture_B.nonzero()[:, 0]
+        if rows.numel() < 2:
+            return states_BTD.new_zeros((), dtype=torch.float32)
+        assert picture_BSD is not None
+        # The music is read without the request and without the picture, else likeness would be trivial.
+        music_BD = pooled(network.music_states(batch.ids_BT[rows]), mask_BT[rows])
+        picture_BD = self.from_picture(picture_BSD[rows].mean(dim=1))
+        return contrastive_loss(picture_BD, self.from_music(music_BD), batch.va_B2[rows])
 
     def _pictures(self, network: HuesongNetwork, batch: TensorBatch) -> tuple[Tensor | None, Tensor]:
-        """Image tokens (the learned null where a row has no picture) and the image VA head's loss."""
+        """Image tokens (the learned null where a row has no picture) and the image VA head's summed loss."""
         if batch.pictures is None:
             return None, batch.va_B2.new_zeros(())
         encoding = network.encode_picture(batch.pictures)

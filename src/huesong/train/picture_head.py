@@ -1,6 +1,6 @@
 """What is fitted to the training pictures in closed form, before the network trains on pictures.
 
-The standardisation of frozen features, the image VA head on them (kernel_head.py), and the pairing's map from
+The standardisation of frozen features, the image VA head on them (model/image_encoder.py), and the pairing's map from
 picture VA to music VA. Only the `builtin` CNN learns its VA head by gradient, with the network.
 
 Shapes: N pictures, S image tokens, C channels, K knots.

@@ -1,8 +1,8 @@
-"""Fine-tuning by reward: compose for requests, hear the pieces, make what was heard nearer the request more likely.
+"""Fine-tuning by reward: compose for requests, and make the pieces whose predicted VA is nearer to them more likely.
 
 Group-relative policy gradient (Shao et al. 2024, "DeepSeekMath", GRPO), with one update a batch: for each request a
 group of pieces is sampled, and a piece's advantage is its reward against its group's, (r - mean) / std. The reward is
-minus the distance between the request and what is heard. A leash keeps the network near the supervised one: the
+minus the distance between the request and the predicted VA. A KL penalty keeps the network near the supervised one: the
 Kullback-Leibler divergence from it is part of the loss, computed exactly at every position.
 
 Validity needs no reward: the token grammar masks every step, here as in sampling, and the likelihoods are those under
@@ -14,8 +14,7 @@ Shapes: G requests, K pieces a request, B = G K, T tokens, V vocabulary.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,13 @@ from huesong.model.dataset import Examples
 from huesong.model.folder import Model
 from huesong.model.requests import Request
 from huesong.model.sampling import Hypothesis, Scorer, predict_va, roll_out
-from huesong.runtime.errors import UserError
-from huesong.runtime.progress import log, track
-from huesong.train.checkpoints import Checkpoints
-from huesong.train.optimizer import load_optimizer, optimizer_state, seed_step
+from huesong.model.trainer import Part, Schedule, Trainer, adamw, seed_step
+from huesong.runtime.checkpoints import Checkpoints
 
 REINFORCE = "reinforce"
 PHASE = 2
 """Number of this phase in the seeds of its draws, after pre-training (0) and pairs (1)."""
+COLUMNS = ("step", "reward", "va", "kl", "grad_norm")
 
 
 def reinforce(
@@ -46,70 +44,57 @@ def reinforce(
     *,
     seed: int,
     scorer: Scorer | None = None,
-    saves: bool = True,
+    first: int = 0,
 ) -> list[dict[str, Any]]:
     """Fine-tune `model.network` in place, resuming from the latest valid checkpoint.
 
     Args:
         model: network, critic and grammar; `folder` and `config` are not read.
         examples: half of the requests are training pictures, half are emotions drawn evenly, without a picture.
-        config: steps, sizes, the leash.
+        config: steps, sizes, the weight of the KL penalty.
         checkpoints: where this phase keeps its own.
         seed: of requests and pieces.
-        scorer: hears the pieces together with the critic (the mean of both); None = the critic alone.
-        saves: whether this process writes checkpoints.
+        scorer: predicts the VA of pieces; its mean with the critic's counts. None = the critic alone.
+        first: steps of the phases before; rows are numbered on from there.
 
     Returns:
-        One row a step: step, reward, va (mean absolute error of what is heard), kl (nats a token), grad_norm.
+        One row a step: step, reward, va (mean absolute error), kl (nats a token), grad_norm.
 
     Raises:
         UserError: the loss is no longer finite.
     """
     network = model.network.requires_grad_(True)
-    supervised = copy.deepcopy(network).eval().requires_grad_(False)
+    network.eval()  # dropout would make the likelihood of a piece another than the one it was drawn with
     network.zero_grad(set_to_none=True)  # the pairs left gradients, which a resumed run does not have
-    # The picture side stays: what a picture says does not depend on how well the music follows it.
+    supervised = copy.deepcopy(network).requires_grad_(False)
+    # What a picture says does not depend on how well the music follows it.
     network.picture.requires_grad_(False)
-    learning = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    history: list[dict[str, Any]] = []
-    if (found := checkpoints.latest()) is not None:
-        network.load_state_dict(found.tensors["network"])
-        load_optimizer(optimizer, network, found.tensors.get("moments", {}), found.state["updates"])
-        history = found.state["history"]
-    steps = range(len(history), config.steps)
-    for step in track(steps, f"train ({REINFORCE})") if saves else steps:
-        seed_step(seed, PHASE, step, 0)
-        requests = draw_requests(examples, config, seed, step)
-        sampling = SamplingConfig(candidates=1, guidance=1.0, temperature=config.temperature, top_p=1.0)
-        network.eval()  # dropout would make the likelihood of a piece another than the one it was drawn with
-        jobs = roll_out(model, requests, sampling)
+    sampling = SamplingConfig(candidates=1, guidance=1.0, temperature=config.temperature, top_p=1.0)
+
+    def parts(step: int) -> Iterator[Part]:
+        seed_step(seed, PHASE, step)
+        jobs = roll_out(model, draw_requests(examples, config, seed, step), sampling)
         reward_B, error_B = rewards(model, jobs, scorer)
         advantage_B = advantages(reward_B.reshape(-1, config.samples)).reshape(-1)
-        optimizer.zero_grad(set_to_none=True)
-        kl = 0.0
+        figures = {"reward": float(reward_B.mean()), "va": float(error_B.mean())}
         for start in range(0, len(jobs), config.batch_size):
             which = slice(start, start + config.batch_size)
-            loss, part = policy_loss(model, supervised, jobs[which], advantage_B[which], config, len(jobs))
-            loss.backward()
-            kl += part
-        norm = float(nn.utils.clip_grad_norm_(learning, 1.0))
-        row = {
-            "step": step + 1, "reward": float(reward_B.mean()), "va": float(error_B.mean()), "kl": kl, "grad_norm": norm,
-        }  # fmt: skip
-        if not all(math.isfinite(value) for value in row.values()):
-            raise UserError(
-                f"the loss is not finite at step {step + 1} (reinforce): lower train.reinforce.learning_rate"
-            )
-        optimizer.step()
-        history.append(row)
-        if saves and ((step + 1) % config.checkpoint_every == 0):
-            moments, updates = optimizer_state(optimizer, network)
-            groups = {"network": network.state_dict(), "moments": moments}
-            checkpoints.save(step + 1, groups, {"history": history, "updates": updates})
-            log.info("step %d: mean error of what is heard %.3f, %.4f nats from the start", step + 1, row["va"], kl)
-    network.eval().requires_grad_(False)
-    return history
+            loss, kl = policy_loss(model, supervised, jobs[which], advantage_B[which], config, len(jobs))
+            yield {"loss": loss, "kl": kl, **figures}
+            figures = {}  # they are those of the whole step
+
+    every = config.checkpoint_every
+    progress = Trainer(
+        f"train ({REINFORCE})",
+        network,
+        adamw(network, config.learning_rate, weight_decay=0.0),
+        Schedule(config.steps, lambda _: config.learning_rate, checkpoint_every=every, log_every=every, first=first),
+        parts,
+        remedy="lower train.reinforce.learning_rate",
+        checkpoints=checkpoints,
+    ).run()
+    network.requires_grad_(False)
+    return [{name: row[name] for name in COLUMNS} for row in progress.history]
 
 
 def draw_requests(examples: Examples, config: ReinforceConfig, seed: int, step: int) -> list[Request]:
@@ -128,13 +113,13 @@ def draw_requests(examples: Examples, config: ReinforceConfig, seed: int, step: 
 
 
 def rewards(model: Model, jobs: Sequence[Hypothesis], scorer: Scorer | None) -> tuple[np.ndarray, np.ndarray]:
-    """Minus the distance [B] between request and what is heard, and the mean absolute error [B] of both axes."""
+    """Minus the distance [B] between request and predicted VA, and the mean absolute error [B] of both axes."""
     pieces = [job.ids for job in jobs]
     with torch.inference_mode():
-        heard_B2 = np.array([predict_va(model, ids) for ids in pieces])
+        found_B2 = np.array([predict_va(model, ids) for ids in pieces])
     if scorer is not None:
-        heard_B2 = (heard_B2 + scorer(pieces)) / 2
-    apart_B2 = heard_B2 - np.array([job.conditioning.requested for job in jobs])
+        found_B2 = (found_B2 + scorer(pieces)) / 2
+    apart_B2 = found_B2 - np.array([job.conditioning.requested for job in jobs])
     return -np.hypot(*apart_B2.T), np.abs(apart_B2).mean(axis=1)
 
 
@@ -201,7 +186,7 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
 
 def conditions(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:
     """Image tokens [B, S, D] and request [B, 2] of each piece."""
-    with torch.no_grad():  # the picture side is frozen
+    with torch.no_grad():  # the image encoder is frozen
         fresh = {id(job.conditioning): job.conditioning for job in jobs}
         tokens = {key: condition.picture_tokens_1SD.clone() for key, condition in fresh.items()}
     pictures_BSD = torch.cat([tokens[id(job.conditioning)] for job in jobs])

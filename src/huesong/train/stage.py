@@ -19,24 +19,19 @@ from torch.utils import deterministic
 
 from huesong import __version__, contracts
 from huesong.config import TrainConfig
-from huesong.model.critic import Critic, train_critic
+from huesong.model.critic import Critic
 from huesong.model.dataset import Examples, load_examples
 from huesong.model.folder import Model, save_model, weights_of
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music.grammar import Grammar
 from huesong.music.vocabulary import Vocabulary
+from huesong.runtime.checkpoints import Checkpoints
+from huesong.runtime.distributed import Processes, joined_processes
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, replacing_file, replacing_folder, require, sha256, write_json
 from huesong.runtime.progress import log
-from huesong.train.checkpoints import Checkpoints
-from huesong.train.distributed import Processes, joined_processes
-from huesong.train.loop import (
-    HISTORY_COLUMNS,
-    PAIRS,
-    PRETRAIN,
-    Training,
-    train_network,
-)
+from huesong.train.critic import train_critic
+from huesong.train.loop import HISTORY_COLUMNS, PAIRS, PRETRAIN, Training, train_network
 from huesong.train.picture_head import picture_figures, rated_pictures
 from huesong.train.rewards import REINFORCE, reinforce
 
@@ -48,6 +43,11 @@ INPUTS = {
     "label": (contracts.TRAINING_TABLE,),
 }
 """What training reads: a checkpoint of other inputs is never resumed."""
+HANDED_ON = {
+    "preprocess": (contracts.TOKENIZER, contracts.ENCODER),
+    "label": (contracts.PIECE_LABELLER, contracts.SOURCES),
+}
+"""What the model folder takes along: asked for at the start, not after an hour of training."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,14 @@ def run(
     """
     check_settings(config)
     for stage, folder in (("preprocess", preprocess), ("label", label)):
-        for name in INPUTS[stage]:
+        for name in (*INPUTS[stage], *HANDED_ON[stage]):
             require(folder / name, f"huesong {stage}")
-    require(preprocess / contracts.TOKENIZER, "huesong preprocess")  # now, not after an hour of training
-    require(preprocess / contracts.ENCODER, "huesong preprocess")
-    for name in (contracts.PIECE_LABELLER, contracts.SOURCES):
-        require(label / name, "huesong label")
     if config.reinforce.steps:
         labeller_parts()
     device = choose_device(config)
     with joined_processes(device) as processes, reproducible(config, device):
         examples = load_examples(preprocess, label)
-        inputs = input_digests(preprocess, label)
-        stores = {
-            CRITIC: Checkpoints(
-                checkpoints / f"critic-{digest(critic_settings(config), base_inputs(examples, inputs)[:3])}"
-            ),
-            PRETRAIN: Checkpoints(checkpoints / f"base-{digest(base_settings(config), base_inputs(examples, inputs))}"),
-            PAIRS: Checkpoints(
-                checkpoints / f"pairs-{digest(config.model_dump(mode='json', exclude={'reinforce'}), inputs)}"
-            ),
-            REINFORCE: Checkpoints(checkpoints / f"reinforce-{digest(config.model_dump(mode='json'), inputs)}"),
-        }
+        stores = checkpoint_folders(checkpoints, config, examples, input_digests(preprocess, label))
         critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
         picture = PictureShape.of(examples.pictures.rows.shape[1:], rated=len(rated_pictures(examples)))
@@ -122,11 +108,31 @@ def run(
             if not keep_pairs:
                 stores[PAIRS].clear()
             stores[REINFORCE].clear()
-            for kind in ("base", "critic"):
-                for old in sorted(checkpoints.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
-                    Checkpoints(old).clear()
-    log.info("trained %d steps; model in %s", training.progress.total, out / contracts.MODEL)
+            forget_old_bases(checkpoints)
+    log.info("trained %d steps; model in %s", training.steps, out / contracts.MODEL)
     return TrainReport(out, metrics)
+
+
+def checkpoint_folders(
+    folder: Path, config: TrainConfig, examples: Examples, inputs: list[str]
+) -> dict[str, Checkpoints]:
+    """Where each phase keeps its checkpoints: named after the settings and inputs that it depends on, and no others."""
+    whole, music = config.model_dump(mode="json"), base_inputs(examples, inputs)
+    pairs = {key: value for key, value in whole.items() if key != "reinforce"}
+    names = {
+        CRITIC: f"critic-{digest(critic_settings(config), music[:3])}",
+        PRETRAIN: f"base-{digest(base_settings(config), music)}",
+        PAIRS: f"pairs-{digest(pairs, inputs)}",
+        REINFORCE: f"reinforce-{digest(whole, inputs)}",
+    }
+    return {phase: Checkpoints(folder / name) for phase, name in names.items()}
+
+
+def forget_old_bases(folder: Path) -> None:
+    """Keep the newest critics and pre-trained bases only."""
+    for kind in ("base", "critic"):
+        for old in sorted(folder.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_BASES]:
+            Checkpoints(old).clear()
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -180,7 +186,7 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
 
 
 PAIRS_ONLY = (
-    "seed", "steps", "learning_rate", "objective", "va_weight", "va_loss", "va_temperature", "va_temperature_end",
+    "seed", "steps", "learning_rate", "objective", "va_weight", "va_temperature", "va_temperature_end",
     "tempo_weight", "image_va_weight", "reinforce",
 )  # fmt: skip
 """Settings that do not change the critic or the pre-training."""
@@ -270,9 +276,8 @@ def reward(
     scorer = LabellerScorer(
         tokens.load(preprocess / contracts.TOKENIZER), PieceLabeller.load(label / contracts.PIECE_LABELLER)
     )
-    rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, scorer=scorer)
-    done = training.progress.total
-    training.progress.history += [{**row, "step": done + row["step"], "phase": REINFORCE} for row in rows]
+    rows = reinforce(model, examples, config.reinforce, saved, seed=config.seed, scorer=scorer, first=training.steps)
+    training.history += [{**row, "phase": REINFORCE} for row in rows]
     edge = max(1, len(rows) // 5)
     return {
         "reinforce_steps": float(len(rows)),
@@ -322,14 +327,14 @@ def write_artifacts(
         work / contracts.MODEL, network=training.network, critic=critic, preprocess=preprocess, label=label,
         training=summary,
     )  # fmt: skip
-    write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.progress.history)
+    write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.history)
     write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
     write_json(work / contracts.METRICS, metrics)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file; what a row does not have stays empty."""
+    """A CSV file of these columns; what a row does not have stays empty."""
     with replacing_file(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

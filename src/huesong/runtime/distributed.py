@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -29,6 +29,23 @@ class Processes:
     def writes(self) -> bool:
         """Only one process writes files and log lines."""
         return self.rank == 0
+
+    def sum(self, figures: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Figures summed over the processes, all of which give the same names."""
+        if self.world == 1:
+            return figures
+        total = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return dict(zip(figures, total.tolist(), strict=True))
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum gradients over the processes in one message; parameters a process did not use count as zero."""
+        if self.world == 1:
+            return
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter).clone()
 
     @torch.no_grad()
     def give_all(self, module: nn.Module) -> None:
