@@ -13,7 +13,7 @@ import pytest
 
 from huesong.config import Params, TrainConfig, load_params
 from huesong.experiments import ablation
-from huesong.experiments.ablation import VARIANTS, run, variant_config, variant_judging, yardsticks
+from huesong.experiments.ablation import VARIANTS, references, run, variant_config, variant_judging
 from huesong.experiments.ablation_figures import baselines, compared, comparison, pooled
 from huesong.experiments.ablation_page import chart, markdown, verdict
 from huesong.runtime.errors import UserError
@@ -270,14 +270,14 @@ def test_a_sweep_of_the_weight() -> None:
     own = load_params(ROOT / "presets" / "cpu.yaml").train
     swept, plain = (variant_config(own, name, 1) for name in ("ce+va_head@1.5", "ce+va_head"))
     assert swept == plain.model_copy(update={"va_weight": 1.5})
-    assert yardsticks("ce+va_head@1.5") == ["ce+va_head"]
+    assert references("ce+va_head@1.5") == ["ce+va_head"]
     for name in ("ce+va_head@", "ce+va_head@-1", "ce+va_head@much", "ce+va_head@nan"):
         with pytest.raises(UserError, match="the weight behind @ must be a number"):
             variant_config(own, name, 1)
 
 
 def test_what_a_variant_is_compared_with() -> None:
-    assert {name: yardsticks(name) for name in VARIANTS} == {
+    assert {name: references(name) for name in VARIANTS} == {
         "ce": [], "ce+contrastive": ["ce"], "ce+va_head": ["ce", "ce+contrastive"], "ce+va_critic": ["ce", "ce+contrastive"],
         "ce+va_critic+reward": ["ce", "ce+contrastive", "ce+va_critic"],
         "ce+va_head+reward": ["ce", "ce+contrastive", "ce+va_head"], "paper preset": ["ce", "ce+contrastive"],

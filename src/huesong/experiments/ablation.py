@@ -51,7 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper preset": {"objective": "ce+va_critic", "reinforce": {"steps": 0}, **PAPER},
 }
 """What each variant changes of the `train` section. `+reward` takes train.reinforce as it is."""
-YARDSTICKS = ("ce", "ce+contrastive")
+REFERENCES = ("ce", "ce+contrastive")
 """What the others are compared with piece by piece: no emotion in the loss, and the objective that the paper argues against."""
 REWARDED = "+reward"
 """Ending of variants that are also compared with the same objective without rewards."""
@@ -86,7 +86,7 @@ class OneRun:
 
 @dataclass(frozen=True)
 class AblationReport:
-    """The figures (variant -> name -> value), the comparisons with `yardsticks` (title -> name -> value), and the files."""
+    """The figures (variant -> name -> value), the comparisons with `references` (title -> name -> value), and the files."""
 
     figures: dict[str, dict[str, float]]
     comparisons: dict[str, dict[str, float]]
@@ -161,7 +161,7 @@ def gather(runs: Sequence[OneRun], table: Path) -> AblationReport:
     figures |= {f"- {title}": found for title, found in baselines(next(iter(first.values()))).items()}
     comparisons: dict[str, dict[str, float]] = {}
     for name, folders in finished.items():
-        for plain in yardsticks(name):
+        for plain in references(name):
             if plain in finished:
                 comparisons |= comparison(f"{name} against {plain}", finished[plain], folders, params)
     paths = [one.folder / CLOCK for one in runs]
@@ -174,11 +174,11 @@ def gather(runs: Sequence[OneRun], table: Path) -> AblationReport:
     return AblationReport(figures, comparisons, sorted(table.iterdir()))
 
 
-def yardsticks(name: str) -> list[str]:
-    """The variants that one is compared with: YARDSTICKS, the same without rewards, and the same with its usual VA weight."""
+def references(name: str) -> list[str]:
+    """The variants that one is compared with: REFERENCES, the same without rewards, and the same with its usual VA weight."""
     if "@" in name:
         return [name.partition("@")[0]]
-    before = YARDSTICKS[: YARDSTICKS.index(name)] if name in YARDSTICKS else YARDSTICKS
+    before = REFERENCES[: REFERENCES.index(name)] if name in REFERENCES else REFERENCES
     return [*before, *([name.removesuffix(REWARDED)] if name.endswith(REWARDED) else [])]
 
 
