@@ -85,7 +85,18 @@ def tiny_examples(kind: str = "pixels", pieces: int = 24, bars: int = 3, seed: i
         rows, [f"picture{row}" for row in range(pieces)], split, signs * 0.5, np.ones(pieces, np.float32)
     )
     pairs = Pairs(np.arange(pieces), np.arange(pieces), split, signs)
-    return Examples(music, pictures, pairs, special())
+    return with_reader(Examples(music, pictures, pairs, special(), {}))
+
+
+def with_reader(examples: Examples) -> Examples:
+    """The examples with what label fits to their pictures."""
+    from huesong.label.picture_reader import picture_reader
+
+    seen, pairs = examples.pictures, examples.pairs
+    examples.reader = picture_reader(
+        seen.rows, seen.va_I2, seen.rated_I, seen.split_I, pairs.picture_P, pairs.split_P, pairs.va_P2
+    )
+    return examples
 
 
 def picture(valence: float, arousal: float, rng: np.random.Generator, kind: str) -> np.ndarray:
@@ -114,6 +125,7 @@ def tables(examples: Examples) -> dict[str, Any]:
             "token_start": pieces.start_N, "token_count": pieces.count_N,
         }),
         "images": pd.DataFrame({**of_pictures, **raw}),
+        "pictures": pictures.rows,
         "piece_labels": pd.DataFrame({**of_pieces, **told}),
         "image_labels": pd.DataFrame({**of_pictures, **told}),
         "pairs": pd.DataFrame({

@@ -85,6 +85,8 @@ PAIR_COLUMNS: Final = ("image_id", "piece_id", "split", "rank", "distance", "val
 """`valence`, `arousal`: the picture's label after the map into the music's VA distribution."""
 TRAINING_TABLE: Final = "training.npz"
 """All that training reads of the tables (of preprocess and above), as plain arrays: see datasets.training_table."""
+READER_PREFIX: Final = "reader."
+"""Of names in TRAINING_TABLE: buffers of the image encoder, by their name in its state."""
 SOURCES: Final = "sources.json"
 """What a model learns from: source, licence, kind of label and number of items, for the model card."""
 IMAGE_LABELLER: Final = "image_labeller.npz"

@@ -22,8 +22,8 @@ from huesong.runtime.distributed import joined_processes
 from huesong.runtime.errors import UserError
 from huesong.train import loop as training
 from huesong.train.loop import DONE, LOWEST_RATE, PAIRS, PRETRAIN, Training, rate_share, train_network
-from huesong.train.picture_head import fit_picture_side, picture_figures, rated_pictures
-from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples
+from huesong.train.picture_head import picture_figures, picture_shape, set_image_encoder
+from tests.tiny_training import CRITIC, NETWORK, SIZE, settings, tiny_examples, with_reader
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -218,9 +218,11 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 def test_the_head_of_frozen_features_is_fitted_in_closed_form() -> None:
     examples = tiny_examples("features", pieces=48)
-    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4, rated=len(rated_pictures(examples))))
     examples.pairs.va_P2 = examples.pictures.va_I2 * 2
-    fit_picture_side(network, examples)
+    with_reader(examples)
+    network = HuesongNetwork(NETWORK, SIZE, picture_shape(examples))
+    assert network.picture_shape == PictureShape("features", 4, 4, rated=39)
+    set_image_encoder(network, examples)
     figures = picture_figures(network, examples, CPU)
     assert figures["val_valence_ccc"] > 0.95
     assert figures["val_arousal_mae"] < 0.1

@@ -6,11 +6,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from huesong.label.pairing import VAMap, load_limit, map_va, pair
+from huesong.label.pairing import load_limit, pair
+from huesong.label.va_map import VAMap
 from huesong.runtime.errors import UserError
 from tests.examples import examples
 
 VALUES = st.floats(-1, 1, allow_nan=False, width=16)
+
+
+def map_va(image_va: np.ndarray, music_va: np.ndarray, kind: str) -> np.ndarray:
+    return VAMap.fit(image_va, music_va, kind).apply(image_va)
 
 
 def sets(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
-
 from huesong import contracts
 from huesong.config import PreprocessConfig
 from huesong.data.splits import assign_splits
 from huesong.data.tables import read_table
+from huesong.emotion.kernel import PictureKernelVA
 from huesong.experiments.distill import MEAN, SD, SIDE, Pictures, Projection, Recipe, draw_pool, train_student
-from huesong.model.image_encoder import kernel_head
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Figures
 from huesong.runtime.errors import UserError
@@ -68,9 +66,8 @@ def compare(encoders: dict[str, Encoder], train: Pictures, val: Pictures) -> Fig
             own = figures.setdefault(str(source), {"val_pictures": float(asked.sum())})
             if known.sum() < 2 or asked.sum() < 2:
                 continue
-            head = kernel_head(pooled_NC[known], train.va_N2[known], train.rated_N[known])
-            guess_N2 = head(torch.from_numpy(seen_NC[asked])).double().numpy()
-            own |= agreement_figures(val.va_N2[asked], guess_N2, f"{name}_")
+            head = PictureKernelVA.fit(pooled_NC[known], train.va_N2[known], train.rated_N[known])
+            own |= agreement_figures(val.va_N2[asked], head.predict(seen_NC[asked]), f"{name}_")
     return figures
 
 

@@ -1,7 +1,6 @@
-"""Pairing pictures with music by nearness in VA space.
+"""Pairing pictures with music by nearness in VA space, after the map of va_map.py.
 
-Still pictures are rarely exciting and music often is, so the pictures' distribution is first mapped into the music's, by
-an explicit choice; and the load is balanced, so that no piece stands for half of all pictures.
+The load is balanced, so that no piece stands for half of all pictures.
 
 Shapes: N pictures, M pieces, k pieces a picture; points are [.., 2], valence first.
 """
@@ -9,82 +8,12 @@ Shapes: N pictures, M pieces, k pieces a picture; points are [.., 2], valence fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from huesong.runtime.errors import UserError
-from huesong.va import clip_va
-
 NEAR = 64
 """Neighbours looked up at once; only a picture whose neighbours are all taken looks at every piece."""
-
-
-@dataclass
-class VAMap:
-    """A monotone map of each axis from the pictures' distribution into the music's.
-
-    * `none`: x -> x.
-    * `affine`: x -> (x - mean of pictures) * sd of music / sd of pictures + mean of music.
-    * `rank`: x -> Q(F(x)), F the pictures' empirical distribution function at mid-ranks, Q the music's quantile
-      function; linear between the pictures it was fitted to and constant beyond them.
-
-    The result is cut to [-1, 1]. On OASIS, arousal ends at +.49 while music reaches +.9: with `none` exciting music is
-    never paired; `rank` gives the most exciting pictures the most exciting music.
-    """
-
-    kind: str
-    knots: list[tuple[np.ndarray, np.ndarray]]
-    """For each axis (x, y): where pictures lie and where they go; two points of the line for `affine`."""
-
-    @classmethod
-    def fit(cls, image_va: np.ndarray, music_va: np.ndarray, kind: str) -> VAMap:
-        """Read the map off pictures [N, 2] and music [M, 2].
-
-        Raises:
-            UserError: unknown kind, or no pictures or music to read it off.
-        """
-        if kind not in ("none", "affine", "rank"):
-            raise UserError(f"label.pairing_map = {kind!r}: use none, affine or rank")
-        if kind == "none":
-            return cls(kind, [])
-        pictures, music = np.asarray(image_va, dtype=np.float64), np.asarray(music_va, dtype=np.float64)
-        if not len(pictures) or not len(music):
-            raise UserError(
-                f"label.pairing_map = {kind!r} needs pictures and music to read the map off: set it to none"
-            )
-        knots = []
-        for x, y in zip(pictures.T, music.T, strict=True):
-            if kind == "affine":
-                # Pictures that are all alike have no spread to scale: they go to the music's mean.
-                ends = x.mean() + np.array([-1.0, 1.0])
-                slope = y.std() / x.std() if x.std() > 1e-9 else 0.0
-                knots.append((ends, y.mean() + slope * np.array([-1.0, 1.0])))
-            else:
-                # Mid-ranks: equal pictures get equal music, and the ends do not cling to the extremes.
-                values, counts = np.unique(x, return_counts=True)
-                share = (np.cumsum(counts) - counts / 2) / len(x)
-                knots.append((values, np.quantile(y, share)))
-        return cls(kind, knots)
-
-    def apply(self, image_va: np.ndarray) -> np.ndarray:
-        """Map pictures [N, 2], also others than those of `fit`."""
-        points = np.asarray(image_va, dtype=np.float64)
-        if self.kind == "none":
-            return clip_va(points)
-        mapped = np.empty_like(points)
-        for axis, (x, y) in enumerate(self.knots):
-            if self.kind == "affine":
-                mapped[:, axis] = y[0] + (points[:, axis] - x[0]) * (y[1] - y[0]) / (x[1] - x[0])
-            else:
-                mapped[:, axis] = np.interp(points[:, axis], x, y)
-        return clip_va(mapped)
-
-
-def map_va(image_va: np.ndarray, music_va: np.ndarray, kind: str) -> np.ndarray:
-    """Pictures [N, 2] mapped into the distribution of the music [M, 2]; see `VAMap`."""
-    return VAMap.fit(image_va, music_va, kind).apply(image_va)
 
 
 def load_limit(pictures: int, pieces: int, k: int, max_load: float) -> int:

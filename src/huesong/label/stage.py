@@ -22,9 +22,10 @@ from huesong.emotion.labellers import (
     label_weights,
 )
 from huesong.emotion.scoring import by_piece, scores_by_source
-from huesong.label.pairing import VAMap, pair
+from huesong.label.pairing import pair
 from huesong.label.report import write_report
 from huesong.label.training_table import write_training_table
+from huesong.label.va_map import VAMap
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
@@ -84,7 +85,7 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
         pairs.to_parquet(work / contracts.PAIRS, index=False)
         write_training_table(
             work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
-            pairs=pairs,
+            pairs=pairs, pictures=found.pictures,
         )  # fmt: skip
         bootstrap = Bootstrap(config.bootstrap, config.seed)
         scores = {name: scores_by_source(items, bootstrap) for name, items in held.items()}

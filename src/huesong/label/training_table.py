@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
+from huesong.label.picture_reader import picture_reader
 from huesong.runtime.files import write_json
 
 
@@ -23,6 +24,7 @@ def write_training_table(
     image_labels: pd.DataFrame,
     piece_labels: pd.DataFrame,
     pairs: pd.DataFrame,
+    pictures: np.ndarray,
 ) -> None:
     """Write contracts.TRAINING_TABLE and contracts.SOURCES into `folder`.
 
@@ -31,6 +33,7 @@ def write_training_table(
         images, pieces: contracts.IMAGES_TABLE and PIECES_TABLE.
         image_labels, piece_labels: contracts.LABEL_COLUMNS, row by row as in those tables.
         pairs: contracts.PAIR_COLUMNS.
+        pictures: PICTURE_FEATURES, row by row as `images`: what a model reads pictures by is fitted to them.
     """
     assert image_labels["id"].tolist() == images["id"].tolist(), "labels are in the order of their table"
     assert piece_labels["id"].tolist() == pieces["id"].tolist(), "labels are in the order of their table"
@@ -47,6 +50,11 @@ def write_training_table(
         "pair_split_P": pairs["split"].to_numpy(str),
         "pair_va_P2": pairs[["valence", "arousal"]].to_numpy(np.float32),
     }
+    reader = picture_reader(
+        pictures, arrays["picture_va"], arrays["picture_rated"], arrays["picture_split"],
+        arrays["pair_picture_P"], arrays["pair_split_P"], arrays["pair_va_P2"],
+    )  # fmt: skip
+    arrays |= {f"{contracts.READER_PREFIX}{name}": values for name, values in reader.items()}
     with (folder / contracts.TRAINING_TABLE).open("wb") as stream:
         np.savez_compressed(stream, **arrays)
     write_json(folder / contracts.SOURCES, sources(images, pieces))

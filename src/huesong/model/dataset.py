@@ -85,6 +85,8 @@ class Examples:
     pictures: Pictures
     pairs: Pairs
     special: Special
+    reader: dict[str, np.ndarray]
+    """Buffers of the image encoder that label fitted, by their name in its state."""
 
     def __post_init__(self) -> None:
         self._bars = np.flatnonzero(self.special.bar_V[self.pieces.tokens])
@@ -251,6 +253,8 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
             rows, table["picture_id"].tolist(), table["picture_split"], table["picture_va"], table["picture_rated"]
         )
         pairs = Pairs(table["pair_picture_P"], table["pair_piece_P"], table["pair_split_P"], table["pair_va_P2"])
+        prefix = contracts.READER_PREFIX
+        reader = {name.removeprefix(prefix): values for name, values in table.items() if name.startswith(prefix)}
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged ({detail}): run `huesong label` again") from error
@@ -260,7 +264,7 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
         raise UserError(
             f"{preprocess / contracts.TOKENS} holds ids beyond the vocabulary: run `huesong preprocess` again"
         )
-    return Examples(pieces, pictures, pairs, special)
+    return Examples(pieces, pictures, pairs, special, reader)
 
 
 def load_special(vocabulary: Path) -> Special:

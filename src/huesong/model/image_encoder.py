@@ -1,7 +1,7 @@
 """The image encoder: image tokens for the music to attend to, and the picture's own (valence, arousal).
 
 Shapes: B batch, S image tokens, C channels of a picture feature, D width of the network, K knots of the map (in
-`KernelHead`: rated pictures that are kept), H = W side in pixels, G side of the feature grid, N pictures.
+`KernelRidgeHead`: rated pictures that are kept), H = W side in pixels, G side of the feature grid, N pictures.
 """
 
 from __future__ import annotations
@@ -9,20 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.model.precision import full_precision
-from huesong.runtime.errors import UserError
 
-PENALTY = 0.3
-"""Of the ridge; a third or three times as much changes r by less than .01."""
 FARTHEST = 6.0
-"""Standard deviations at which a channel is cut off."""
-MOST_KEPT = 2048
-"""Rated pictures that are kept, so that a model stays small: 5 MB of float16 with 1,280 channels."""
+"""Standard deviations at which a channel is cut off, as in emotion.kernel.PictureKernelVA."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class PictureShape:
     """What one picture is to the network.
 
     kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`); the VA head compares their mean with that
-        of `rated` pictures (`KernelHead`).
+        of `rated` pictures (`KernelRidgeHead`).
     kind "pixels": uint8 [size, size, 3], read by the network's own CNN, with a linear VA head.
     """
 
@@ -44,7 +38,7 @@ class PictureShape:
     def of(cls, row: tuple[int, ...], rated: int = 0) -> PictureShape:
         """The shape of one row of the picture array: (S, C) features or (H, W, 3) pixels."""
         if len(row) == 2:
-            return cls("features", tokens=row[0], channels=row[1], rated=min(rated, MOST_KEPT))
+            return cls("features", tokens=row[0], channels=row[1], rated=rated)
         return cls("pixels", size=row[0])
 
 
@@ -65,7 +59,7 @@ class PictureEncoding:
     pooled_BC: Tensor
 
 
-class PictureSide(nn.Module):
+class ImageEncoder(nn.Module):
     """Pictures to image tokens, and to their own (valence, arousal)."""
 
     feature_mean_C: Tensor
@@ -86,7 +80,7 @@ class PictureSide(nn.Module):
         self.places_SD = nn.Parameter(torch.empty(self.tokens, width))
         self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
         # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
-        self.va_head = KernelHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
+        self.va_head = KernelRidgeHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
         # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
         identity = torch.linspace(-1, 1, knots)[:, None].repeat(1, 2)
         self.register_buffer("map_from_K2", identity.clone())
@@ -97,7 +91,7 @@ class PictureSide(nn.Module):
         grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.project.weight.dtype)
         features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
         pooled_BC = features_BSC.mean(dim=1)
-        kernel = isinstance(self.va_head, KernelHead)
+        kernel = isinstance(self.va_head, KernelRidgeHead)
         raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
         # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
         va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
@@ -147,15 +141,11 @@ class PictureCNN(nn.Module):
         return grid_BCGG.flatten(2).mT
 
 
-class KernelHead(nn.Module):
+class KernelRidgeHead(nn.Module):
     """Kernel ridge regression: pooled features [N, C] -> (valence, arousal) [N, 2]; not clamped, not trained by gradient.
 
-    A few hundred ratings and a thousand channels are the place for a kernel machine: in folds of whole themes it follows
-    people's ratings clearly better than a linear ridge does (docs/lab-diary.md). It is fitted in closed form
-    (train/picture_head.py) and is part of the model's weights, so that a picture needs nothing else to be read.
-
-    f(x) = bias + sum_k exp(-|u(x) - u_k|^2 / C) dual_k, where u is the signed square root, standardised: activations
-    are skewed, and the root lets many weak ones say as much as a few strong ones.
+    emotion.kernel.PictureKernelVA as part of the model's weights, where label fitted it; here it is only evaluated.
+    f(x) = bias + sum_k exp(-|u(x) - u_k|^2 / C) dual_k, where u is the signed square root, standardised.
     """
 
     mean_C: Tensor
@@ -182,51 +172,3 @@ class KernelHead(nn.Module):
             apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
             found_N2: Tensor = (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp() @ self.dual_K2 + self.bias_2
             return found_N2
-
-    @torch.no_grad()
-    def fit(self, pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray) -> None:
-        """Solve (K + PENALTY / weight) dual = va - mean for the pictures given, all of which are kept.
-
-        Args:
-            pooled_NC: pooled features of as many rated pictures as this head keeps.
-            va_N2: people's ratings.
-            weight_N: how far each is trusted, above 0; only their ratio counts.
-
-        Raises:
-            UserError: another number of pictures than the head was made for.
-        """
-        if pooled_NC.shape != tuple(self.known_KC.shape):
-            raise UserError(f"the picture head keeps {list(self.known_KC.shape)} features, not {list(pooled_NC.shape)}")
-        root_NC = np.sign(pooled_NC) * np.sqrt(np.abs(pooled_NC.astype(np.float64)))
-        mean_C, scale_C = root_NC.mean(axis=0), np.maximum(root_NC.std(axis=0), 1e-3)
-        u_NC = np.clip((root_NC - mean_C) / scale_C, -FARTHEST, FARTHEST)
-        length_N = np.square(u_NC).sum(axis=1)
-        apart_NN = length_N[:, None] + length_N - 2 * u_NC @ u_NC.T
-        kernel_NN = np.exp(-np.maximum(apart_NN, 0) / u_NC.shape[1])
-        bias_2 = np.average(va_N2.astype(np.float64), axis=0, weights=weight_N)
-        penalty_NN = np.diag(PENALTY * weight_N.mean() / weight_N)
-        dual_N2 = np.linalg.solve(kernel_NN + penalty_NN, va_N2 - bias_2)
-        for buffer, values in (
-            (self.mean_C, mean_C), (self.scale_C, scale_C), (self.known_KC, u_NC), (self.dual_K2, dual_N2),
-            (self.bias_2, bias_2),
-        ):  # fmt: skip
-            buffer.copy_(torch.from_numpy(values))
-
-
-def kernel_head(pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray) -> KernelHead:
-    """A head fitted to these pictures; arguments as in `KernelHead.fit`."""
-    head = KernelHead(*pooled_NC.shape)
-    head.fit(pooled_NC, va_N2, weight_N)
-    return head
-
-
-def out_of_fold(pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray, folds: int = 5) -> np.ndarray:
-    """What a head that has not seen the picture says of it [N, 2]; the mean rating where N < 2 folds."""
-    if len(pooled_NC) < 2 * folds:
-        return np.tile(np.average(va_N2, axis=0, weights=weight_N), (len(pooled_NC), 1))
-    predicted_N2 = np.empty((len(pooled_NC), 2))
-    for fold in range(folds):
-        held_N = np.arange(len(pooled_NC)) % folds == fold
-        head = kernel_head(pooled_NC[~held_N], va_N2[~held_N], weight_N[~held_N])
-        predicted_N2[held_N] = head(torch.from_numpy(pooled_NC[held_N])).double().numpy()
-    return predicted_N2

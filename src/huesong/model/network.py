@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.config import NetworkConfig
-from huesong.model.image_encoder import PictureEncoding, PictureShape, PictureSide
+from huesong.model.image_encoder import ImageEncoder, PictureEncoding, PictureShape
 
 EMBEDDING_STD = 0.05
 
@@ -140,7 +140,7 @@ class HuesongNetwork(nn.Module):
         self.config, self.vocabulary_size, self.picture_shape = config, vocabulary_size, picture
         self.embedding = nn.Embedding(vocabulary_size, config.width)  # also the output layer (weight tying)
         self.dropout = nn.Dropout(config.dropout)
-        self.picture = PictureSide(picture, config.width)
+        self.picture = ImageEncoder(picture, config.width)
         self.condition = Condition(config.width)
         self.condition_token = nn.Linear(config.width, config.width)
         self.memory_norm = nn.LayerNorm(config.width)

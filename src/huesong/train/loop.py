@@ -27,7 +27,7 @@ from huesong.runtime.distributed import ALONE, Processes
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
 from huesong.train.objectives import TERMS, Objective, TensorBatch, Whole, cross_entropy, soft_tokens
-from huesong.train.picture_head import fit_picture_side
+from huesong.train.picture_head import set_image_encoder
 
 PRETRAIN, PAIRS = "pretrain", "pairs"
 DONE = "done"
@@ -102,7 +102,7 @@ def train_network(
     started, phases, done = time.monotonic(), make_phases(examples, config), list[Progress]()
     for phase in phases:
         if phase.name == PAIRS:
-            fit_picture_side(network, examples)
+            set_image_encoder(network, examples)
         done.append(finished_phase(run, phase, checkpoints[phase.name], sum(one.step for one in done)))
     network.eval()
     steps, last = sum(one.step for one in done), done[-1]

@@ -22,7 +22,7 @@ from huesong.config import TrainConfig
 from huesong.model.critic import Critic
 from huesong.model.dataset import Examples, load_examples
 from huesong.model.folder import Model, save_model, weights_of
-from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.network import HuesongNetwork
 from huesong.music.grammar import Grammar
 from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.checkpoints import Checkpoints
@@ -32,7 +32,7 @@ from huesong.runtime.files import read_json, replacing_file, replacing_folder, r
 from huesong.runtime.progress import log
 from huesong.train.critic import train_critic
 from huesong.train.loop import HISTORY_COLUMNS, PAIRS, PRETRAIN, Training, train_network
-from huesong.train.picture_head import picture_figures, rated_pictures
+from huesong.train.picture_head import picture_figures, picture_shape
 from huesong.train.rewards import REINFORCE, reinforce
 
 KEPT_BASES = 3
@@ -92,8 +92,7 @@ def run(
         stores = checkpoint_folders(checkpoints, config, examples, input_digests(preprocess, label))
         critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
-        picture = PictureShape.of(examples.pictures.rows.shape[1:], rated=len(rated_pictures(examples)))
-        network = HuesongNetwork(config.network, examples.special.size, picture)
+        network = HuesongNetwork(config.network, examples.special.size, picture_shape(examples))
         training = train_network(network, examples, config, critic, stores, device, processes)
         rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
         metrics = {

@@ -1,0 +1,80 @@
+"""What a model reads the valence and arousal of a picture by, and what it asks of music for it; fitted in closed form.
+
+The kernel ridge head on frozen features and the map from picture VA to music VA. `train` puts both into the model
+(train/picture_head.py); only the `builtin` CNN learns its VA head by gradient, with the network.
+
+Shapes: N rated pictures, I pictures, S image tokens, C channels, P pairs, K knots.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from huesong.emotion.kernel import PictureKernelVA
+from huesong.label.va_map import VAMap
+
+MOST_KEPT = 2048
+"""Rated pictures that a head keeps, so that a model stays small: 5 MB of float16 with 1,280 channels."""
+FOLDS = 5
+
+
+def picture_reader(
+    rows: np.ndarray, va_I2: np.ndarray, rated_I: np.ndarray, split_I: np.ndarray,
+    picture_P: np.ndarray, split_P: np.ndarray, va_P2: np.ndarray,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Buffers of `model.image_encoder` by their name in its state, float32; those that cannot be fitted are left out.
+
+    Args:
+        rows: features [I, S, C], or pixels [I, H, W, 3], which have no head in closed form.
+        va_I2, rated_I, split_I: the pictures' labels, the trust in people's label (0: none), and their splits.
+        picture_P, split_P, va_P2: the pairs' pictures, their splits, and the pictures' labels after the pairing's map.
+    """
+    found: dict[str, np.ndarray] = {}
+    predicted_N2 = None
+    kept = thinned(np.flatnonzero((split_I == "train") & (rated_I > 0)))
+    if rows.ndim == 3 and len(kept):
+        pooled_NC = np.stack([np.asarray(rows[row], dtype=np.float64).mean(axis=0) for row in kept])
+        head = PictureKernelVA.fit(pooled_NC, va_I2[kept], rated_I[kept])
+        found = {
+            "va_head.mean_C": head.scaler.mean_, "va_head.scale_C": head.scaler.scale_,
+            "va_head.known_KC": head.ridge.X_fit_, "va_head.dual_K2": head.ridge.dual_coef_,
+            "va_head.bias_2": head.centre,
+        }  # fmt: skip
+        predicted_N2 = out_of_fold(pooled_NC, va_I2[kept], rated_I[kept])
+    train_P = split_P == "train"
+    if (request := request_map(va_I2[picture_P[train_P]], va_P2[train_P], predicted_N2)) is not None:
+        found["map_from_K2"], found["map_to_K2"] = (np.stack(ends, axis=1) for ends in zip(*request.knots, strict=True))
+    return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def thinned(rows: np.ndarray) -> np.ndarray:
+    """At most MOST_KEPT of these rows, every so-many-th: the table's order has nothing to do with emotion."""
+    return rows[np.linspace(0, len(rows) - 1, MOST_KEPT).round().astype(int)] if len(rows) > MOST_KEPT else rows
+
+
+def request_map(own_P2: np.ndarray, mapped_P2: np.ndarray, predicted_N2: np.ndarray | None) -> VAMap | None:
+    """From what the head predicts for a picture to what is asked of the music; None where too little is known.
+
+    Where it leads is read off the pairs, the mapped labels of the training pictures. It starts from the same quantiles
+    of `predicted_N2`, the head's out-of-fold predictions: a regression draws towards the mean, and without giving the
+    spread back, nothing but mild music would ever be asked for (the concordance with the truth is the better for it:
+    at correlation r it is r with the spread given back, and 2 r^2 / (1 + r^2) without). None: from the labels.
+    """
+    known = ~(np.isnan(own_P2).any(axis=1) | np.isnan(mapped_P2).any(axis=1))
+    if known.sum() < 2:
+        return None
+    spread = predicted_N2 is not None and bool((np.ptp(predicted_N2, axis=0) > 1e-3).all())
+    start_N2 = predicted_N2 if predicted_N2 is not None and spread else own_P2[known]
+    return VAMap.between_quantiles(start_N2, mapped_P2[known])
+
+
+def out_of_fold(pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
+    """What a head that has not seen the picture predicts for it [N, 2]; the mean rating where N < 2 FOLDS."""
+    if len(pooled_NC) < 2 * FOLDS:
+        return np.tile(np.average(va_N2, axis=0, weights=weight_N), (len(pooled_NC), 1))
+    predicted_N2 = np.empty((len(pooled_NC), 2))
+    for fold in range(FOLDS):
+        held_N = np.arange(len(pooled_NC)) % FOLDS == fold
+        head = PictureKernelVA.fit(pooled_NC[~held_N], va_N2[~held_N], weight_N[~held_N])
+        predicted_N2[held_N] = head.predict(pooled_NC[held_N])
+    return predicted_N2
