@@ -47,30 +47,30 @@ def test_metrics_are_complete_and_consistent(evaluated: Path) -> None:
     assert metrics["copied_notes_max"] < metrics["note_count"] < metrics["note_count_data"] * 100
 
 
-def test_the_ladder_answers_the_same_requests(world: World, evaluated: Path) -> None:
+def test_the_baselines_answer_the_same_requests(world: World, evaluated: Path) -> None:
     metrics = json.loads((evaluated / contracts.METRICS).read_text())
     heard = pd.read_csv(evaluated / contracts.REQUESTS)
-    ladder = pd.read_csv(evaluated / contracts.LADDER)
+    baselines = pd.read_csv(evaluated / contracts.LADDER)
     pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
     labels = pd.read_parquet(world.label / contracts.PIECE_LABELS)
     train = (pieces["split"] == "train").to_numpy()
     for name in ("random", "retrieval", "rules"):
-        own = ladder[ladder["baseline"] == name].reset_index(drop=True)
+        own = baselines[baselines["baseline"] == name].reset_index(drop=True)
         assert own["request"].tolist() == heard["request"].tolist()
         assert metrics[f"grid_{name}_n"] == metrics[f"second_grid_{name}_n"] == 25
         error = (own["requested_valence"] - own["obtained_valence"])[own["set"] == "grid"].abs().mean()
         assert metrics[f"grid_{name}_valence_mae"] == pytest.approx(error, abs=1e-4)
         if name != "rules":
             assert train[own["piece"].astype(int)].all()
-    nearest = ladder[ladder["baseline"] == "retrieval"].iloc[-1]
+    nearest = baselines[baselines["baseline"] == "retrieval"].iloc[-1]
     apart = ((labels[["valence", "arousal"]] - [0.8, 0.8]) ** 2).sum(axis=1)[train]
     assert int(nearest["piece"]) == apart.idxmin()
-    assert (ladder["baseline"] == "unconditional").sum() == metrics["unconditional_pieces"] == 6
+    assert (baselines["baseline"] == "unconditional").sum() == metrics["unconditional_pieces"] == 6
     assert metrics["rules_copied_notes"] > 0
 
 
 @pytest.mark.slow
-def test_without_the_ladder(world: World, tmp_path: Path) -> None:
+def test_without_baselines(world: World, tmp_path: Path) -> None:
     config = world.params.evaluate.model_copy(update={"baselines": False, "max_pictures": 1, "report_pieces": 0})
     report = evaluate.run(
         config, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,

@@ -13,7 +13,8 @@ from huesong import contracts
 from huesong.config import LabelConfig
 from huesong.emotion.labellers import ImageLabeller, PieceLabeller
 from huesong.label import stage as label
-from huesong.label.stage import HALF_AXIS_SD, label_items, within_quadrant
+from huesong.label.labels import HALF_AXIS_SD, label_items, within_quadrant
+from huesong.label.pairing import make_pairs, pair_figures
 from huesong.runtime.errors import UserError
 from tests.tiny_labels import music, pictures, unlabel, write_preprocess
 
@@ -255,8 +256,8 @@ def test_what_cannot_work_is_said_and_nothing_is_written(spoil, message: str, tm
 def test_a_split_without_music_has_no_pairs() -> None:
     images = label_items(pictures(36)[0], np.zeros((36, 2)), np.ones((36, 2)))
     pieces = label_items(music(72)[0], np.zeros((72, 2)), np.ones((72, 2)))
-    pairs = label.make_pairs(images, pieces[pieces["split"] != "test"], CONFIG)
-    assert label.pair_figures(pairs)["pairs_test"] == 0
+    pairs = make_pairs(images, pieces[pieces["split"] != "test"], CONFIG)
+    assert pair_figures(pairs)["pairs_test"] == 0
     assert set(pairs["split"]) == {"train", "val"}
 
 

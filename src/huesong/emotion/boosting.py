@@ -113,14 +113,14 @@ class BoostedVA:
                     held[test] = (
                         held[test] + KernelVA.fit(x[train], y[train], weights[train], seed).predict(x[test])
                     ) / 2
-            taught = np.ones(len(y), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
-            if taught.sum() < MIN_ITEMS:
-                taught[:] = True
-            error = np.abs(held - y)[taught]
-            context = np.hstack([held, x])[taught]
-            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[taught]) for c in range(2)]
+            known = np.ones(len(y), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
+            if known.sum() < MIN_ITEMS:
+                known[:] = True
+            error = np.abs(held - y)[known]
+            context = np.hstack([held, x])[known]
+            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[known]) for c in range(2)]
             expected = _expected_error(spread, context)
-        share = weights[taught] / weights[taught].sum()
+        share = weights[known] / weights[known].sum()
         scale = np.sqrt((share @ error**2) / np.maximum(share @ expected**2, 1e-12))
         kernel = KernelVA.fit(x, y, weights, seed) if with_kernel else None
         return cls(tuple(map(str, features.columns)), members, spread, scale, kernel, np.clip(held, -1.0, 1.0))
@@ -242,7 +242,11 @@ def _expected_error(spread: list[Any], context: np.ndarray) -> np.ndarray:
     return np.stack([np.maximum(model.predict(context), 0.01) for model in spread], axis=1)
 
 
-def group_folds(groups: Sequence[str] | np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""(train rows, test rows)."""
+
+
+def group_folds(groups: Sequence[str] | np.ndarray, folds: int) -> Folds:
     """At most `folds` (train rows, test rows) that never split a group; fewer where there are fewer groups.
 
     Raises:

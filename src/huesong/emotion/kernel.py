@@ -6,7 +6,7 @@ Shapes: N items, F features; va [N, 2] is valence, arousal.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from sklearn.kernel_ridge import KernelRidge
@@ -30,7 +30,7 @@ class KernelVA:
     KERNEL = "laplacian"
     PENALTY = 0.5  # half or twice as much made a difference of .003 in r, as did the width of the kernel
     FARTHEST = 5.0  # standard deviations at which a feature is cut off: one odd value makes no piece unlike all others
-    DTYPE = np.float32  # half the file, and far finer than the features are
+    DTYPE: ClassVar[type[np.floating]] = np.float32  # half the file, and far finer than the features are
 
     scaler: StandardScaler
     ridge: KernelRidge

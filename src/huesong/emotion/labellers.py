@@ -1,7 +1,6 @@
-"""The two labellers: valence and arousal of pictures (ridge on CNN features) and of music (boosted trees and a
-kernel machine on hand features).
+"""The two labellers: trained on human ratings, they give pictures and music without a label one, with an uncertainty.
 
-They are trained on human ratings and label what has no label, with an uncertainty.
+Pictures: ridge on CNN features and colours. Music: boosted trees and a kernel machine on hand features.
 Shapes: N items, S image tokens, C channels, K colour statistics, P = C + K inputs of the ridge, F music features.
 """
 
@@ -12,13 +11,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from huesong import contracts
-from huesong.emotion.boosting import BoostedVA, group_folds
+from huesong.emotion.boosting import MIN_ITEMS, BoostedVA, Folds, group_folds
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 
@@ -38,33 +38,42 @@ def label_weights(table: pd.DataFrame) -> np.ndarray:
     return np.where(labelled, kind * share, 0.0)
 
 
-class PieceLabeller:
-    """Valence and arousal of music from the columns of contracts.PIECE_FEATURES."""
+class MusicVA:
+    """Valence and arousal of music from the columns of contracts.PIECE_FEATURES: what labeller and first judge share."""
 
-    KIND = "piece labeller"
+    KIND: str
+    MADE_BY: str
 
     def __init__(self, model: BoostedVA) -> None:
         self.model = model
+
+    @classmethod
+    def fit_rows(
+        cls, pieces: pd.DataFrame, features: pd.DataFrame, rows: np.ndarray, seed: int, with_kernel: bool
+    ) -> Self:
+        """Fit on the labelled ones of `rows` (a mask) of contracts.PIECES_TABLE; `features` has the same rows.
+
+        Raises:
+            UserError: too few of them.
+        """
+        weights = label_weights(pieces)
+        rows = rows & (weights > 0)
+        part = pieces[rows]
+        model = BoostedVA.fit(
+            feature_columns(features)[rows],
+            part[["valence", "arousal"]].to_numpy(dtype=np.float64),
+            weights[rows],
+            part["group"].to_numpy(dtype=str),
+            part["label_kind"].isin(MEASURED).to_numpy(),
+            seed,
+            with_kernel,
+        )
+        return cls(model)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The features it reads."""
         return self.model.names
-
-    @classmethod
-    def fit(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> PieceLabeller:
-        """Fit on the labelled rows of `pieces` (contracts.PIECES_TABLE); `features` has the same rows.
-
-        Raises:
-            UserError: too few labelled pieces.
-        """
-        weights = label_weights(pieces)
-        rows = weights > 0
-        measured = pieces["label_kind"].isin(MEASURED).to_numpy()[rows]
-        va = pieces.loc[rows, ["valence", "arousal"]].to_numpy(dtype=np.float64)
-        groups = pieces.loc[rows, "group"].to_numpy(dtype=str)
-        table = feature_columns(features)[rows]
-        return cls(BoostedVA.fit(table, va, weights[rows], groups, measured, seed, with_kernel=True))
 
     def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of a table with the feature columns, or of [N, F] in their order."""
@@ -79,14 +88,68 @@ class PieceLabeller:
         self.model.save(path, self.KIND)
 
     @classmethod
-    def load(cls, path: Path) -> PieceLabeller:
+    def load(cls, path: Path) -> Self:
         """Read a file of `save`; UserError if it is missing, damaged or of another kind."""
-        return cls(BoostedVA.load(path, cls.KIND, "huesong label"))
+        return cls(BoostedVA.load(path, cls.KIND, cls.MADE_BY))
+
+
+class PieceLabeller(MusicVA):
+    """The labeller of music: boosted trees and a kernel machine."""
+
+    KIND = "piece labeller"
+    MADE_BY = "huesong label"
+
+    @classmethod
+    def fit(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> Self:
+        """Fit on the labelled rows of `pieces`; `fit_rows` of MusicVA has the rest."""
+        return cls.fit_rows(pieces, features, np.full(len(pieces), True), seed, with_kernel=True)
 
 
 def feature_columns(features: pd.DataFrame) -> pd.DataFrame:
     """`features` without its id."""
     return features.drop(columns="id", errors="ignore")
+
+
+@dataclass
+class Ridge:
+    """Ridge regression of valence and arousal on standardised inputs, with a penalty of its own for each axis."""
+
+    mean: np.ndarray  # [P]
+    scale: np.ndarray  # [P]
+    coefficients: np.ndarray  # [P, 2]
+    intercept: np.ndarray  # [2]
+    alpha: np.ndarray  # [2]
+
+    @classmethod
+    def fit(cls, x: np.ndarray, va: np.ndarray, weights: np.ndarray, folds: Folds | None) -> Ridge:
+        """Fit on x [N, P], va [N, 2], weights [N] > 0; without folds the penalty is chosen by leaving single items out."""
+        share = weights / weights.sum()
+        mean = share @ x
+        scale = np.sqrt(share @ (x - mean) ** 2)
+        scale = np.where(scale > 1e-6, scale, 1.0)
+        fitted = [
+            RidgeCV(ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit((x - mean) / scale, va[:, c], weights)
+            for c in range(2)
+        ]
+        coefficients = np.stack([model.coef_ for model in fitted], axis=1)
+        intercept, alpha = (np.array([getattr(model, name) for model in fitted]) for name in ("intercept_", "alpha_"))
+        return cls(mean, scale, coefficients, intercept, alpha)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Valence and arousal [N, 2], not clipped."""
+        return (x - self.mean) / self.scale @ self.coefficients + self.intercept
+
+
+def held_out(
+    x: np.ndarray, va: np.ndarray, weights: np.ndarray, groups: np.ndarray, folds: int, least: int
+) -> np.ndarray:
+    """Predictions [N, 2], each by a ridge that saw nothing of the item's group; from `least` items on, nor did its penalty."""
+    found = np.zeros((len(x), 2))
+    for train, test in group_folds(groups, folds):
+        apart = len(train) >= least and len(set(groups[train])) > 1
+        inner = group_folds(groups[train], INNER_FOLDS) if apart else None
+        found[test] = Ridge.fit(x[train], va[train], weights[train], inner).predict(x[test])
+    return found
 
 
 @dataclass
@@ -97,12 +160,8 @@ class ImageLabeller:
     pre-trained exists yet and the colour statistics are all there is (`channels` = 0).
     """
 
-    mean: np.ndarray  # [P]
-    scale: np.ndarray  # [P]
-    coefficients: np.ndarray  # [P, 2]
-    intercept: np.ndarray  # [2]
+    ridge: Ridge
     residual_sd: np.ndarray  # [2]: of errors on groups left out
-    alpha: np.ndarray  # [2]
     channels: int
     colours: int
     out_of_fold: np.ndarray | None = None  # [N, 2] of the rows given to `fit`; not saved
@@ -127,21 +186,15 @@ class ImageLabeller:
         """
         x, channels = image_inputs(pictures, colours)
         va = np.asarray(va, dtype=np.float64)
-        folds = group_folds(groups, INNER_FOLDS)
-        held = np.zeros_like(va)
-        for train, test in folds:
-            inner = group_folds(np.asarray(groups)[train], INNER_FOLDS) if len(train) >= 24 else None
-            held[test] = _ridge(x[train], va[train], weights[train], inner).predict(x[test])
-        taught = np.ones(len(va), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
-        if taught.sum() < 12:
-            taught[:] = True
-        share = weights[taught] / weights[taught].sum()
-        sd = np.sqrt(share @ (held - va)[taught] ** 2)
-        final = _ridge(x, va, weights, folds)
-        return cls(
-            final.mean, final.scale, final.coefficients, final.intercept, sd, final.alpha, channels, colours.shape[1],
-            np.clip(held, -1.0, 1.0),
-        )  # fmt: skip
+        groups = np.asarray(groups)
+        held = held_out(x, va, weights, groups, INNER_FOLDS, 2 * MIN_ITEMS)
+        rows = np.ones(len(va), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
+        if rows.sum() < MIN_ITEMS:
+            rows[:] = True
+        share = weights[rows] / weights[rows].sum()
+        sd = np.sqrt(share @ (held - va)[rows] ** 2)
+        ridge = Ridge.fit(x, va, weights, group_folds(groups, INNER_FOLDS))
+        return cls(ridge, sd, channels, colours.shape[1], np.clip(held, -1.0, 1.0))
 
     def predict(self, pictures: np.ndarray, colours: np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1].
@@ -155,7 +208,7 @@ class ImageLabeller:
                 f"the picture labeller reads {self.channels} channels and {self.colours} colour statistics, not "
                 f"{channels} and {colours.shape[1]}: run `huesong label` again after changing the picture encoder"
             )
-        return np.clip((x - self.mean) / self.scale @ self.coefficients + self.intercept, -1.0, 1.0)
+        return np.clip(self.ridge.predict(x), -1.0, 1.0)
 
     def uncertainty(self, count: int) -> np.ndarray:
         """Standard deviation of the error [count, 2]: the same for every picture, measured on groups left out."""
@@ -164,12 +217,8 @@ class ImageLabeller:
     def save(self, path: Path) -> None:
         """Write an npz file of plain arrays."""
         with replacing_file(path) as part, part.open("wb") as stream:
-            np.savez(
-                stream,
-                format=FORMAT, mean=self.mean, scale=self.scale, coefficients=self.coefficients,
-                intercept=self.intercept, residual_sd=self.residual_sd, alpha=self.alpha,
-                layout=np.array([self.channels, self.colours]),
-            )  # fmt: skip
+            layout = np.array([self.channels, self.colours])
+            np.savez(stream, format=FORMAT, **vars(self.ridge), residual_sd=self.residual_sd, layout=layout)
 
     @classmethod
     def load(cls, path: Path) -> ImageLabeller:
@@ -188,7 +237,7 @@ class ImageLabeller:
         channels, colours = map(int, values.pop("layout"))
         if len(values["mean"]) != channels + colours or values["coefficients"].shape != (channels + colours, 2):
             raise UserError(f"{path} is damaged (shapes do not fit): {again}")
-        return cls(channels=channels, colours=colours, **values)
+        return cls(residual_sd=values.pop("residual_sd"), channels=channels, colours=colours, ridge=Ridge(**values))
 
 
 def image_inputs(pictures: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, int]:
@@ -202,39 +251,6 @@ def image_inputs(pictures: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray,
     return np.hstack([pooled, colours]), pictures.shape[2]
 
 
-@dataclass
-class _Ridge:
-    mean: np.ndarray
-    scale: np.ndarray
-    coefficients: np.ndarray
-    intercept: np.ndarray
-    alpha: np.ndarray
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.mean) / self.scale @ self.coefficients + self.intercept
-
-
-def _ridge(
-    x: np.ndarray, va: np.ndarray, weights: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]] | None
-) -> _Ridge:
-    """One ridge an axis; without folds the penalty is chosen by leaving single items out."""
-    share = weights / weights.sum()
-    mean = share @ x
-    scale = np.sqrt(share @ (x - mean) ** 2)
-    scale = np.where(scale > 1e-6, scale, 1.0)
-    fitted = [
-        RidgeCV(ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit((x - mean) / scale, va[:, c], weights)
-        for c in range(2)
-    ]
-    return _Ridge(
-        mean,
-        scale,
-        np.stack([model.coef_ for model in fitted], axis=1),
-        np.array([model.intercept_ for model in fitted]),
-        np.array([model.alpha_ for model in fitted]),
-    )
-
-
 def cross_predict_images(
     pictures: np.ndarray,
     colours: np.ndarray,
@@ -245,9 +261,5 @@ def cross_predict_images(
 ) -> np.ndarray:
     """Predictions [N, 2], each by a labeller that saw nothing of the item's group (penalty chosen inside)."""
     x, _ = image_inputs(pictures, colours)
-    groups = np.asarray(groups)
-    held = np.zeros((len(x), 2))
-    for train, test in group_folds(groups, folds):
-        inner = group_folds(groups[train], INNER_FOLDS) if len(set(groups[train])) > 1 and len(train) >= 12 else None
-        held[test] = _ridge(x[train], np.asarray(va, dtype=np.float64)[train], weights[train], inner).predict(x[test])
-    return np.clip(held, -1.0, 1.0)
+    found = held_out(x, np.asarray(va, dtype=np.float64), weights, np.asarray(groups), folds, MIN_ITEMS)
+    return np.clip(found, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The ladder of baselines: what else could answer the requests, heard by the same judges.
+"""The baselines: what else could answer the requests, before the same judges.
 
 * `random`: any training piece. What a model reaches that ignores the request but writes like the data.
 * `retrieval`: the training piece whose valence and arousal lie nearest to the request. Real music, but nothing new.
@@ -18,56 +18,55 @@ from huesong import contracts
 from huesong.config import EvaluateConfig
 from huesong.data.sample.melody import Character
 from huesong.data.sample.music import compose_by_rule
-from huesong.evaluate.judges import Listeners
+from huesong.evaluate.judges import Judges
 from huesong.model.folder import Model
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
 from huesong.music import reading, tokens
 from huesong.runtime.progress import log, track
 
-LADDER = {
-    "random": "random training piece",
-    "retrieval": "nearest training piece",
-    "rules": "rule-based composer",
-    "unconditional": "the model, nothing asked",
-}
-"""Names (also prefixes of figures) and what they stand for, in the order of the tables."""
+BASELINES = ("random", "retrieval", "rules", "unconditional")
+"""Names, also prefixes of figures; what they stand for: report.tables.ANSWERS."""
 REQUESTED = ["requested_valence", "requested_arousal"]
 
 
-def ladder(
-    asked: pd.DataFrame, model: Model, listeners: Listeners, pieces: pd.DataFrame, labels: pd.DataFrame,
+def baseline_answers(
+    asked: pd.DataFrame,
+    model: Model,
+    judges: Judges,
+    pieces: pd.DataFrame,
+    labels: pd.DataFrame,
     config: EvaluateConfig,
-) -> dict[str, pd.DataFrame]:  # fmt: skip
+) -> dict[str, pd.DataFrame]:
     """Every baseline's answers.
 
     Args:
         asked: one row a request, with `set`, `request`, `image_group` and REQUESTED.
         model: for the unconditional answers.
-        listeners: the judges.
+        judges: what says how the answers sound.
         pieces, labels: PIECES_TABLE and PIECE_LABELS; both `random` and `retrieval` take from split `train`.
         config: seed, sampling, `unconditional`.
 
     Returns:
-        By name a frame with a row for each request answered: `set`, `request`, `image_group`, REQUESTED, and `Listeners.listen`.
+        By name a frame with a row for each request answered: `set`, `request`, `image_group`, REQUESTED, and the judges' rows.
     """
     points = asked[REQUESTED].to_numpy(dtype=np.float64)
     train = np.flatnonzero((pieces["split"] == "train").to_numpy())
     library = labels[["valence", "arousal"]].to_numpy(dtype=np.float64)[train]
-    log.info("evaluate: the ladder of baselines")
+    log.info("evaluate: the baselines")
     every = np.arange(len(asked))
     answers = {
-        "random": (every, listeners.recall(train[random_picks(len(train), len(asked), config.seed)])),
-        "retrieval": (every, listeners.recall(train[nearest(points, library)])),
-        "rules": (every, listeners.listen(by_rule(points, config.sampling.seconds, config.seed))),
+        "random": (every, judges.of_pieces(train[random_picks(len(train), len(asked), config.seed)])),
+        "retrieval": (every, judges.of_pieces(train[nearest(points, library)])),
+        "rules": (every, judges.of_scores(by_rule(points, config.sampling.seconds, config.seed))),
     }
     some = spread(len(asked), config.unconditional)
     if len(some):
-        answers["unconditional"] = (some, listeners.listen(unconditional(model, len(some), config)))
+        answers["unconditional"] = (some, judges.of_scores(unconditional(model, len(some), config)))
     about = asked[["set", "request", "image_group", *REQUESTED]]
     return {
-        name: pd.concat([about.iloc[rows].reset_index(drop=True), heard], axis=1)
-        for name, (rows, heard) in answers.items()
+        name: pd.concat([about.iloc[rows].reset_index(drop=True), found], axis=1)
+        for name, (rows, found) in answers.items()
     }
 
 
@@ -98,7 +97,7 @@ def by_rule(points: np.ndarray, seconds: float, seed: int) -> list[Score]:
 def unconditional(model: Model, count: int, config: EvaluateConfig) -> list[Score]:
     """`count` pieces of the model with its condition dropped, each with a seed of its own, as read back.
 
-    Guidance 0 leaves exactly the logits without picture and request; the valence and arousal named here are not heard.
+    Guidance 0 leaves exactly the logits without picture and request; the valence and arousal named here change nothing.
     One candidate: the best of several would be chosen by the request.
     """
     sampling = config.sampling.model_copy(update={"guidance": 0.0, "candidates": 1})

@@ -1,4 +1,4 @@
-"""How pieces are listened to in the evaluation: both judges and the statistics, always from the file as written."""
+"""Both judges of the evaluation, and what they and the statistics say of a piece, always as it was read from its file."""
 
 from __future__ import annotations
 
@@ -16,49 +16,51 @@ from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
 from huesong.music import features, reading, statistics
 from huesong.music.reading import Notes
+from huesong.va import AXES
 
-JUDGES = {"": "obtained", "second_": "second"}
-"""Prefix of a judge's figures, and of the columns with its verdict (`<column>_valence`, `<column>_arousal`)."""
+VERDICTS = {"": "obtained", "second_": "second"}
+"""Prefix of a judge's figures -> start of the columns with its verdict (`<column>_valence`, `<column>_arousal`)."""
+VERDICT_COLUMNS = [f"{column}_{axis}" for column in VERDICTS.values() for axis in AXES]
 
 
 @dataclass
-class Listeners:
-    """Both judges, and the packed music that they can also be asked about."""
+class Judges:
+    """Both judges, and the packed music that they can also be asked about.
 
-    judge: Judge
+    scores: how well they agree with people (`judge_*`, `second_judge_*`).
+    """
+
+    first: Judge
     second: SecondJudge
     library: Library
-    piece_features: pd.DataFrame
-    piece_statistics: pd.DataFrame
+    features: pd.DataFrame
+    statistics: pd.DataFrame
+    scores: dict[str, float]
 
-    def listen(self, scores: Sequence[Score]) -> pd.DataFrame:
+    def of_scores(self, scores: Sequence[Score]) -> pd.DataFrame:
         """One row a score that was read from a file: the verdicts, `seconds`, `piece` (equal for equal music),
-        `symbols` (music.novelty) and the statistics.
+        `symbols` (evaluate.novelty) and the statistics.
         """
         notes = [reading.listen(score) for score in scores]
-        heard = self._verdicts(
-            self.judge.predict(pd.DataFrame([features.features(score) for score in scores])), self.second.predict(notes)
-        )
-        heard["seconds"] = [float(part.end_s.max(initial=0.0)) for part in notes]
-        heard["piece"] = [digest(part) for part in notes]
-        heard["symbols"] = pd.Series([novelty.symbols_of(part) for part in notes], dtype=object)
-        return pd.concat([heard, pd.DataFrame([statistics.statistics(score) for score in scores])], axis=1)
+        first = self.first.predict(pd.DataFrame([features.features(score) for score in scores]))
+        found = _verdicts(first, self.second.predict(notes))
+        found["seconds"] = [float(part.end_s.max(initial=0.0)) for part in notes]
+        found["piece"] = [digest(part) for part in notes]
+        found["symbols"] = pd.Series([novelty.symbols_of(part) for part in notes], dtype=object)
+        return pd.concat([found, pd.DataFrame([statistics.statistics(score) for score in scores])], axis=1)
 
-    def recall(self, rows: np.ndarray) -> pd.DataFrame:
-        """The same (without `seconds` and `symbols`) for rows of the pieces table, heard in full."""
+    def of_pieces(self, rows: np.ndarray) -> pd.DataFrame:
+        """The same (without `seconds` and `symbols`) for rows of the pieces table, read in full."""
         unique, which = np.unique(rows, return_inverse=True)
-        heard = self._verdicts(
-            self.judge.predict(self.piece_features.iloc[unique]),
-            self.second.predict([self.library.notes(int(row)) for row in unique]),
-        )
-        heard["piece"] = unique.astype(str)
-        stats = self.piece_statistics.iloc[unique].drop(columns="id").reset_index(drop=True)
-        return pd.concat([heard, stats], axis=1).iloc[which].reset_index(drop=True)
+        second = self.second.predict([self.library.notes(int(row)) for row in unique])
+        found = _verdicts(self.first.predict(self.features.iloc[unique]), second)
+        found["piece"] = unique.astype(str)
+        stats = self.statistics.iloc[unique].drop(columns="id").reset_index(drop=True)
+        return pd.concat([found, stats], axis=1).iloc[which].reset_index(drop=True)
 
-    @staticmethod
-    def _verdicts(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
-        columns = [f"{column}_{axis}" for column in JUDGES.values() for axis in ("valence", "arousal")]
-        return pd.DataFrame(np.hstack([first, second]), columns=columns)
+
+def _verdicts(first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(np.hstack([first, second]), columns=VERDICT_COLUMNS)
 
 
 def digest(notes: Notes) -> str:

@@ -1,7 +1,7 @@
-"""The figures of the evaluate stage, from what was asked and what was heard (docs/evaluation.md names every one).
+"""The figures of the evaluate stage, from what was asked and what the judges found (docs/evaluation.md names every one).
 
 A key reads `<judge><set><who><figure>`: judge "" or `second_`; set "" (pictures) or `grid_`; who "" (the model) or a
-baseline of emotion.baselines.LADDER.
+baseline of evaluate.baselines.BASELINES.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from huesong.config import EvaluateConfig
 from huesong.evaluate.baselines import REQUESTED, spread
-from huesong.evaluate.judges import JUDGES
+from huesong.evaluate.judges import VERDICTS
 from huesong.evaluate.novelty import Corpus, Library
 from huesong.music import statistics
 from huesong.va import AXES, Bootstrap, agreement, clusters, levels
@@ -25,44 +25,44 @@ Figures = dict[str, float]
 
 
 def measure(
-    heard: pd.DataFrame,
-    ladder: Mapping[str, pd.DataFrame],
+    judged: pd.DataFrame,
+    baselines: Mapping[str, pd.DataFrame],
     reference: pd.DataFrame,
-    taught: pd.DataFrame,
+    trained_on: pd.DataFrame,
     config: EvaluateConfig,
 ) -> Figures:
     """All figures but the judges' own scores and the novelty: flat, without NaN.
 
     Args:
-        heard: contracts.REQUESTS, the model's pieces.
-        ladder: the baselines' answers by name.
+        judged: contracts.REQUESTS, the model's pieces.
+        baselines: their answers by name.
         reference: the statistics of rated real pieces.
-        taught: the statistics of the pieces in the training pairs.
+        trained_on: the statistics of the pieces in the training pairs.
         config: bootstrap, seed and asked length.
     """
     bootstrap = Bootstrap(config.bootstrap, config.seed)
     metrics: Figures = {}
-    for judge, column in JUDGES.items():
+    for judge, column in VERDICTS.items():
         verdict = [f"{column}_{axis}" for axis in AXES]
-        metrics |= obedience(heard, "", judge, verdict, bootstrap)
-        for name, answers in ladder.items():
-            found = obedience(answers, f"{name}_", judge, verdict, bootstrap)
+        metrics |= control_accuracy(judged, "", judge, verdict, bootstrap)
+        for name, answers in baselines.items():
+            found = control_accuracy(answers, f"{name}_", judge, verdict, bootstrap)
             metrics |= {key: value for key, value in found.items() if "confusion" not in key}
-        shown = heard[heard["set"] == "pictures"]
+        shown = judged[judged["set"] == "pictures"]
         metrics |= _agreement(f"{judge}picture_", shown, ["picture_valence", "picture_arousal"], verdict, bootstrap)
     metrics |= _agreement(
-        "image_head_", heard[heard["set"] == "pictures"].drop_duplicates("image_id"),
+        "image_head_", judged[judged["set"] == "pictures"].drop_duplicates("image_id"),
         ["picture_valence", "picture_arousal"], ["predicted_valence", "predicted_arousal"], bootstrap,
     )  # fmt: skip
-    metrics["pieces"] = len(heard)
-    metrics["identical_share"] = identical_share(heard)
-    metrics["invalid_tokens"] = int(heard["invalid_tokens"].sum())
-    close = (heard["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
+    metrics["pieces"] = len(judged)
+    metrics["identical_share"] = identical_share(judged)
+    metrics["invalid_tokens"] = int(judged["invalid_tokens"].sum())
+    close = (judged["seconds"] - config.sampling.seconds).abs() <= 0.1 * config.sampling.seconds
     metrics["length_within_10_percent"] = float(close.mean())
-    metrics |= statistics.compare(heard, reference, bootstrap)
-    for key, value in statistics.distances(heard, taught, bootstrap).items():
+    metrics |= statistics.compare(judged, reference, bootstrap)
+    for key, value in statistics.distances(judged, trained_on, bootstrap).items():
         metrics[key.replace("distance_", "distance_taught_")] = value
-    for name, answers in ladder.items():
+    for name, answers in baselines.items():
         metrics[f"{name}_pieces"] = len(answers)
         metrics[f"{name}_identical_share"] = identical_share(answers)
         found = statistics.distances(answers, reference, bootstrap)
@@ -70,8 +70,8 @@ def measure(
     return metrics
 
 
-def obedience(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], bootstrap: Bootstrap) -> Figures:
-    """Requested against heard by `judge` (columns `verdict`), for each request set."""
+def control_accuracy(answers: pd.DataFrame, who: str, judge: str, verdict: list[str], bootstrap: Bootstrap) -> Figures:
+    """Requested against found by `judge` (columns `verdict`), for each request set."""
     found: Figures = {}
     for name, prefix in SETS.items():
         part = answers[answers["set"] == name]
@@ -93,7 +93,11 @@ def identical_share(answers: pd.DataFrame) -> float:
 
 
 def novelty(
-    heard: pd.DataFrame, ladder: Mapping[str, pd.DataFrame], library: Library, split: pd.Series, config: EvaluateConfig
+    judged: pd.DataFrame,
+    baselines: Mapping[str, pd.DataFrame],
+    library: Library,
+    split: pd.Series,
+    config: EvaluateConfig,
 ) -> tuple[Figures, np.ndarray]:
     """Longest passages copied from training pieces (music.novelty).
 
@@ -102,22 +106,21 @@ def novelty(
     that write pieces of their own, by prefix.
 
     Returns:
-        The figures, and the copied notes of each row of `heard`.
+        The figures, and the copied notes of each row of `judged`.
     """
-    taught = np.flatnonzero((split == "train").to_numpy())
-    corpus = Corpus(library.symbols(taught))
-    copied = corpus.longest_copies(heard["symbols"].tolist())
-    found = _copies("", "", copied, heard["symbols"], config)
+    corpus = Corpus(library.symbols(np.flatnonzero((split == "train").to_numpy())))
+    copied = corpus.longest_copies(judged["symbols"].tolist())
+    found = _copies("", "", copied, judged["symbols"], config)
     held_out = np.flatnonzero((split == "test").to_numpy())
     if len(held_out) and config.novelty_pieces:
         # Longer pieces have more chances to share a passage: real ones are cut to the length of the composed.
-        length = int(heard["symbols"].map(len).median())
+        length = int(judged["symbols"].map(len).median())
         real = pd.Series(
             [piece[:length] for piece in library.symbols(held_out[spread(len(held_out), config.novelty_pieces)])]
         )
         found |= _copies("", "_data", corpus.longest_copies(real.tolist()), real, config)
         found["n_copied_data"] = len(real)
-    for name, answers in ladder.items():
+    for name, answers in baselines.items():
         if "symbols" in answers:
             own = corpus.longest_copies(answers["symbols"].tolist())
             found |= _copies(f"{name}_", "", own, answers["symbols"], config)
@@ -139,13 +142,13 @@ def _copies(prefix: str, suffix: str, copied: np.ndarray, symbols: pd.Series, co
     return found
 
 
-def calibration_table(heard: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
+def calibration_table(judged: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
     """contracts.CALIBRATION: `space.levels` of every request set, judge and axis."""
     bootstrap = Bootstrap(config.bootstrap, config.seed)
     rows: list[dict[str, Any]] = []
     for name in SETS:
-        part = heard[heard["set"] == name]
-        for judge, column in JUDGES.items():
+        part = judged[judged["set"] == name]
+        for judge, column in VERDICTS.items():
             for axis in AXES:
                 asked, got = part[f"requested_{axis}"].to_numpy(float), part[f"{column}_{axis}"].to_numpy(float)
                 for level in levels(asked, got, bootstrap.over(clusters(part))) if len(part) else ():

@@ -11,27 +11,27 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from huesong import contracts
-from huesong.evaluate.baselines import LADDER
 from huesong.music import reading, rendering
 from huesong.report import html as pages
+from huesong.report.tables import AGREEMENT, ANSWERS, JUDGES, MUSIC
 
 THUMBNAIL = (480, 320)
-AGREEMENT_HEAD = ["", "n", "V MAE", "V r", "V CCC", "V ±", "A MAE", "A r", "A CCC", "A ±", "quadrant"]
+AGREEMENT_HEAD = ["", *AGREEMENT.values()]
 
 
-def write_report(work: Path, heard: pd.DataFrame, metrics: dict[str, float], *, data: Path, shown: int) -> None:
+def write_report(work: Path, judged: pd.DataFrame, metrics: dict[str, float], *, data: Path, shown: int) -> None:
     """Write `work`/report.html.
 
     Args:
         work: the stage's folder, with the composed music and plots already in it.
-        heard: one row a piece (contracts.REQUESTS).
+        judged: one row a piece (contracts.REQUESTS).
         metrics: the figures of the stage.
         data: raw data folder, for the pictures.
         shown: how many pieces get a card with picture, player and piano roll.
     """
     sections = [
         pages.Section("Emotion: asked for and heard", [agreement_table(metrics, ""), *figures(work, "va_")]),
-        pages.Section("The ladder", ladder_tables(metrics)),
+        pages.Section("Baselines", baseline_tables(metrics)),
         pages.Section("The judges themselves", [judge_table(metrics)]),
         pages.Section(
             "A second opinion",
@@ -42,10 +42,10 @@ def write_report(work: Path, heard: pd.DataFrame, metrics: dict[str, float], *, 
             ],
         ),
         pages.Section("The music against the data", [quality_table(metrics), *figures(work, "music_")]),
-        pages.Section("Pieces", [pages.cards(piece_cards(work, spread(heard, shown), data))]),
+        pages.Section("Pieces", [pages.cards(piece_cards(work, spread(judged, shown), data))]),
     ]
     lead = (
-        f"{len(heard)} pieces, each written as MIDI, read back and judged by models trained on song groups that "
+        f"{len(judged)} pieces, each written as MIDI, read back and judged by models trained on song groups that "
         "neither the generator nor its critic ever saw. Intervals are bootstrap 95 %."
     )
     (work / contracts.REPORT).write_text(pages.page("huesong: evaluation", sections, lead), encoding="utf-8")
@@ -53,12 +53,8 @@ def write_report(work: Path, heard: pd.DataFrame, metrics: dict[str, float], *, 
 
 def agreement_row(metrics: dict[str, float], prefix: str, what: str) -> list[object]:
     """A row of AGREEMENT_HEAD; `what` stands in the first column."""
-    keys = [f"{axis}_{figure}" for axis in ("valence", "arousal") for figure in ("mae", "r", "ccc", "half_accuracy")]
-    return [
-        what,
-        metrics.get(f"{prefix}n"),
-        *(pages.with_interval(metrics, prefix + key) for key in (*keys, "quadrant_accuracy")),
-    ]
+    keys = [key for key in AGREEMENT if key != "n"]
+    return [what, metrics.get(f"{prefix}n"), *(pages.with_interval(metrics, prefix + key) for key in keys)]
 
 
 def agreement_table(metrics: dict[str, float], judge: str) -> Markup:
@@ -76,33 +72,26 @@ def agreement_table(metrics: dict[str, float], judge: str) -> Markup:
     return pages.table(
         AGREEMENT_HEAD,
         rows,
-        caption="Valence V and arousal A in [-1, 1]; ± is the share of pieces with the sign that was asked for.",
+        caption="Valence V and arousal A in [-1, 1]; sign: the share of pieces on the side of the axis that was asked for.",
     )
 
 
-def ladder_tables(metrics: dict[str, float]) -> list[str | Markup]:
+def baseline_tables(metrics: dict[str, float]) -> list[str | Markup]:
     """The model among the baselines: emotion by request set and judge, then the music."""
-    who = {"": "the model", **{f"{name}_": title for name, title in LADDER.items() if f"{name}_pieces" in metrics}}
+    who = {answer: title for answer, title in ANSWERS.items() if not answer or f"{answer}pieces" in metrics}
     tables: list[str | Markup] = []
     for prefix, what in (("", "Test pictures"), ("grid_", "Grid of emotions")):
-        for judge, by in (("", "first judge"), ("second_", "second judge")):
-            rows = [agreement_row(metrics, f"{judge}{prefix}{name}", title) for name, title in who.items()]
+        for judge, by in JUDGES.items():
+            rows = [agreement_row(metrics, f"{judge}{prefix}{answer}", title) for answer, title in who.items()]
             if any(row[1] for row in rows):
                 tables.append(pages.table(AGREEMENT_HEAD, rows, caption=f"{what}, {by}: the same requests to all."))
-    music = [
-        ("distance_paper", "distance, paper's form"),
-        ("distance_correct", "distance, correct form"),
-        ("identical_share", "identical"),
-        ("copied_notes", "longest copied passage, notes"),
-        ("copied_notes_p95", "its 95th percentile"),
-    ]
+    keys = ("distance_paper", "distance_correct", "identical_share", "copied_notes", "copied_notes_p95")
     rows = [
-        [title, metrics.get(f"{name}pieces"), *(pages.with_interval(metrics, name + key) for key, _ in music)]
-        for name, title in who.items()
+        [title, metrics.get(f"{answer}pieces"), *(pages.with_interval(metrics, answer + key) for key in keys)]
+        for answer, title in who.items()
     ]
-    tables.append(
-        pages.table(["", "n", *(title for _, title in music)], rows, caption="The music: distance to data, novelty.")
-    )
+    head = ["", "n", *(MUSIC.get(key, "its 95th percentile") for key in keys)]
+    tables.append(pages.table(head, rows, caption="The music: distance to data, novelty."))
     return tables
 
 
@@ -131,17 +120,13 @@ def quality_table(metrics: dict[str, float]) -> Markup:
         for name in names
     ]
     rows += [
-        [label, pages.with_interval(metrics, key), None, None, None]
-        for key, label in (
-            ("distance_paper", "distance to data, paper's form (PR, PE, GC)"),
-            ("distance_correct", "distance to data, correct form"),
-            ("distance_taught_paper", "distance to the music of the training pairs, paper's form"),
-            ("identical_share", "share of identical outputs"),
-            ("length_within_10_percent", "share within 10 % of the asked length"),
-            ("invalid_tokens", "invalid tokens"),
+        [MUSIC[key], pages.with_interval(metrics, key), None, None, None]
+        for key in (
+            "distance_paper", "distance_correct", "distance_taught_paper", "identical_share",
+            "length_within_10_percent", "invalid_tokens",
         )
         if key in metrics
-    ]
+    ]  # fmt: skip
     return pages.table(["", "generated", "data", "overlapping area", "KL"], rows)
 
 
@@ -153,9 +138,9 @@ def figures(work: Path, prefix: str) -> list[Markup]:
     ]
 
 
-def spread(heard: pd.DataFrame, count: int) -> pd.DataFrame:
+def spread(judged: pd.DataFrame, count: int) -> pd.DataFrame:
     """`count` picture rows spread evenly over the requested arousal and valence."""
-    rows = heard[heard["set"] == "pictures"].drop_duplicates("image_id")
+    rows = judged[judged["set"] == "pictures"].drop_duplicates("image_id")
     if rows.empty or count == 0:
         return rows.head(0)
     order = rows.sort_values(["requested_valence", "requested_arousal"], kind="stable")

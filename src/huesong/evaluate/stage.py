@@ -1,4 +1,4 @@
-"""Stage 4, evaluate: compose for held-out pictures and a grid of emotions; two independent judges say what is heard.
+"""Stage 4, evaluate: compose for held-out pictures and a grid of emotions; two independent judges say how it sounds.
 
 Every piece is written as MIDI, read back and judged as a listener would get it: nothing is measured on what was sampled.
 The protocol is docs/evaluation.md.
@@ -16,10 +16,10 @@ from huesong import contracts
 from huesong.config import EvaluateConfig
 from huesong.emotion.labellers import MEASURED, label_weights
 from huesong.emotion.scoring import by_piece, scores_by_source
-from huesong.evaluate.baselines import REQUESTED, ladder
+from huesong.evaluate.baselines import REQUESTED, baseline_answers
 from huesong.evaluate.composing import compose_all
 from huesong.evaluate.feature_judge import Judge
-from huesong.evaluate.judges import JUDGES, Listeners
+from huesong.evaluate.judges import VERDICT_COLUMNS, VERDICTS, Judges
 from huesong.evaluate.metrics import calibration_table, measure, novelty
 from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
@@ -43,10 +43,6 @@ class EvaluateReport:
 
     metrics: dict[str, float]
     files: list[Path]
-
-
-Judges = tuple[Listeners, dict[str, float]]
-"""Both judges with what they hear music by, and their own scores."""
 
 
 def run(
@@ -73,52 +69,55 @@ def run(
     pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
     piece_labels = pd.read_parquet(artifacts.require(label / contracts.PIECE_LABELS, "huesong label"))
     model = load_model(artifacts.require(train / contracts.MODEL, "huesong train"))
-
-    listeners, judge_scores = judges or train_judges(config, preprocess)
-    reference = listeners.piece_statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
-    pairs = pd.read_parquet(artifacts.require(label / contracts.PAIRS, "huesong label"))
-    # As often as a pair names it: that is how often the model hears it.
-    taught = listeners.piece_statistics.set_index("id").loc[pairs.loc[pairs["split"] == "train", "piece_id"]]
+    judges = judges or train_judges(config, preprocess)
+    reference = judges.statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
+    trained_on = training_music(judges, label)
 
     with artifacts.replacing_folder(out) as work:
         asked = pd.concat([picture_requests(config, preprocess, label), grid_requests(config)], ignore_index=True)
-        composed = compose_all(model, asked, preprocess, config, work / contracts.COMPOSED)
-        heard = listen(composed, listeners, work)
-        answers = ladder(heard, model, listeners, pieces, piece_labels, config) if config.baselines else {}
+        judged = judge_files(compose_all(model, asked, preprocess, config, work / contracts.COMPOSED), judges, work)
+        baselines = baseline_answers(judged, model, judges, pieces, piece_labels, config) if config.baselines else {}
 
-        metrics = judge_scores | critic_scores(model, pieces, preprocess, label, config)
-        metrics |= measure(heard, answers, reference, taught, config)
-        copies, heard["copied_notes"] = novelty(heard, answers, listeners.library, pieces["split"], config)
+        metrics = judges.scores | critic_scores(model, pieces, preprocess, label, config)
+        metrics |= measure(judged, baselines, reference, trained_on, config)
+        copies, judged["copied_notes"] = novelty(judged, baselines, judges.library, pieces["split"], config)
         metrics |= copies
-        write_tables(work, heard, answers, config)
-        listeners.judge.save(work / contracts.JUDGE)
+        write_tables(work, judged, baselines, config)
+        judges.first.save(work / contracts.JUDGE)
         artifacts.write_json(work / contracts.METRICS, metrics)
         (work / contracts.PLOTS).mkdir()
         names = list(statistics.SCALAR_STATISTICS)
-        plots.evaluation_plots(heard, reference, names, JUDGES, work / contracts.PLOTS)
-        write_report(work, heard, metrics, data=data, shown=config.report_pieces)
+        plots.evaluation_plots(judged, reference, names, VERDICTS, work / contracts.PLOTS)
+        write_report(work, judged, metrics, data=data, shown=config.report_pieces)
     tables = (contracts.METRICS, contracts.REQUESTS, contracts.LADDER, contracts.CALIBRATION, contracts.REPORT)
     files = [out / name for name in tables if (out / name).exists()]
     return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
 
 
 def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:
-    """Both judges, and their own scores on rated music of split `test` (`judge_*`, `second_judge_*`).
+    """Both judges, with their own scores on rated music of split `test`.
 
     Of the settings only `seed`, `bootstrap` and `second_judge` matter.
     """
     pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
     piece_features = pd.read_parquet(preprocess / contracts.PIECE_FEATURES)
-    piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
     library = Library(preprocess, pieces)
     bootstrap = Bootstrap(config.bootstrap, config.seed)
     log.info("evaluate: training the judges on their own groups")
-    judge = Judge.fit(pieces, piece_features, seed=config.seed)
+    first = Judge.fit(pieces, piece_features, seed=config.seed)
     second = SecondJudge.fit(pieces, library.notes, config.second_judge, seed=config.seed)
-    scores = {f"judge_{key}": value for key, value in judge.held_out(pieces, piece_features, bootstrap).items()}
-    own = second.held_out(pieces, library.notes, bootstrap)
-    scores |= {f"second_judge_{key}": value for key, value in own.items()}
-    return Listeners(judge, second, library, piece_features, piece_statistics), scores
+    scores = {
+        **{f"judge_{key}": value for key, value in first.held_out(pieces, piece_features, bootstrap).items()},
+        **{f"second_judge_{key}": value for key, value in second.held_out(pieces, library.notes, bootstrap).items()},
+    }
+    piece_statistics = pd.read_parquet(preprocess / contracts.PIECE_STATISTICS)
+    return Judges(first, second, library, piece_features, piece_statistics, scores)
+
+
+def training_music(judges: Judges, label: Path) -> pd.DataFrame:
+    """Statistics of the music in the training pairs, as often as a pair names it: that is how often the model reads it."""
+    pairs = pd.read_parquet(artifacts.require(label / contracts.PAIRS, "huesong label"))
+    return judges.statistics.set_index("id").loc[pairs.loc[pairs["split"] == "train", "piece_id"]]
 
 
 def critic_scores(
@@ -181,20 +180,19 @@ def grid_requests(config: EvaluateConfig) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def listen(composed: pd.DataFrame, listeners: Listeners, work: Path) -> pd.DataFrame:
-    """Read every written file back and hear it: `Listeners.listen` beside what was asked."""
-    heard = listeners.listen([reading.read_score(work / name) for name in composed["file"]])
-    heard["identical"] = heard["piece"].duplicated(keep=False).astype(int)
-    return pd.concat([composed, heard], axis=1)
+def judge_files(composed: pd.DataFrame, judges: Judges, work: Path) -> pd.DataFrame:
+    """What both judges and the statistics say of every written file, read back, beside what was asked."""
+    found = judges.of_scores([reading.read_score(work / name) for name in composed["file"]])
+    found["identical"] = found["piece"].duplicated(keep=False).astype(int)
+    return pd.concat([composed, found], axis=1)
 
 
-def write_tables(work: Path, heard: pd.DataFrame, answers: dict[str, pd.DataFrame], config: EvaluateConfig) -> None:
+def write_tables(work: Path, judged: pd.DataFrame, baselines: dict[str, pd.DataFrame], config: EvaluateConfig) -> None:
     """REQUESTS, LADDER and CALIBRATION: what the figures were computed from."""
     bins = [name for names in statistics.VECTOR_COLUMNS.values() for name in names]
-    heard.drop(columns=[*bins, "symbols"]).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
-    calibration_table(heard, config).to_csv(work / contracts.CALIBRATION, index=False, float_format="%.5f")
-    if answers:
-        verdicts = [f"{column}_{axis}" for column in JUDGES.values() for axis in ("valence", "arousal")]
-        kept = ["set", "request", *REQUESTED, *verdicts, "piece", *statistics.SCALAR_STATISTICS]
-        rows = [answer[kept].assign(baseline=name) for name, answer in answers.items()]
+    judged.drop(columns=[*bins, "symbols"]).to_csv(work / contracts.REQUESTS, index=False, float_format="%.5f")
+    calibration_table(judged, config).to_csv(work / contracts.CALIBRATION, index=False, float_format="%.5f")
+    if baselines:
+        kept = ["set", "request", *REQUESTED, *VERDICT_COLUMNS, "piece", *statistics.SCALAR_STATISTICS]
+        rows = [answers[kept].assign(baseline=name) for name, answers in baselines.items()]
         pd.concat(rows).to_csv(work / contracts.LADDER, index=False, float_format="%.5f")

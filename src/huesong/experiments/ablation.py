@@ -36,7 +36,7 @@ from huesong.tracking.provenance import SESSION_VARIABLE
 from huesong.tracking.store import environment
 
 if TYPE_CHECKING:
-    from huesong.evaluate.stage import Judges
+    from huesong.evaluate.judges import Judges
 
 PAPER: dict[str, Any] = {
     "network": {"width": 256, "heads": 4, "encoder_layers": 3, "decoder_layers": 3, "positions": "absolute"},

@@ -11,9 +11,10 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import Params
-from huesong.evaluate.baselines import LADDER
-from huesong.evaluate.judges import JUDGES
+from huesong.evaluate.baselines import BASELINES
+from huesong.evaluate.judges import VERDICTS
 from huesong.music.statistics import MGEVAL_NAMES, distances
+from huesong.report.tables import ANSWERS
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require
 from huesong.va import AXES, Bootstrap, agreement, clusters
@@ -37,7 +38,7 @@ def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
     found: dict[str, float] = {"seeds_n": len(folders)}
     for kind, prefix in (("pictures", ""), ("grid", "grid_")):
         part = heard[heard["set"] == kind]
-        for judge, column in JUDGES.items() if len(part) else ():
+        for judge, column in VERDICTS.items() if len(part) else ():
             asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
             scores = agreement(asked, got, bootstrap.over(clusters(part)))
             found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
@@ -67,11 +68,11 @@ def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """The baselines that the first run was judged beside."""
     metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
     found: dict[str, dict[str, float]] = {}
-    for name, title in LADDER.items():
-        for prefix in (judge + kind for judge in JUDGES for kind in ("", "grid_")):
+    for name in BASELINES:
+        for prefix in (judge + kind for judge in VERDICTS for kind in ("", "grid_")):
             start = f"{prefix}{name}_"
             own = {prefix + key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
-            found.setdefault(title, {}).update(own)
+            found.setdefault(ANSWERS[f"{name}_"], {}).update(own)
     return {title: figures for title, figures in found.items() if figures}
 
 
@@ -129,7 +130,7 @@ def compared(
     if kind == "pictures":
         found["pictures_n"] = pd.concat([first["image_id"] for _, first, _ in pairs]).nunique()
         found["groups_n"] = len(np.unique(drawn_together))
-    for judge, column in JUDGES.items():
+    for judge, column in VERDICTS.items():
         for axis in AXES:
             nearer = [miss(first, axis, column) - miss(second, axis, column) for _, first, second in pairs]
             values, key = np.concatenate(nearer), f"{judge}{axis}"

@@ -10,10 +10,85 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
+from huesong import contracts
+from huesong.config import LabelConfig
+from huesong.emotion.labellers import MEASURED
+from huesong.label.labels import va_of
+from huesong.label.va_map import VAMap
+from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
+
+PAIRED = ("train", "val", "test")
+"""Splits that are paired, each with music of its own; `judge` music is the judge's alone."""
+LEAST_MEASURED = 50
+"""So many measured items show a set's distribution by themselves."""
 NEAR = 64
 """Neighbours looked up at once; only a picture whose neighbours are all taken looks at every piece."""
+
+
+def make_pairs(images: pd.DataFrame, pieces: pd.DataFrame, config: LabelConfig) -> pd.DataFrame:
+    """contracts.PAIR_COLUMNS: pictures with their nearest segments, each split by itself.
+
+    The map into the music's distribution is read off the labelled items of the training split (`range_shown`) and applied to
+    all, as it is to new pictures. A split without pictures or music has no pairs, which is logged.
+
+    Raises:
+        UserError: the training split has none.
+    """
+    counts = [int((table["split"] == "train").sum()) for table in (images, pieces)]
+    if not all(counts):
+        raise UserError(
+            f"split train has {counts[0]} pictures and {counts[1]} pieces of music: pairing needs both; "
+            "import more of what is missing (`huesong data import`)"
+        )
+    va_map = VAMap.fit(range_shown(images), range_shown(pieces), config.pairing_map)
+    parts = []
+    for split in PAIRED:
+        shown, music = images[images["split"] == split], pieces[pieces["split"] == split]
+        if shown.empty or music.empty:
+            log.warning("label: no pairs in split %s (%d pictures, %d pieces)", split, len(shown), len(music))
+            continue
+        mapped = va_map.apply(va_of(shown))
+        index, distance = pair(mapped, va_of(music), config.pairs_per_image, config.max_load)
+        n, k = index.shape
+        parts.append(
+            pd.DataFrame(
+                {
+                    "image_id": np.repeat(shown["id"].to_numpy(), k), "piece_id": music["id"].to_numpy()[index.ravel()],
+                    "split": split, "rank": np.tile(np.arange(k), n), "distance": distance.ravel(),
+                    "valence": np.repeat(mapped[:, 0], k), "arousal": np.repeat(mapped[:, 1], k),
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)[list(contracts.PAIR_COLUMNS)]
+
+
+def range_shown(labels: pd.DataFrame) -> np.ndarray:
+    """The points [N, 2] of split `train` that show how far a set reaches: measured ones, where there are enough.
+
+    Predictions are drawn towards the mean, so that a set of mostly predicted items looks narrower than it is.
+    """
+    train = labels[labels["split"] == "train"]
+    measured = train[train["origin"].isin(MEASURED)]
+    return va_of(measured if len(measured) >= LEAST_MEASURED else train)
+
+
+def pair_figures(pairs: pd.DataFrame) -> dict[str, float]:
+    """How near the training pairs are, and how evenly the music is used."""
+    train = pairs[pairs["split"] == "train"]
+    load = train["piece_id"].value_counts()
+    return {
+        "pairs": len(pairs),
+        **{f"pairs_{split}": int((pairs["split"] == split).sum()) for split in PAIRED},
+        "pairs_mean_distance": float(train["distance"].mean()),
+        "pairs_nearest_mean_distance": float(train.loc[train["rank"] == 0, "distance"].mean()),
+        "pairs_p95_distance": float(train["distance"].quantile(0.95)),
+        "pairs_pieces_used": int(load.size),
+        "pairs_most_used": int(load.max()),
+    }
 
 
 def load_limit(pictures: int, pieces: int, k: int, max_load: float) -> int:

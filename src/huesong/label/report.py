@@ -12,16 +12,9 @@ from huesong.config import LabelConfig
 from huesong.emotion.labellers import MEASURED
 from huesong.report import html as pages
 from huesong.report import plots
+from huesong.report.tables import AGREEMENT
 
-FIGURES = {
-    "valence_mae": "V MAE",
-    "valence_r": "V r",
-    "valence_ccc": "V CCC",
-    "arousal_mae": "A MAE",
-    "arousal_r": "A r",
-    "arousal_ccc": "A CCC",
-    "quadrant_accuracy": "quadrant",
-}
+FIGURES = {key: title for key, title in AGREEMENT.items() if key != "n" and "half" not in key}
 MAPS = {
     "none": "pictures keep their own valence and arousal.",
     "affine": "each axis of the pictures is shifted and scaled to the mean and standard deviation of the music.",

@@ -64,8 +64,8 @@ def sources(images: pd.DataFrame, pieces: pd.DataFrame) -> list[dict[str, Any]]:
     """What a model learns from, for its card: one row a source, licence and kind of label, with the number of items."""
     rows = []
     for kind, table in (("pictures", images), ("music segments", pieces)):
-        taught = table[table["split"].isin(("train", "val"))].fillna({"source": "", "licence": "", "label_kind": ""})
-        for (source, licence, label_kind), part in taught.groupby(["source", "licence", "label_kind"]):
+        learnt = table[table["split"].isin(("train", "val"))].fillna({"source": "", "licence": "", "label_kind": ""})
+        for (source, licence, label_kind), part in learnt.groupby(["source", "licence", "label_kind"]):
             rows.append(
                 {"source": source, "licence": licence, "labels": label_kind or "none", "kind": kind, "items": len(part)}
             )
