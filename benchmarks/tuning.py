@@ -19,7 +19,8 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import EvaluateConfig, EvaluationSampling, SecondJudgeConfig
-from huesong.emotion.labellers import MEASURED, PieceLabeller
+from huesong.emotion.labelled import MEASURED
+from huesong.emotion.labellers import PieceLabeller
 from huesong.evaluate.composing import compose_all
 from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library

@@ -11,14 +11,14 @@ import skops.io
 
 from huesong import contracts
 from huesong.emotion import boosting
-from huesong.emotion.boosting import TRUSTED_TYPES, BoostedVA, cross_predict, group_folds
+from huesong.emotion.boosting import TRUSTED_TYPES, BoostedVA, cross_predict
 from huesong.emotion.kernel import KernelVA
+from huesong.emotion.labelled import Labelled, group_folds, label_weights
 from huesong.emotion.labellers import (
     ImageLabeller,
     PieceLabeller,
     cross_predict_images,
     feature_columns,
-    label_weights,
 )
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap, agreement, ccc, pearson
@@ -80,12 +80,12 @@ def test_members_never_see_the_rows_they_are_checked_on() -> None:
     groups = np.repeat(np.arange(40), 4)
     va_of_group = rng.uniform(-0.8, 0.8, (40, 2))
     features = pd.DataFrame({"group": groups.astype(float) % 7, "who": rng.permutation(40)[groups].astype(float)})
-    model = BoostedVA.fit(features, va_of_group[groups], np.ones(160), groups.astype(str))
+    model = BoostedVA.fit(features, Labelled(va_of_group[groups], np.ones(160), groups.astype(str)))
     assert model.out_of_fold is not None
     inside = model.predict(features)
     assert (ccc(va_of_group[groups].T, inside.T) > 0.5).all()  # it can learn them by heart
     assert (ccc(va_of_group[groups].T, model.out_of_fold.T) < 0.35).all()
-    held = cross_predict(features, va_of_group[groups], np.ones(160), groups.astype(str), 5)
+    held = cross_predict(features, Labelled(va_of_group[groups], np.ones(160), groups.astype(str)), 5)
     assert (ccc(va_of_group[groups].T, held.T) < 0.35).all()
 
 
@@ -116,7 +116,8 @@ def test_of_many_rows_the_kernel_machine_keeps_a_part(monkeypatch: pytest.Monkey
 
 def test_files_without_a_kernel_machine_are_still_read(tmp_path: Path) -> None:
     features = music(60)[1][list(FEATURES)]
-    trees = BoostedVA.fit(features, np.tile([0.2, -0.2], (60, 1)), np.ones(60), [f"g{i}" for i in range(60)])
+    labels = Labelled(np.tile([0.2, -0.2], (60, 1)), np.ones(60), [f"g{i}" for i in range(60)])
+    trees = BoostedVA.fit(features, labels)
     trees.save(tmp_path / "new", PieceLabeller.KIND)
     content = skops.io.load(tmp_path / "new", trusted=TRUSTED_TYPES)
     del content["kernel"]
@@ -133,7 +134,7 @@ def test_uncertainty_is_large_where_errors_are_large() -> None:
     x = rng.uniform(-0.6, 0.6, (n, 2))
     y = x + rng.normal(0, 1, (n, 2)) * np.where(wild, 0.3, 0.03)[:, None]
     features = pd.DataFrame({"v": x[:, 0], "a": x[:, 1], "wild": wild})
-    model = BoostedVA.fit(features, y, np.ones(n), [f"g{i}" for i in range(n)])
+    model = BoostedVA.fit(features, Labelled(y, np.ones(n), [f"g{i}" for i in range(n)]))
     sd = model.uncertainty(features)
     assert sd.shape == (n, 2)
     assert (sd[wild == 1].mean(axis=0) > 2 * sd[wild == 0].mean(axis=0)).all()
@@ -238,7 +239,7 @@ def test_other_kinds_formats_and_types_are_refused(
 @pytest.mark.parametrize("pixels", [False, True])
 def test_pictures_are_predicted_from_features_and_colours(pixels: bool) -> None:
     table, rows, colours = pictures(120, pixels=pixels)
-    labeller = ImageLabeller.fit(rows, colours, va(table), np.ones(120), table["group"].to_numpy())
+    labeller = ImageLabeller.fit(rows, colours, Labelled.of(table, np.ones(120)))
     assert labeller.channels == (0 if pixels else 6)
     fresh, fresh_rows, fresh_colours = pictures(60, seed=7, pixels=pixels)
     seen = labeller.predict(fresh_rows, fresh_colours)
@@ -253,7 +254,7 @@ def test_pictures_are_predicted_from_features_and_colours(pixels: bool) -> None:
 
 def test_pictures_of_another_encoder_are_refused() -> None:
     table, rows, colours = pictures(40)
-    labeller = ImageLabeller.fit(rows, colours, va(table), np.ones(40), table["group"].to_numpy())
+    labeller = ImageLabeller.fit(rows, colours, Labelled.of(table, np.ones(40)))
     with pytest.raises(UserError, match="reads 6 channels and 3 colour statistics, not 0"):
         labeller.predict(np.zeros((2, 8, 8, 3), np.uint8), colours[:2])
     with pytest.raises(UserError, match="not 6 and 2"):
@@ -266,14 +267,14 @@ def test_picture_folds_never_see_their_group() -> None:
     rows = np.repeat(rng.normal(size=(20, 1, 30)), 4, axis=0)  # four pictures of a group look alike
     target = np.repeat(rng.uniform(-0.8, 0.8, (20, 2)), 4, axis=0)
     groups = np.repeat([f"g{i}" for i in range(20)], 4)
-    held = cross_predict_images(rows, colours, target, np.ones(80), groups, 5)
+    held = cross_predict_images(rows, colours, Labelled(target, np.ones(80), groups), 5)
     assert (ccc(target.T, held.T) < 0.4).all()
     assert len(table) == len(held)
 
 
 def test_picture_labeller_files(tmp_path: Path) -> None:
     table, rows, colours = pictures(40)
-    labeller = ImageLabeller.fit(rows, colours, va(table), np.ones(40), table["group"].to_numpy())
+    labeller = ImageLabeller.fit(rows, colours, Labelled.of(table, np.ones(40)))
     path = tmp_path / contracts.IMAGE_LABELLER
     labeller.save(path)
     np.testing.assert_array_equal(labeller.predict(rows, colours), ImageLabeller.load(path).predict(rows, colours))
@@ -311,7 +312,8 @@ def test_eimg_by_group_folds_reaches_the_bar() -> None:
         kept.append(index)
     table = table.loc[kept]
     target = table[["valence_norm", "arousal_norm"]].to_numpy()
-    held = cross_predict(feature_columns(pd.DataFrame(rows)), target, np.ones(len(table)), table["group"].to_numpy(), 5)
+    labels = Labelled(target, np.ones(len(table)), table["group"].to_numpy())
+    held = cross_predict(feature_columns(pd.DataFrame(rows)), labels, 5)
     found = agreement(target, held, Bootstrap(100))
     assert found["arousal_r"] >= 0.87
     assert found["valence_r"] >= 0.64

@@ -11,7 +11,6 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +20,19 @@ import pandas as pd
 import sklearn
 import skops.io
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import GroupKFold
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from huesong.emotion.kernel import KernelVA
+from huesong.emotion.labelled import Labelled
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 from huesong.runtime.progress import log
+from huesong.va import AXES
 
 FORMAT = 2
 """1, which is still read, had no kernel machine."""
 MEMBERS = 4
-MIN_ITEMS, MIN_GROUPS = 12, 2
-"""Fewer labelled items or groups than these teach nothing that could be checked."""
 TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 """The one class in a saved file that skops does not know as harmless: the nodes of a tree."""
 
@@ -81,49 +79,33 @@ class BoostedVA:
     out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
 
     @classmethod
-    def fit(
-        cls,
-        features: pd.DataFrame,
-        va: np.ndarray,
-        weights: np.ndarray,
-        groups: Sequence[str] | np.ndarray,
-        measured: np.ndarray | None = None,
-        seed: int = 0,
-        with_kernel: bool = False,
-    ) -> BoostedVA:
-        """Fit on features [N, F] (columns are remembered by name), labels [N, 2] and positive weights [N].
+    def fit(cls, features: pd.DataFrame, labels: Labelled, seed: int = 0, with_kernel: bool = False) -> BoostedVA:
+        """Fit on features [N, F] (columns are remembered by name) and their labels.
 
-        `groups` [N] are never split between a member and its left-out fold. `measured` [N] (bool) marks labels whose
-        distance from the prediction is an error (ratings, not nominal quadrant centres): only they teach the
-        uncertainty, if there are enough of them. `with_kernel`: the mean of the trees and of a kernel machine.
+        Groups are never split between a member and its left-out fold. Only labels that show errors teach the
+        uncertainty. `with_kernel`: the mean of the trees and of a kernel machine.
 
         Raises:
             UserError: too few items or groups.
         """
-        x, y = features.to_numpy(dtype=np.float64), np.asarray(va, dtype=np.float64)
-        folds = group_folds(groups, MEMBERS)
+        x, y, weights = features.to_numpy(dtype=np.float64), np.asarray(labels.va, dtype=np.float64), labels.weights
         members: list[list[Any]] = []
         held = np.zeros_like(y)
         with threadpool_limits(1, user_api="openmp"):  # small data: threads cost more than they bring
-            for number, (train, test) in enumerate(folds):
-                members.append([_booster(len(train), seed + number).fit(x[train], y[train, c], weights[train])
-                                for c in range(2)])  # fmt: skip
+            for number, (train, test) in enumerate(labels.folds(MEMBERS)):
+                boosters = [_booster(len(train), seed + number) for _ in AXES]
+                members.append([one.fit(x[train], y[train, c], weights[train]) for c, one in enumerate(boosters)])
                 held[test] = np.stack([model.predict(x[test]) for model in members[-1]], axis=1)
                 if with_kernel:
-                    held[test] = (
-                        held[test] + KernelVA.fit(x[train], y[train], weights[train], seed).predict(x[test])
-                    ) / 2
-            known = np.ones(len(y), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
-            if known.sum() < MIN_ITEMS:
-                known[:] = True
-            error = np.abs(held - y)[known]
-            context = np.hstack([held, x])[known]
-            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[known]) for c in range(2)]
+                    kernel = KernelVA.fit(x[train], y[train], weights[train], seed)
+                    held[test] = (held[test] + kernel.predict(x[test])) / 2
+            rows, share = labels.errors_shown_by()
+            error, context = np.abs(held - y)[rows], np.hstack([held, x])[rows]
+            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[rows]) for c in range(2)]
             expected = _expected_error(spread, context)
-        share = weights[known] / weights[known].sum()
         scale = np.sqrt((share @ error**2) / np.maximum(share @ expected**2, 1e-12))
-        kernel = KernelVA.fit(x, y, weights, seed) if with_kernel else None
-        return cls(tuple(map(str, features.columns)), members, spread, scale, kernel, np.clip(held, -1.0, 1.0))
+        whole = KernelVA.fit(x, y, weights, seed) if with_kernel else None
+        return cls(tuple(map(str, features.columns)), members, spread, scale, whole, np.clip(held, -1.0, 1.0))
 
     def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of a table with the columns of `names`, or of [N, F] in their order.
@@ -242,42 +224,15 @@ def _expected_error(spread: list[Any], context: np.ndarray) -> np.ndarray:
     return np.stack([np.maximum(model.predict(context), 0.01) for model in spread], axis=1)
 
 
-Folds = list[tuple[np.ndarray, np.ndarray]]
-"""(train rows, test rows)."""
-
-
-def group_folds(groups: Sequence[str] | np.ndarray, folds: int) -> Folds:
-    """At most `folds` (train rows, test rows) that never split a group; fewer where there are fewer groups.
-
-    Raises:
-        UserError: too few items or groups.
-    """
-    groups = np.asarray(groups, dtype=str)
-    count = len(np.unique(groups))
-    if len(groups) < MIN_ITEMS or count < MIN_GROUPS:
-        raise UserError(
-            f"only {len(groups)} labelled items in {count} groups: at least {MIN_ITEMS} in {MIN_GROUPS} groups are "
-            "needed; import a rated set (`huesong data import`)"
-        )
-    return list(GroupKFold(min(folds, count)).split(groups, groups=groups))
-
-
-def cross_predict(
-    features: pd.DataFrame,
-    va: np.ndarray,
-    weights: np.ndarray,
-    groups: Sequence[str] | np.ndarray,
-    folds: int,
-    seed: int = 0,
-) -> np.ndarray:
+def cross_predict(features: pd.DataFrame, labels: Labelled, folds: int, seed: int = 0) -> np.ndarray:
     """Predictions [N, 2], each by trees and a kernel machine that saw nothing of the item's group.
 
     One booster a fold, not an average of several: slightly worse than the fitted ensemble, never better.
     """
-    x, y = features.to_numpy(dtype=np.float64), np.asarray(va, dtype=np.float64)
+    x, y, weights = features.to_numpy(dtype=np.float64), np.asarray(labels.va, dtype=np.float64), labels.weights
     held = np.zeros_like(y)
     with threadpool_limits(1, user_api="openmp"):
-        for train, test in group_folds(groups, folds):
+        for train, test in labels.folds(folds):
             for axis in range(2):
                 model = _booster(len(train), seed).fit(x[train], y[train, axis], weights[train])
                 held[test, axis] = model.predict(x[test])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,8 +16,8 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import RidgeCV
 
-from huesong import contracts
-from huesong.emotion.boosting import MIN_ITEMS, BoostedVA, Folds, group_folds
+from huesong.emotion.boosting import BoostedVA
+from huesong.emotion.labelled import MIN_ITEMS, Folds, Labelled, group_folds, label_weights
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 
@@ -26,16 +25,6 @@ FORMAT = 1
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 11))
 """Penalties tried; inputs are standardised."""
 INNER_FOLDS = 4
-MEASURED = ("mean_rating", "mean_slider", "construction")
-"""Kinds of label that are a number for this very item; the others are nominal."""
-
-
-def label_weights(table: pd.DataFrame) -> np.ndarray:
-    """Weight [N] of every row in a fit: trust in its kind of label / segments of its piece; 0 = unlabelled."""
-    kind = table["label_kind"].map(contracts.LABEL_WEIGHTS).to_numpy(dtype=np.float64)
-    labelled = table[["valence", "arousal"]].notna().all(axis=1).to_numpy()
-    share = 1.0 / table.groupby("piece")["piece"].transform("size").to_numpy() if "piece" in table else 1.0
-    return np.where(labelled, kind * share, 0.0)
 
 
 class MusicVA:
@@ -58,17 +47,8 @@ class MusicVA:
         """
         weights = label_weights(pieces)
         rows = rows & (weights > 0)
-        part = pieces[rows]
-        model = BoostedVA.fit(
-            feature_columns(features)[rows],
-            part[["valence", "arousal"]].to_numpy(dtype=np.float64),
-            weights[rows],
-            part["group"].to_numpy(dtype=str),
-            part["label_kind"].isin(MEASURED).to_numpy(),
-            seed,
-            with_kernel,
-        )
-        return cls(model)
+        labels = Labelled.of(pieces[rows], weights[rows])
+        return cls(BoostedVA.fit(feature_columns(features)[rows], labels, seed, with_kernel))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,12 +120,11 @@ class Ridge:
         return (x - self.mean) / self.scale @ self.coefficients + self.intercept
 
 
-def held_out(
-    x: np.ndarray, va: np.ndarray, weights: np.ndarray, groups: np.ndarray, folds: int, least: int
-) -> np.ndarray:
+def held_out(x: np.ndarray, labels: Labelled, folds: int, least: int) -> np.ndarray:
     """Predictions [N, 2], each by a ridge that saw nothing of the item's group; from `least` items on, nor did its penalty."""
+    va, weights, groups = np.asarray(labels.va, dtype=np.float64), labels.weights, np.asarray(labels.groups)
     found = np.zeros((len(x), 2))
-    for train, test in group_folds(groups, folds):
+    for train, test in labels.folds(folds):
         apart = len(train) >= least and len(set(groups[train])) > 1
         inner = group_folds(groups[train], INNER_FOLDS) if apart else None
         found[test] = Ridge.fit(x[train], va[train], weights[train], inner).predict(x[test])
@@ -167,33 +146,19 @@ class ImageLabeller:
     out_of_fold: np.ndarray | None = None  # [N, 2] of the rows given to `fit`; not saved
 
     @classmethod
-    def fit(
-        cls,
-        pictures: np.ndarray,
-        colours: np.ndarray,
-        va: np.ndarray,
-        weights: np.ndarray,
-        groups: Sequence[str] | np.ndarray,
-        measured: np.ndarray | None = None,
-    ) -> ImageLabeller:
-        """Fit on pictures (features [N, S, C] or pixels [N, H, W, 3]), colours [N, K], va [N, 2], weights [N] > 0.
+    def fit(cls, pictures: np.ndarray, colours: np.ndarray, labels: Labelled) -> ImageLabeller:
+        """Fit on pictures (features [N, S, C] or pixels [N, H, W, 3]), colours [N, K] and their labels.
 
-        The penalty of each axis is the best over folds of whole groups; the same folds give `residual_sd` (from the
-        `measured` rows, where there are enough).
+        The penalty of each axis is the best over folds of whole groups; the same folds give `residual_sd`.
 
         Raises:
             UserError: too few items or groups.
         """
         x, channels = image_inputs(pictures, colours)
-        va = np.asarray(va, dtype=np.float64)
-        groups = np.asarray(groups)
-        held = held_out(x, va, weights, groups, INNER_FOLDS, 2 * MIN_ITEMS)
-        rows = np.ones(len(va), dtype=bool) if measured is None else np.asarray(measured, dtype=bool)
-        if rows.sum() < MIN_ITEMS:
-            rows[:] = True
-        share = weights[rows] / weights[rows].sum()
-        sd = np.sqrt(share @ (held - va)[rows] ** 2)
-        ridge = Ridge.fit(x, va, weights, group_folds(groups, INNER_FOLDS))
+        held = held_out(x, labels, INNER_FOLDS, 2 * MIN_ITEMS)
+        rows, share = labels.errors_shown_by()
+        sd = np.sqrt(share @ (held - labels.va)[rows] ** 2)
+        ridge = Ridge.fit(x, np.asarray(labels.va, dtype=np.float64), labels.weights, labels.folds(INNER_FOLDS))
         return cls(ridge, sd, channels, colours.shape[1], np.clip(held, -1.0, 1.0))
 
     def predict(self, pictures: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -251,15 +216,6 @@ def image_inputs(pictures: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray,
     return np.hstack([pooled, colours]), pictures.shape[2]
 
 
-def cross_predict_images(
-    pictures: np.ndarray,
-    colours: np.ndarray,
-    va: np.ndarray,
-    weights: np.ndarray,
-    groups: Sequence[str] | np.ndarray,
-    folds: int,
-) -> np.ndarray:
+def cross_predict_images(pictures: np.ndarray, colours: np.ndarray, labels: Labelled, folds: int) -> np.ndarray:
     """Predictions [N, 2], each by a labeller that saw nothing of the item's group (penalty chosen inside)."""
-    x, _ = image_inputs(pictures, colours)
-    found = held_out(x, np.asarray(va, dtype=np.float64), weights, np.asarray(groups), folds, MIN_ITEMS)
-    return np.clip(found, -1.0, 1.0)
+    return np.clip(held_out(image_inputs(pictures, colours)[0], labels, folds, MIN_ITEMS), -1.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from huesong.emotion.labellers import MEASURED
+from huesong.emotion.labelled import MEASURED
 from huesong.va import Bootstrap, agreement
 
 LEAST_BY_SOURCE = 10

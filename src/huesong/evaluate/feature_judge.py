@@ -12,7 +12,8 @@ from typing import Self
 
 import pandas as pd
 
-from huesong.emotion.labellers import MusicVA, label_weights
+from huesong.emotion.labelled import label_weights
+from huesong.emotion.labellers import MusicVA
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap

@@ -14,7 +14,7 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import EvaluateConfig
-from huesong.emotion.labellers import MEASURED, label_weights
+from huesong.emotion.labelled import MEASURED, label_weights
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.evaluate.baselines import REQUESTED, baseline_answers
 from huesong.evaluate.composing import compose_all

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.emotion.labellers import MEASURED
+from huesong.emotion.labelled import MEASURED
 
 RATER_SD = 0.36
 """Standard deviation of single ratings around their mean on [-1, 1]: EIMG .37 / .32, VGMIDI .32 / .32, OASIS .36 / .56."""

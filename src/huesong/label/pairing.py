@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from huesong import contracts
 from huesong.config import LabelConfig
-from huesong.emotion.labellers import MEASURED
+from huesong.emotion.labelled import MEASURED
 from huesong.label.labels import va_of
 from huesong.label.va_map import VAMap
 from huesong.runtime.errors import UserError

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from huesong import contracts
 from huesong.config import LabelConfig
-from huesong.emotion.labellers import MEASURED
+from huesong.emotion.labelled import MEASURED
 from huesong.report import html as pages
 from huesong.report import plots
 from huesong.report.tables import AGREEMENT

@@ -13,16 +13,10 @@ import pandas as pd
 from huesong import contracts
 from huesong.config import LabelConfig
 from huesong.emotion.boosting import cross_predict
-from huesong.emotion.labellers import (
-    MEASURED,
-    ImageLabeller,
-    PieceLabeller,
-    cross_predict_images,
-    feature_columns,
-    label_weights,
-)
+from huesong.emotion.labelled import Labelled, label_weights
+from huesong.emotion.labellers import ImageLabeller, PieceLabeller, cross_predict_images, feature_columns
 from huesong.emotion.scoring import by_piece, scores_by_source
-from huesong.label.labels import label_items, va_of
+from huesong.label.labels import label_items
 from huesong.label.pairing import make_pairs, pair_figures
 from huesong.label.report import write_report
 from huesong.label.training_table import write_training_table
@@ -93,20 +87,13 @@ def read_inputs(preprocess: Path) -> Inputs:
     Raises:
         UserError: one is missing, or they are of different runs.
     """
-    paths = {
-        name: artifacts.require(preprocess / name, "huesong preprocess")
-        for name in (
-            contracts.IMAGES_TABLE, contracts.PIECES_TABLE, contracts.PIECE_FEATURES, contracts.PICTURE_FEATURES,
-            contracts.PICTURE_COLOURS,
-        )
-    }  # fmt: skip
+    names = (contracts.IMAGES_TABLE, contracts.PIECES_TABLE, contracts.PIECE_FEATURES)
+    arrays = (contracts.PICTURE_FEATURES, contracts.PICTURE_COLOURS)
+    paths = {name: artifacts.require(preprocess / name, "huesong preprocess") for name in (*names, *arrays)}
     try:
         found = Inputs(
-            images=pd.read_parquet(paths[contracts.IMAGES_TABLE]),
-            pieces=pd.read_parquet(paths[contracts.PIECES_TABLE]),
-            features=pd.read_parquet(paths[contracts.PIECE_FEATURES]),
-            pictures=np.load(paths[contracts.PICTURE_FEATURES], mmap_mode="r", allow_pickle=False),
-            colours=np.load(paths[contracts.PICTURE_COLOURS], allow_pickle=False),
+            *(pd.read_parquet(paths[name]) for name in names),
+            *(np.load(paths[name], mmap_mode="r", allow_pickle=False) for name in arrays),
         )
     except (ValueError, OSError, EOFError) as error:
         detail = " ".join(str(error).split())[:200]
@@ -130,10 +117,7 @@ def validate_images(found: Inputs, config: LabelConfig) -> pd.DataFrame:
     rows = labelled_rows(found.images, CHECKED_ON)
     table = found.images.iloc[rows]
     with naming_the_labeller("pictures"):
-        held = cross_predict_images(
-            found.pictures[rows], found.colours[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
-            config.folds,
-        )  # fmt: skip
+        held = cross_predict_images(found.pictures[rows], found.colours[rows], Labelled.of(table), config.folds)
     return by_piece(table, held)
 
 
@@ -142,22 +126,17 @@ def validate_pieces(found: Inputs, config: LabelConfig) -> pd.DataFrame:
     rows = labelled_rows(found.pieces, CHECKED_ON)
     table = found.pieces.iloc[rows]
     with naming_the_labeller("music"):
-        held = cross_predict(
-            feature_columns(found.features).iloc[rows], va_of(table), label_weights(table), table["group"].to_numpy(),
-            config.folds, config.seed,
-        )  # fmt: skip
+        features = feature_columns(found.features).iloc[rows]
+        held = cross_predict(features, Labelled.of(table), config.folds, config.seed)
     return by_piece(table, held)
 
 
 def label_images(found: Inputs, work: Path) -> pd.DataFrame:
     """Fit and save the picture labeller; contracts.LABEL_COLUMNS of all pictures."""
     rows = labelled_rows(found.images, FITTED_ON)
-    trained_on = found.images.iloc[rows]
+    labels = Labelled.of(found.images.iloc[rows])
     with naming_the_labeller("pictures of splits train and val"):
-        labeller = ImageLabeller.fit(
-            found.pictures[rows], found.colours[rows], va_of(trained_on), label_weights(trained_on), trained_on["group"].to_numpy(),
-            trained_on["label_kind"].isin(MEASURED).to_numpy(),
-        )  # fmt: skip
+        labeller = ImageLabeller.fit(found.pictures[rows], found.colours[rows], labels)
     labeller.save(work / contracts.IMAGE_LABELLER)
     predicted = labeller.predict(found.pictures, found.colours)
     predicted[rows] = labeller.out_of_fold
