@@ -84,7 +84,7 @@ PAIRS: Final = "pairs.parquet"
 PAIR_COLUMNS: Final = ("image_id", "piece_id", "split", "rank", "distance", "valence", "arousal")
 """`valence`, `arousal`: the picture's label after the map into the music's VA distribution."""
 TRAINING_TABLE: Final = "training.npz"
-"""All that training reads of the tables (of preprocess and above), as plain arrays: see datasets.training_table."""
+"""All that training reads of the tables (of preprocess and above), as plain arrays: see label.training_table."""
 READER_PREFIX: Final = "reader."
 """Of names in TRAINING_TABLE: buffers of the image encoder, by their name in its state."""
 SOURCES: Final = "sources.json"

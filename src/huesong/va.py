@@ -188,10 +188,10 @@ def agreement(requested: np.ndarray, obtained: np.ndarray, bootstrap: Bootstrap 
         signed = x != 0
         note(f"{axis}_half_accuracy", _mean, ((x >= 0) == (y >= 0))[signed], rows=signed)
     signed = (wanted != 0).all(axis=1)
-    asked, heard = quadrant(*wanted[signed].T), quadrant(*got[signed].T)
+    asked, found_there = quadrant(*wanted[signed].T), quadrant(*got[signed].T)
     found["quadrant_n"] = int(signed.sum())
-    note("quadrant_accuracy", _mean, asked == heard, rows=signed)
-    for row, line in enumerate(confusion(asked, heard), start=1):
+    note("quadrant_accuracy", _mean, asked == found_there, rows=signed)
+    for row, line in enumerate(confusion(asked, found_there), start=1):
         for column, count in enumerate(line, start=1):
             found[f"confusion_{row}_{column}"] = int(count)
     return found

@@ -1,1 +1,1 @@
-"""Valence and arousal: the space, the labellers, pairing, the independent judge."""
+"""Valence and arousal of pictures and music: people's labels, the models that are fitted to them, and how these are scored."""

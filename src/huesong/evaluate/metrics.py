@@ -99,7 +99,7 @@ def novelty(
     split: pd.Series,
     config: EvaluateConfig,
 ) -> tuple[Figures, np.ndarray]:
-    """Longest passages copied from training pieces (music.novelty).
+    """Longest passages copied from training pieces (evaluate.novelty).
 
     `copied_notes` (mean over pieces) with interval, `_p95`, `_max`, `copied_share` (of the piece's notes); the same of
     real pieces of split `test`, cut to the composed pieces' median length, with `_data` at the end; and of baselines
@@ -143,7 +143,7 @@ def _copies(prefix: str, suffix: str, copied: np.ndarray, symbols: pd.Series, co
 
 
 def calibration_table(judged: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
-    """contracts.CALIBRATION: `space.levels` of every request set, judge and axis."""
+    """contracts.CALIBRATION: `va.levels` of every request set, judge and axis."""
     bootstrap = Bootstrap(config.bootstrap, config.seed)
     rows: list[dict[str, Any]] = []
     for name in SETS:

@@ -130,7 +130,7 @@ class Library:
         return np.asarray(self._tokens[self._start[row] : self._start[row] + self._count[row]])
 
     def notes(self, row: int) -> Notes:
-        """A segment as it would be heard if it were written from its tokens."""
+        """The notes of a segment, as a file written from its tokens would have them."""
         return reading.listen(tokens.decode(self._tokenizer, self.ids(row).tolist()))
 
     def symbols(self, rows: np.ndarray) -> list[np.ndarray]:

@@ -87,7 +87,7 @@ def calibration(
     y: str = "heard",
     bootstrap: Bootstrap = USUAL,
 ) -> None:
-    """Two panels (V, A): `asked` [N, 2] against `obtained` [N, 2], the diagonal, and `space.levels` with intervals."""
+    """Two panels (V, A): `asked` [N, 2] against `obtained` [N, 2], the diagonal, and `va.levels` with intervals."""
     figure = Figure(figsize=(9.2, 4.8), layout="constrained")
     for axis, name in enumerate(AXES):
         axes = figure.add_subplot(1, 2, axis + 1)
@@ -115,7 +115,7 @@ def confusion_matrix(
 ) -> None:
     """Quadrants asked for (rows) against heard (columns), as counts shaded by the row's share.
 
-    Points asked for exactly on an axis have no quadrant and are left out, as in `space.agreement`.
+    Points asked for exactly on an axis have no quadrant and are left out, as in `va.agreement`.
     """
     signed = (asked != 0).all(axis=1)
     table = confusion(quadrant(*asked[signed].T), quadrant(*obtained[signed].T))
