@@ -11,15 +11,15 @@ import skops.io
 
 from huesong import contracts
 from huesong.emotion import boosting
-from huesong.emotion.boosting import TRUSTED_TYPES, BoostedVA, cross_predict
+from huesong.emotion.boosting import TRUSTED_TYPES, BoostedVA, cross_predict, feature_columns
 from huesong.emotion.kernel import KernelVA
 from huesong.emotion.labelled import Labelled, group_folds, label_weights
 from huesong.emotion.labellers import (
     ImageLabeller,
     PieceLabeller,
     cross_predict_images,
-    feature_columns,
 )
+from huesong.evaluate.feature_judge import Judge
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap, agreement, ccc, pearson
 from tests.tiny_labels import FEATURES, music, pictures, unlabel
@@ -80,7 +80,7 @@ def test_members_never_see_the_rows_they_are_checked_on() -> None:
     groups = np.repeat(np.arange(40), 4)
     va_of_group = rng.uniform(-0.8, 0.8, (40, 2))
     features = pd.DataFrame({"group": groups.astype(float) % 7, "who": rng.permutation(40)[groups].astype(float)})
-    model = BoostedVA.fit(features, Labelled(va_of_group[groups], np.ones(160), groups.astype(str)))
+    model = BoostedVA.fit_to(features, Labelled(va_of_group[groups], np.ones(160), groups.astype(str)))
     assert model.out_of_fold is not None
     inside = model.predict(features)
     assert (ccc(va_of_group[groups].T, inside.T) > 0.5).all()  # it can learn them by heart
@@ -117,13 +117,13 @@ def test_of_many_rows_the_kernel_machine_keeps_a_part(monkeypatch: pytest.Monkey
 def test_files_without_a_kernel_machine_are_still_read(tmp_path: Path) -> None:
     features = music(60)[1][list(FEATURES)]
     labels = Labelled(np.tile([0.2, -0.2], (60, 1)), np.ones(60), [f"g{i}" for i in range(60)])
-    trees = BoostedVA.fit(features, labels)
-    trees.save(tmp_path / "new", PieceLabeller.KIND)
+    trees = PieceLabeller.fit_to(features, labels)
+    trees.save(tmp_path / "new")
     content = skops.io.load(tmp_path / "new", trusted=TRUSTED_TYPES)
     del content["kernel"]
     skops.io.dump(content | {"format": 1}, tmp_path / "old")
     old = PieceLabeller.load(tmp_path / "old")
-    assert old.model.kernel is None
+    assert old.kernel is None
     np.testing.assert_array_equal(old.predict(features), trees.predict(features))
 
 
@@ -134,7 +134,7 @@ def test_uncertainty_is_large_where_errors_are_large() -> None:
     x = rng.uniform(-0.6, 0.6, (n, 2))
     y = x + rng.normal(0, 1, (n, 2)) * np.where(wild, 0.3, 0.03)[:, None]
     features = pd.DataFrame({"v": x[:, 0], "a": x[:, 1], "wild": wild})
-    model = BoostedVA.fit(features, Labelled(y, np.ones(n), [f"g{i}" for i in range(n)]))
+    model = BoostedVA.fit_to(features, Labelled(y, np.ones(n), [f"g{i}" for i in range(n)]))
     sd = model.uncertainty(features)
     assert sd.shape == (n, 2)
     assert (sd[wild == 1].mean(axis=0) > 2 * sd[wild == 0].mean(axis=0)).all()
@@ -223,7 +223,7 @@ def test_other_kinds_formats_and_types_are_refused(
     fitted: tuple[PieceLabeller, pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "labeller.skops"
-    fitted[0].model.save(path, "judge")
+    Judge(**vars(fitted[0])).save(path)
     with pytest.raises(UserError, match="is not a piece labeller"):
         PieceLabeller.load(path)
     skops.io.dump({"kind": "piece labeller", "members": [Path, zipfile.ZipFile]}, path)

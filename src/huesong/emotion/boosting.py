@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from huesong.emotion.kernel import KernelVA
-from huesong.emotion.labelled import Labelled
+from huesong.emotion.labelled import Labelled, label_weights
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 from huesong.runtime.progress import log
@@ -71,6 +71,9 @@ class BoostedVA:
     second, small model how large the error is where (a location-scale model); `uncertainty` is that expected error.
     """
 
+    KIND = "boosted trees"  # in the file; each subclass has its own
+    MADE_BY = "huesong label"  # the command that makes such a file
+
     names: tuple[str, ...]
     members: list[list[Any]]  # [member][axis] -> HistGradientBoostingRegressor
     spread: list[Any]  # [axis] -> HistGradientBoostingRegressor of |error|
@@ -79,7 +82,17 @@ class BoostedVA:
     out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
 
     @classmethod
-    def fit(cls, features: pd.DataFrame, labels: Labelled, seed: int = 0, with_kernel: bool = False) -> BoostedVA:
+    def fit_rows(
+        cls, pieces: pd.DataFrame, features: pd.DataFrame, rows: np.ndarray, seed: int, with_kernel: bool
+    ) -> Self:
+        """`fit_to` the labelled ones of `rows` (a mask) of contracts.PIECES_TABLE; `features` has the same rows."""
+        weights = label_weights(pieces)
+        rows = rows & (weights > 0)
+        labels = Labelled.of(pieces[rows], weights[rows])
+        return cls.fit_to(feature_columns(features)[rows], labels, seed, with_kernel)
+
+    @classmethod
+    def fit_to(cls, features: pd.DataFrame, labels: Labelled, seed: int = 0, with_kernel: bool = False) -> Self:
         """Fit on features [N, F] (columns are remembered by name) and their labels.
 
         Groups are never split between a member and its left-out fold. Only labels that show errors teach the
@@ -147,11 +160,11 @@ class BoostedVA:
             raise UserError(f"music features of shape {list(x.shape)}: the labeller reads [N, {len(self.names)}]")
         return x
 
-    def save(self, path: Path, kind: str) -> None:
-        """Write a skops file (no pickle); `kind` is checked on load."""
+    def save(self, path: Path) -> None:
+        """Write a skops file (no pickle)."""
         content = {
             "format": FORMAT,
-            "kind": kind,
+            "kind": self.KIND,
             "sklearn": sklearn.__version__,
             "names": list(self.names),
             "members": self.members,
@@ -163,15 +176,15 @@ class BoostedVA:
             part.write_bytes(steady(skops.io.dumps(content)))
 
     @classmethod
-    def load(cls, path: Path, kind: str, made_by: str) -> BoostedVA:
+    def load(cls, path: Path) -> Self:
         """Read a file of `save`.
 
         Raises:
             UserError: missing, damaged, not of this kind or format, or it holds a type that is not expected.
         """
-        again = f"run `{made_by}` again"
+        again = f"run `{cls.MADE_BY}` again"
         try:
-            content = skops.io.load(require(path, made_by), trusted=TRUSTED_TYPES)
+            content = skops.io.load(require(path, cls.MADE_BY), trusted=TRUSTED_TYPES)
         except UserError:
             raise
         except UntrustedTypesFoundException as error:
@@ -181,8 +194,8 @@ class BoostedVA:
             ImportError, NotImplementedError, RuntimeError, IndexError,
         ) as error:  # fmt: skip
             raise UserError(f"{path} is damaged ({type(error).__name__}): {again}") from error
-        if not isinstance(content, dict) or content.get("kind") != kind:
-            raise UserError(f"{path} is not a {kind} file: {again}")
+        if not isinstance(content, dict) or content.get("kind") != cls.KIND:
+            raise UserError(f"{path} is not a {cls.KIND} file: {again}")
         if content.get("format") not in (1, FORMAT):
             raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}: {again}")
         if content["sklearn"].split(".")[:2] != sklearn.__version__.split(".")[:2]:
@@ -222,6 +235,11 @@ def _spread_model(items: int, seed: int) -> HistGradientBoostingRegressor:
 
 def _expected_error(spread: list[Any], context: np.ndarray) -> np.ndarray:
     return np.stack([np.maximum(model.predict(context), 0.01) for model in spread], axis=1)
+
+
+def feature_columns(features: pd.DataFrame) -> pd.DataFrame:
+    """`features` without its id."""
+    return features.drop(columns="id", errors="ignore")
 
 
 def cross_predict(features: pd.DataFrame, labels: Labelled, folds: int, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from huesong.emotion.boosting import BoostedVA
-from huesong.emotion.labelled import MIN_ITEMS, Folds, Labelled, group_folds, label_weights
+from huesong.emotion.labelled import MIN_ITEMS, Folds, Labelled, group_folds
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 
@@ -27,67 +27,19 @@ ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 11))
 INNER_FOLDS = 4
 
 
-class MusicVA:
-    """Valence and arousal of music from the columns of contracts.PIECE_FEATURES: what labeller and first judge share."""
-
-    KIND: str
-    MADE_BY: str
-
-    def __init__(self, model: BoostedVA) -> None:
-        self.model = model
-
-    @classmethod
-    def fit_rows(
-        cls, pieces: pd.DataFrame, features: pd.DataFrame, rows: np.ndarray, seed: int, with_kernel: bool
-    ) -> Self:
-        """Fit on the labelled ones of `rows` (a mask) of contracts.PIECES_TABLE; `features` has the same rows.
-
-        Raises:
-            UserError: too few of them.
-        """
-        weights = label_weights(pieces)
-        rows = rows & (weights > 0)
-        labels = Labelled.of(pieces[rows], weights[rows])
-        return cls(BoostedVA.fit(feature_columns(features)[rows], labels, seed, with_kernel))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The features it reads."""
-        return self.model.names
-
-    def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """Valence and arousal [N, 2] in [-1, 1] of a table with the feature columns, or of [N, F] in their order."""
-        return self.model.predict(features)
-
-    def uncertainty(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
-        """Expected standard deviation of the error [N, 2]."""
-        return self.model.uncertainty(features)
-
-    def save(self, path: Path) -> None:
-        """Write a skops file."""
-        self.model.save(path, self.KIND)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a file of `save`; UserError if it is missing, damaged or of another kind."""
-        return cls(BoostedVA.load(path, cls.KIND, cls.MADE_BY))
-
-
-class PieceLabeller(MusicVA):
-    """The labeller of music: boosted trees and a kernel machine."""
+class PieceLabeller(BoostedVA):
+    """The labeller of music, from the columns of contracts.PIECE_FEATURES: boosted trees and a kernel machine."""
 
     KIND = "piece labeller"
-    MADE_BY = "huesong label"
 
     @classmethod
     def fit(cls, pieces: pd.DataFrame, features: pd.DataFrame, seed: int = 0) -> Self:
-        """Fit on the labelled rows of `pieces`; `fit_rows` of MusicVA has the rest."""
+        """Fit on the labelled rows of `pieces` (contracts.PIECES_TABLE); `features` has the same rows.
+
+        Raises:
+            UserError: too few labelled pieces.
+        """
         return cls.fit_rows(pieces, features, np.full(len(pieces), True), seed, with_kernel=True)
-
-
-def feature_columns(features: pd.DataFrame) -> pd.DataFrame:
-    """`features` without its id."""
-    return features.drop(columns="id", errors="ignore")
 
 
 @dataclass

@@ -12,14 +12,14 @@ from typing import Self
 
 import pandas as pd
 
+from huesong.emotion.boosting import BoostedVA
 from huesong.emotion.labelled import label_weights
-from huesong.emotion.labellers import MusicVA
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap
 
 
-class Judge(MusicVA):
+class Judge(BoostedVA):
     """Valence and arousal of music from hand features, fitted to split `judge`."""
 
     KIND = "judge"

@@ -12,9 +12,9 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import LabelConfig
-from huesong.emotion.boosting import cross_predict
+from huesong.emotion.boosting import cross_predict, feature_columns
 from huesong.emotion.labelled import Labelled, label_weights
-from huesong.emotion.labellers import ImageLabeller, PieceLabeller, cross_predict_images, feature_columns
+from huesong.emotion.labellers import ImageLabeller, PieceLabeller, cross_predict_images
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.label.labels import label_items
 from huesong.label.pairing import make_pairs, pair_figures
@@ -150,8 +150,8 @@ def label_pieces(found: Inputs, config: LabelConfig, work: Path) -> pd.DataFrame
     with naming_the_labeller("music of splits train and val"):
         labeller = PieceLabeller.fit(found.pieces.iloc[rows], features.iloc[rows], config.seed)
     labeller.save(work / contracts.PIECE_LABELLER)
-    predicted, sd = labeller.model.predict_with_sd(features)
-    predicted[rows] = labeller.model.out_of_fold
+    predicted, sd = labeller.predict_with_sd(features)
+    predicted[rows] = labeller.out_of_fold
     return label_items(found.pieces, predicted, sd)
 
 
