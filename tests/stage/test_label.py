@@ -13,7 +13,7 @@ from huesong import contracts
 from huesong.config import LabelConfig
 from huesong.emotion.labellers import ImageLabeller, PieceLabeller
 from huesong.label import stage as label
-from huesong.label.labels import HALF_AXIS_SD, label_items, within_quadrant
+from huesong.label.labels import HALF_AXIS_SD, PREDICTED_WEIGHT, RATER_SD, label_items, within_quadrant
 from huesong.label.pairing import make_pairs, pair_figures
 from huesong.runtime.errors import UserError
 from tests.tiny_labels import music, pictures, unlabel, write_preprocess
@@ -74,7 +74,7 @@ def test_every_item_is_labelled_once(made: tuple[Path, label.LabelReport], world
         bare = (table["label_kind"] == "").to_numpy()
         assert bare.any()
         assert (labels.loc[bare, "origin"] == "predicted").all()
-        assert (labels.loc[bare, "weight"] <= label.PREDICTED_WEIGHT).all()
+        assert (labels.loc[bare, "weight"] <= PREDICTED_WEIGHT).all()
         assert (labels.loc[~bare, "origin"].to_numpy() == table.loc[~bare, "label_kind"].to_numpy()).all()
 
 
@@ -126,13 +126,13 @@ def test_uncertainty_and_weight_of_each_origin() -> None:
     )  # fmt: skip
     sd = np.tile([[0.2], [0.2], [0.2], [0.1], [0.2], [9.0]], (1, 2))
     labels = label_items(table, np.zeros((6, 2)), sd).set_index("id")
-    assert labels.loc["a", "valence_sd"] == pytest.approx(label.RATER_SD / 2)
+    assert labels.loc["a", "valence_sd"] == pytest.approx(RATER_SD / 2)
     assert labels.loc["b", "valence_sd"] == 0
-    assert labels.loc["c", "valence_sd"] == pytest.approx(label.RATER_SD)
+    assert labels.loc["c", "valence_sd"] == pytest.approx(RATER_SD)
     assert labels.loc["d", "valence_sd"] == pytest.approx(0.1)
     assert labels["origin"].tolist() == ["mean_rating", "construction", "mean_slider", "predicted", "tag", "predicted"]
     assert labels.loc["e", "weight"] == contracts.LABEL_WEIGHTS["tag"]
-    assert 0 < labels.loc["d", "weight"] < label.PREDICTED_WEIGHT
+    assert 0 < labels.loc["d", "weight"] < PREDICTED_WEIGHT
     assert labels.loc["f", "weight"] == 0
 
 
