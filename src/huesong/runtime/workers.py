@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from huesong.runtime.errors import UserError
+from huesong.runtime.machine import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,11 +118,6 @@ class SafePool:
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(workers, mp_context=self._context)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end(pool: ProcessPoolExecutor) -> None:
