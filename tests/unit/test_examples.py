@@ -200,3 +200,14 @@ def test_the_same_tables_are_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_training_table(tmp_path / name, **tables(EXAMPLES))
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
+
+
+def test_a_training_table_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """It holds nothing that reads pictures: a model would take every picture for neutral."""
+    preprocess, label = write_artifacts(tmp_path, "features")
+    path = label / contracts.TRAINING_TABLE
+    with np.load(path) as packed:
+        older = {name: packed[name] for name in packed.files if not name.startswith(contracts.READER_PREFIX)}
+    np.savez(path, **older)
+    with pytest.raises(UserError, match="was written by an earlier version of huesong: run `huesong label` again"):
+        load_examples(preprocess, label)

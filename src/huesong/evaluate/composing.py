@@ -17,9 +17,8 @@ from huesong.model.requests import Piece, Request
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.runtime.errors import UserError
-from huesong.runtime.machine import cores
 from huesong.runtime.progress import track
-from huesong.runtime.workers import Crashed, SafePool
+from huesong.runtime.workers import Crashed, SafePool, cores
 
 TIME_LIMIT_S = 3600
 """A batch that takes longer hangs."""

@@ -264,6 +264,8 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
         raise UserError(
             f"{preprocess / contracts.TOKENS} holds ids beyond the vocabulary: run `huesong preprocess` again"
         )
+    if not reader and np.isfinite(pairs.va_P2[pairs.split_P == "train"]).all(axis=1).sum() >= 2:
+        raise UserError(f"{path} was written by an earlier version of huesong: run `huesong label` again")
     return Examples(pieces, pictures, pairs, special, reader)
 
 

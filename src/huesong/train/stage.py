@@ -30,6 +30,7 @@ from huesong.runtime.distributed import Processes, joined_processes
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, replacing_file, replacing_folder, require, sha256, write_json
 from huesong.runtime.progress import log
+from huesong.runtime.workers import cores
 from huesong.train.critic import train_critic
 from huesong.train.loop import HISTORY_COLUMNS, PAIRS, PRETRAIN, Training, train_network
 from huesong.train.picture_head import picture_figures, picture_shape
@@ -172,7 +173,7 @@ def reproducible(config: TrainConfig, device: torch.device) -> Iterator[None]:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), filling
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun on this machine
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // sharing))
+    torch.set_num_threads(config.threads or max(1, cores() // sharing))
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Filling every new tensor, which goes with the above, halves the speed and only matters to code that reads garbage.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""runtime.machine: a container's share of the processors, in both versions of cgroups."""
+"""workers.cores: a container's share of the processors, in both versions of cgroups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from huesong.runtime.machine import cores
+from huesong.runtime.workers import cores
 
 
 @pytest.fixture
