@@ -41,7 +41,7 @@ def train(folder: Path, config: TrainConfig, kind: str = "features") -> Training
     torch.manual_seed(config.seed)
     examples = tiny_examples(kind)
     critic = Critic(CRITIC, SIZE).freeze()
-    network = HuesongNetwork(config.network, SIZE, PictureShape.of(examples.pictures.rows.shape[1:]))
+    network = HuesongNetwork(config.network, SIZE, picture_shape(examples))
     return train_network(network, examples, config, critic, stores(folder), CPU)
 
 
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_names_step_and_pieces(tmp_path: Path, monkeyp
 def test_without_training_pairs_it_says_so(tmp_path: Path) -> None:
     examples = tiny_examples("features")
     examples.pairs.split_P[:] = "test"
-    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    network = HuesongNetwork(NETWORK, SIZE, picture_shape(examples))
     with pytest.raises(UserError, match="not one training pair"):
         train_network(network, examples, settings(), None, stores(tmp_path), CPU)
 
@@ -190,7 +190,7 @@ def test_without_validation_pairs_the_last_weights_are_kept(tmp_path: Path) -> N
     keep = examples.pairs.split_P == "train"
     for name in ("picture_P", "piece_P", "split_P", "va_P2"):
         setattr(examples.pairs, name, getattr(examples.pairs, name)[keep])
-    network = HuesongNetwork(NETWORK, SIZE, PictureShape("features", 4, 4))
+    network = HuesongNetwork(NETWORK, SIZE, picture_shape(examples))
     result = train_network(network, examples, settings(objective="ce"), None, stores(tmp_path), CPU)
     assert result.steps == 8
     assert "val_ce" not in result.metrics
