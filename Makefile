@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 run: setup
 	dvc pull -q
 	dvc repro
-	huesong compose $(SAMPLE) --out out/sample --seconds 30
+	huesong compose $(SAMPLE) --out out/sample --seconds 30 --force
 	@huesong status
 
 lint: setup

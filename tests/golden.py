@@ -52,6 +52,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "preprocess/tokenizer.json": VERSIONS,
     "train/model/tokenizer.json": VERSIONS,
     "register/registration.json": ("digest", "model_id", "run_id"),  # of the model's files, of them .skops; MLflow's
+    **{f"compose/{name}.json": ("files", "huesong") for name in ("tiny", "tiny-primed", "shipped", "shipped-asked")},
 }
 """Artifact -> columns or keys that are not read."""
 FEW = 60

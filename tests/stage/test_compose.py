@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose import serve
-from huesong.compose.composer import Composer, Composition, compose, compose_many, output_names
+from huesong.compose.composer import Composer, Composition, compose, compose_many
+from huesong.compose.files import output_names, place
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.emotion.labellers import PieceLabeller
 from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
@@ -83,7 +84,7 @@ def never() -> Path:
 
 def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_path: Path) -> None:
     made = compose(picture, tmp_path / "out" / "piece", composer, valence=0.5, config=SHORT)
-    assert files(tmp_path / "out") == ["piece.mid", "piece.png", "piece.wav"]
+    assert files(tmp_path / "out") == ["piece-roll.png", "piece.json", "piece.mid", "piece.wav"]
     score = read_score(made.midi)
     end = score.to("second").end()
     assert end == pytest.approx(5.0, rel=0.05)
@@ -98,7 +99,7 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
     assert composer.scorer is not None
     heard = composer.scorer.labeller.predict(pd.DataFrame([features(score)]))[0]
     assert made.piece.obtained == pytest.approx(heard)
-    for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece.png"):
+    for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece-roll.png"):
         assert word in str(made)
 
 
@@ -121,11 +122,55 @@ def test_many_pictures_are_composed_as_each_alone(picture: Path, composer: Compo
     assert both[0].midi.read_bytes() != both[1].midi.read_bytes()
 
 
-def test_the_picture_itself_is_never_overwritten(picture: Path, composer: Composer) -> None:
-    before = picture.read_bytes()
-    made = compose(picture, picture.with_suffix(""), composer, config=SHORT)
-    assert picture.read_bytes() == before
-    assert made.roll.name == "sunset-music.png"
+def test_a_piece_takes_the_place_of_an_earlier_one_alone(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    name = picture.with_suffix("")
+    first = compose(picture, name, composer, config=SHORT)
+    again = compose(picture, name, composer, seed=1, config=SHORT)  # the earlier piece, unchanged, may go
+    assert first.midi == again.midi
+    record = json.loads(name.with_name("sunset.json").read_text())
+    assert record["asked"] == {"seed": 1}
+    assert record["requested"] == list(again.piece.requested)
+    assert record["files"] == {path.name: sha256(path) for path in (again.midi, again.wav, again.roll)}
+
+    again.midi.write_bytes(again.midi.read_bytes() + b"edited by hand")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"sunset\.mid is already there and is no unchanged piece.*--out.*--force"):
+        compose(picture, name, never, config=SHORT)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    compose(picture, name, composer, seed=1, config=SHORT, force=True)
+    assert again.midi.read_bytes() != before[again.midi]
+
+
+@pytest.mark.parametrize("theirs", ["sunset.mid", "sunset.wav", "sunset-roll.png", "sunset.json"])
+def test_what_is_not_ours_is_never_replaced(picture: Path, tmp_path: Path, theirs: str) -> None:
+    (tmp_path / theirs).write_text('{"files": {"sunset.mid": "made up"}}')
+    with pytest.raises(UserError, match=f"{theirs} is already there"):
+        compose(picture, picture.with_suffix(""), never)
+    assert files(tmp_path) == sorted([theirs, "sunset.png"])
+
+
+def test_what_is_read_is_never_replaced(picture: Path, folder: Path, tmp_path: Path) -> None:
+    primer = tmp_path / "song.mid"
+    primer.write_bytes(b"MThd")
+    for force in (False, True):
+        with pytest.raises(UserError, match=r"song\.mid is read for this piece and would be replaced"):
+            compose(picture, tmp_path / "song", never, primer=primer, force=force)
+        roll = picture.rename(tmp_path / "sea-roll.png") if picture.exists() else tmp_path / "sea-roll.png"
+        with pytest.raises(UserError, match=r"sea-roll\.png is read for this piece"):
+            compose(roll, tmp_path / "sea", never, force=force)
+    assert primer.read_bytes() == b"MThd"
+    (tmp_path / "link.mid").symlink_to(primer)
+    with pytest.raises(UserError, match=r"link\.mid is read for this piece"):
+        compose(roll, tmp_path / "link", never, primer=primer, force=True)
+
+
+def test_where_a_piece_goes(tmp_path: Path) -> None:
+    picture = Path("some/holiday.jpg")
+    assert place(None, picture) == Path("holiday")
+    assert place("there/", picture) == Path("there/holiday"), "a folder that is still to be made"
+    assert place("there", picture) == Path("there")
+    with pytest.raises(UserError, match=r"song\.mp3: no \.mp3 is written, but \.mid, \.wav, \.png and a record: leave"):
+        output_names([picture], [tmp_path / "song.mp3"])
 
 
 def test_output_names(tmp_path: Path) -> None:
@@ -241,7 +286,7 @@ def test_a_failure_while_writing_leaves_nothing(
     picture: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compose(picture, tmp_path / "piece", composer, seed=1, config=SHORT)
-    before = {path: path.read_bytes() for path in tmp_path.glob("piece.*")}
+    before = {path: path.read_bytes() for path in tmp_path.glob("piece*")}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -224,7 +224,7 @@ def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[s
     assert version.tags[DATA_DIGEST] == tasks["fetch"]["out"].metadata["data_digest"]
     assert tasks["register"].returned == contracts.CHAMPION
     made = {path.suffix: path for path in Path(tasks["compose"]["out"].path).iterdir()}
-    assert made.keys() == {".mid", ".wav", ".png"}
+    assert made.keys() == {".mid", ".wav", ".png", ".json"}
     length = read_score(made[".mid"]).to("second").end()
     assert length == pytest.approx(SamplingConfig().seconds, rel=0.1), "the default of all who compose"
 

@@ -121,7 +121,7 @@ def test_compose_uses_the_registered_model(clone: Path) -> None:
     piece = read_score(clone / "out" / "piece.mid")  # of a network trained for seven steps: a few notes at most
     assert piece.note_num() > 0
     assert piece.to("second").end() == pytest.approx(6, rel=0.1)
-    for suffix in (".wav", ".png"):
+    for suffix in (".wav", "-roll.png"):
         assert (clone / "out" / f"piece{suffix}").stat().st_size > 1000
     for word in ("predicted", "requested", "obtained"):
         assert word in out.lower()

@@ -106,7 +106,7 @@ def test_it_composes_outside_of_a_checkout(installed: Path, tmp_path: Path, monk
     done = run(installed, "huesong", *options, where=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"composing with the shipped model {shipped.NAME}" in done.stderr
-    assert all((tmp_path / f"photo.{kind}").stat().st_size > 100 for kind in ("mid", "wav", "png"))
+    assert all((tmp_path / f"photo{kind}").stat().st_size > 100 for kind in (".mid", ".wav", "-roll.png"))
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'nothing-here.db'}")

@@ -198,9 +198,12 @@ def compose(
     asked: PieceOptions,
     sampling: dict[str, Any],
     out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Output name; .mid, .wav and .png are added. Default: the picture's name."),
+        str | None,
+        typer.Option(
+            "-o", "--out", help="Output name; .mid, .wav, -roll.png and .json are added. Default: the picture's name."
+        ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False,
     model: Annotated[
         str | None,
         typer.Option(help="A model folder or models:/NAME@ALIAS. Default: the champion, else the shipped model."),
@@ -209,9 +212,10 @@ def compose(
 ) -> None:
     """Compose a piano piece for a picture.
 
-    Writes MIDI, audio and a piano roll, and prints the emotion seen, asked for and heard.
+    Writes MIDI, audio, a piano roll and a record, and prints the emotion seen, asked for and heard.
     """
     from huesong.compose.composer import compose_many
+    from huesong.compose.files import place
     from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
 
     request = Request(
@@ -219,7 +223,7 @@ def compose(
         sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer,
     )  # fmt: skip
     config = sampling_config(**sampling)
-    made = compose_many([request], [out or Path(picture.stem)], lambda: _model_folder(model), config, soundfont)
+    made = compose_many([request], [place(out, picture)], lambda: _model_folder(model), config, soundfont, force=force)
     typer.echo(str(made[0]))
 
 

@@ -5,23 +5,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huesong import contracts
+from huesong import __version__, contracts
+from huesong.compose.files import RECORD_KEY, output_names, targets_of
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.model.requests import Piece, Request
-from huesong.runtime.errors import UserError
-from huesong.runtime.files import replacing_file
+from huesong.runtime.files import replacing_file, sha256, write_json
 
 if TYPE_CHECKING:
     from huesong.model.sampling import OnStep
-
-SUFFIXES = (".mid", ".wav", ".png")
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,11 @@ def compose(
     config: SamplingConfig | None = None,
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
+    force: bool = False,
     **asked: Any,
 ) -> Composition:
     """Compose for one picture; `asked` are fields of `Request`; other arguments and errors as in `compose_many`."""
-    return compose_many([Request(picture, **asked)], [out], model, config, soundfont, on_step)[0]
+    return compose_many([Request(picture, **asked)], [out], model, config, soundfont, on_step, force)[0]
 
 
 def compose_many(
@@ -147,26 +145,30 @@ def compose_many(
     config: SamplingConfig | None = None,
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
+    force: bool = False,
 ) -> list[Composition]:
-    """Compose a piece for every request in one batch and write OUT.mid, OUT.wav and OUT.png (piano roll) for each.
+    """Compose a piece for every request in one batch and write its files (compose/files.py): MIDI, audio, roll, record.
 
     A piece does not depend on the others of its batch. Either all files appear or none.
 
     Args:
         requests: what to compose, with picture files.
-        outs: an output name for each, without suffix; a folder gets files named after the picture. Where OUT.png would
-            replace the picture itself, "-music" is added to the name.
+        outs: an output name for each, without suffix; a folder gets files named after the picture.
         model: a loaded Composer, a model folder, or a function that finds it.
         config: sampling settings; None = the defaults.
         soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
         on_step: told the composed share, 0 to 1.
+        force: replace files that are not an earlier piece, too.
 
     Raises:
-        UserError: a bad value, picture, soundfont, output name or model; nothing has been written then.
+        UserError: a bad value, picture, soundfont, output name or model, or a file of the user's that would be replaced;
+            nothing has been written then.
     """
     assert len(requests) == len(outs), "one output name a picture"
     pictures = [request.picture for request in requests]
-    names = output_names(pictures, outs)
+    primers = [request.primer if isinstance(request.primer, Path) else None for request in requests]
+    names = output_names(pictures, outs, [*primers, soundfont], force)
+    asked = requests
     requests = [opened(request) for request in requests]
 
     from huesong.music.rendering import find_soundfont, piano_roll, render_wav
@@ -177,42 +179,28 @@ def compose_many(
     pieces = model.compose(requests, config, on_step)
     made = []
     with ExitStack() as files:
-        for picture, name, piece in zip(pictures, names, pieces, strict=True):
-            targets = [name.with_name(name.name + suffix) for suffix in SUFFIXES]
-            midi, wav, roll = (files.enter_context(replacing_file(target)) for target in targets)
+        for request, name, piece in zip(asked, names, pieces, strict=True):
+            picture, targets = request.picture, targets_of(name)
+            midi, wav, roll, record = (files.enter_context(replacing_file(target)) for target in targets)
             midi.write_bytes(piece.midi)
             render_wav(piece.score, wav, sounds)
             title = f"{picture.name}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
+            written = dict(zip((target.name for target in targets), (midi, wav, roll), strict=False))
+            write_json(record, record_of(request, piece, written))
             made.append(Composition(picture, targets[0], targets[1], targets[2], piece))
     return made
 
 
-def output_names(pictures: Sequence[Path], outs: Sequence[Path]) -> list[Path]:
-    """Where each piece goes, without suffix.
-
-    Raises:
-        UserError: two pieces would share a name, or a place cannot be written.
-    """
-    own = {picture.resolve() for picture in pictures}
-    names: list[Path] = []
-    for picture, out in zip(pictures, outs, strict=True):
-        name = out / picture.stem if out.is_dir() else out
-        if name.suffix.lower() in SUFFIXES:
-            name = name.with_suffix("")
-        if not name.name:
-            raise UserError(f"{out} is not a name for a piece: give one with --out")
-        targets = [name.with_name(name.name + suffix) for suffix in SUFFIXES]
-        if any(target.resolve() in own for target in targets):
-            name = name.with_name(f"{name.name}-music")
-            targets = [name.with_name(name.name + suffix) for suffix in SUFFIXES]
-        if name.resolve() in {other.resolve() for other in names}:
-            raise UserError(f"two pieces would be written to {name}: give each picture a name of its own")
-        for target in targets:
-            if target.is_dir():
-                raise UserError(f"{target} is a folder: choose another name with --out")
-        above = next(folder for folder in name.absolute().parents if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise UserError(f"cannot write {name}: {above} is not a folder to write to; choose another one with --out")
-        names.append(name)
-    return names
+def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What a piece was composed for and what came out; `files`: name -> where the file is while it is written."""
+    plain = ("valence", "arousal", "seed", "seconds", "bars", "tempo", "key")
+    heard = {name: getattr(piece, name) for name in ("requested", "predicted", "obtained", "critic")}
+    return {
+        RECORD_KEY: __version__,
+        "picture": request.picture.name,
+        "primer": request.primer.name if isinstance(request.primer, Path) else None,
+        "asked": {name: value for name in plain if (value := getattr(request, name)) is not None},
+        **heard,
+        "files": {name: sha256(path) for name, path in files.items()},
+    }

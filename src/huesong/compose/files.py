@@ -1,0 +1,112 @@
+"""The files of a piece: their names, and which files they may replace.
+
+OUT.mid, OUT.wav, OUT-roll.png, and OUT.json, which says what the piece was composed for and lists the digests of the
+others. Nothing of the user's is lost: a file is replaced only if a record beside it says that it is an earlier piece,
+unchanged since; and what is read for a piece (picture, primer, soundfont, model) never is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
+
+MIDI, AUDIO, ROLL, RECORD = ".mid", ".wav", "-roll.png", ".json"
+ENDINGS = (MIDI, AUDIO, ROLL, RECORD)
+"""What is added to the name of a piece."""
+OWN = (".mid", ".wav", ".png", ".json")
+"""Suffixes that a user may give with the name."""
+FOREIGN = (".midi", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".pdf", ".musicxml", ".mxl")
+"""What else sounds like a piece; no such file is written."""
+RECORD_KEY = "huesong"
+"""Names the version that wrote a record."""
+
+
+def place(out: str | None, picture: Path) -> Path:
+    """The name that a user asks for: OUT, in the folder OUT/ (made if need be) after the picture, or after the picture."""
+    if out is None:
+        return Path(picture.stem)
+    return Path(out) / picture.stem if out.endswith(("/", os.sep)) else Path(out)
+
+
+def output_names(
+    pictures: Sequence[Path], outs: Sequence[Path], read: Sequence[Path | None] = (), force: bool = False
+) -> list[Path]:
+    """Where each piece goes, without ending.
+
+    Args:
+        pictures: the pictures.
+        outs: an output name for each; an existing folder gets files named after the picture.
+        read: other files that are read for the pieces.
+        force: replace files that are not an earlier piece, too; what is read never.
+
+    Raises:
+        UserError: two pieces would share a name, a place cannot be written, or a file would be lost.
+    """
+    inputs = {path.resolve() for path in (*pictures, *read) if path is not None}
+    names: list[Path] = []
+    for picture, out in zip(pictures, outs, strict=True):
+        name = out / picture.stem if out.is_dir() else out
+        if name.suffix.lower() in FOREIGN:
+            raise UserError(
+                f"{out}: no {name.suffix} is written, but {', '.join(OWN[:3])} and a record: leave the suffix out of --out"
+            )
+        if name.suffix.lower() in OWN:
+            name = name.with_suffix("")
+        if not name.name:
+            raise UserError(f"{out} is not a name for a piece: give one with --out")
+        if name.resolve() in {other.resolve() for other in names}:
+            raise UserError(f"two pieces would be written to {name}: give each picture a name of its own")
+        check_targets(name, inputs, force)
+        above = next(folder for folder in name.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise UserError(f"cannot write {name}: {above} is not a folder to write to; choose another one with --out")
+        names.append(name)
+    return names
+
+
+def targets_of(name: Path) -> list[Path]:
+    """The files of a piece of that name, in the order of ENDINGS."""
+    return [name.with_name(name.name + ending) for ending in ENDINGS]
+
+
+def check_targets(name: Path, inputs: set[Path], force: bool) -> None:
+    """Refuse a name whose files would replace one that is not ours to replace.
+
+    Raises:
+        UserError: names the file.
+    """
+    targets = targets_of(name)
+    record = earlier_record(targets[-1])
+    for target in targets:
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: choose another name with --out")
+        if target.resolve() in inputs:
+            raise UserError(f"{target} is read for this piece and would be replaced by it: name another one with --out")
+        if force or not os.path.lexists(target):
+            continue
+        own = record is not None if target == targets[-1] else unchanged(target, record)
+        if not own:
+            raise UserError(
+                f"{target} is already there and is no unchanged piece of huesong: name another one with --out, or replace "
+                "it with --force"
+            )
+
+
+def earlier_record(path: Path) -> dict[str, Any] | None:
+    """The record of an earlier piece; None if there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and RECORD_KEY in found and isinstance(found.get("files"), dict) else None
+
+
+def unchanged(path: Path, record: dict[str, Any] | None) -> bool:
+    """Whether a file is the one that the record lists, byte for byte."""
+    return record is not None and path.is_file() and record["files"].get(path.name) == sha256(path)
