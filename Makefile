@@ -1,5 +1,5 @@
 # `make run`: from a fresh clone to a registered model and a composed piece.
-# `make check`: the check of a minute, for every change. `make test`: every check. `make fuzz`: an hour of random inputs.
+# `make check`: the quick check, for every change. `make test`: every check. `make fuzz`: an hour of random inputs.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
