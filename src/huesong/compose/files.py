@@ -2,7 +2,7 @@
 
 OUT.mid, OUT.wav, OUT-roll.png, and OUT.json, which says what the piece was composed for and lists the digests of the
 others. Nothing of the user's is lost: a file is replaced only if a record beside it says that it is an earlier piece,
-unchanged since; and what is read for a piece (picture, primer, soundfont, model) never is.
+unchanged since; and the files that are read for a piece (picture, primer, soundfont) never are.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
-MIDI, AUDIO, ROLL, RECORD = ".mid", ".wav", "-roll.png", ".json"
-ENDINGS = (MIDI, AUDIO, ROLL, RECORD)
+ENDINGS = (".mid", ".wav", "-roll.png", ".json")
 """What is added to the name of a piece."""
 OWN = (".mid", ".wav", ".png", ".json")
 """Suffixes that a user may give with the name."""
