@@ -132,7 +132,7 @@ def test_pictures_of_a_group_count_as_one_draw_for_all_who_answer_and_those_of_t
 
 
 class PackedMusic:
-    """Stands for music.library.Library: symbols of five pieces."""
+    """Stands for evaluate.novelty.Library: symbols of five pieces."""
 
     pieces = [np.arange(20), np.arange(100, 130), np.arange(50, 60), np.arange(105, 145), np.arange(300, 340)]
 

@@ -1,4 +1,4 @@
-"""music.novelty and music.library: copied passages, from files and from packed tokens alike."""
+"""evaluate.novelty: copied passages, from files and from packed tokens alike."""
 
 from pathlib import Path
 

@@ -186,7 +186,7 @@ def compose_many(
             render_wav(piece.score, wav, sounds)
             title = f"{picture.name}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
-            written = dict(zip((target.name for target in targets), (midi, wav, roll), strict=False))
+            written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
             write_json(record, record_of(request, piece, written))
             made.append(Composition(picture, targets[0], targets[1], targets[2], piece))
     return made

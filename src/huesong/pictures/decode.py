@@ -160,10 +160,8 @@ def count_frames(image: Image.Image) -> int:
         while count <= MOST_FRAMES:
             image.seek(count)
             count += 1
-    except EOFError:
+    except DAMAGE:  # EOFError after the last frame; of a damaged one behind the first nothing is wanted
         pass
-    except DAMAGE:  # the first frame is all that is wanted
-        count = 1 if count == 1 else count
     image.seek(0)
     return count
 
