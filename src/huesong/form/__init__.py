@@ -1,0 +1,1 @@
+"""The plan of a piece: metre, form, harmony, cadences; read from music, or invented for an emotion."""
