@@ -1,0 +1,1 @@
+"""The copy test: has a network learnt to look back, so that what it heard can come again?"""
