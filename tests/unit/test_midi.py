@@ -111,3 +111,10 @@ def test_any_damage_is_refused_or_read_alike_twice(data: st.DataObject) -> None:
     # symusic sees only this, and it is sound: well-formed to our own walk and stable in meaning.
     assert rewrite(first) == first
     assert Score.from_midi(first).dumps_midi() == Score.from_midi(first).dumps_midi()
+
+
+def test_time_signatures_stay_and_such_as_say_no_metre_are_dropped() -> None:
+    change = bytes((0, 0xFF, 0x58, 4))
+    none = change + bytes((0, 2, 24, 8)) + change + bytes((3, 9, 24, 8)) + bytes((0, 0xFF, 0x58, 2, 3, 2))
+    score = Score.from_midi(rewrite(midi(none + change + bytes((6, 3, 36, 8)) + NOTE + END)))
+    assert [(t.time, t.numerator, t.denominator) for t in score.time_signatures] == [(0, 6, 8)]

@@ -10,8 +10,8 @@ import struct
 
 MAX_TICKS = 2**28 - 1
 """The largest delta time a MIDI file can hold; a track that lasts longer is damaged."""
-SUSTAIN, TEMPO, END_OF_TRACK = 64, 0x51, 0x2F
-"""The number of a controller, and of two meta events."""
+SUSTAIN, TEMPO, METRE, END_OF_TRACK = 64, 0x51, 0x58, 0x2F
+"""The number of a controller, and of three meta events."""
 
 
 class Damage(ValueError):
@@ -21,8 +21,9 @@ class Damage(ValueError):
 def rewrite(data: bytes) -> bytes:
     """Check all chunks and events of `data` and return its music as a minimal file that any parser reads alike.
 
-    Kept: notes, programs, sustain pedals, tempos. Accepted as harmless: a RIFF wrapper, bytes after the last track,
-    unknown chunks, more tracks than declared, a missing end of track, running status across meta events.
+    Kept: notes, programs, sustain pedals, tempos, time signatures that say a metre. Accepted as harmless: a RIFF
+    wrapper, bytes after the last track, unknown chunks, more tracks than declared, a missing end of track, running
+    status across meta events.
 
     Raises:
         Damage: not MIDI, truncated, damaged, endless, or a kind that is no piece in beats (SMPTE time, format 2).
@@ -104,6 +105,8 @@ def _rewrite_track(data: bytes, position: int, end: int, number: int) -> bytes:
                     if not any(value):
                         raise Damage(f"tempo of zero length in track {number} at byte {start}")
                     body = bytes((0xFF, TEMPO, 3)) + value
+                if meta == METRE and size == 4 and value[0] and value[1] <= 6:
+                    body = bytes((0xFF, METRE, 4)) + value
             if body:
                 out += _number(tick - written) + body
                 written = tick
