@@ -14,6 +14,8 @@ from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap
 from tests.tiny_labels import music, unlabel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Judge, pd.DataFrame, pd.DataFrame]:

@@ -19,6 +19,8 @@ from huesong.tracking import store
 from tests.older import format_1
 from tests.stores import new_database
 
+pytestmark = pytest.mark.slow
+
 CODE = Path(__file__).parent.parent / "data" / "pyfunc_model_0_1_0.py"
 
 

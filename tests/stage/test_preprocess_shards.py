@@ -18,6 +18,8 @@ from huesong.preprocess.stage import KEPT_VALIDATION, in_order, merge, run
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 
+pytestmark = pytest.mark.slow
+
 CONFIG = PreprocessConfig.model_validate(
     {"picture_size": 32, "workers": 2, "segment_seconds": 10.0, "tokenizer": {"vocabulary_size": 330}}
 )
@@ -70,7 +72,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_shards(data: Path, whole: Path
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
-@pytest.mark.slow
 def test_a_frozen_backbone_gives_the_same_bytes_and_is_in_the_first_shard_only(data: Path, tmp_path: Path) -> None:
     import transformers
 

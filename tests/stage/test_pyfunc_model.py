@@ -23,6 +23,8 @@ from huesong.tracking import store
 from tests.conftest import World
 from tests.stores import new_database
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parent.parent / "data" / "pyfunc_model_0_1_0.py"
 
 

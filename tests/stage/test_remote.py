@@ -19,6 +19,8 @@ from huesong.runtime.files import folder_digest
 from tests import console
 from tests.s3_server import BUCKET, KEY, SECRET, Line, S3Server, credentials, quick_retries, serve
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 S3 = f"s3://{BUCKET}/data"
 
@@ -99,7 +101,6 @@ def dvc(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_dvc_pushes_and_fetch_takes_it_and_the_other_way_round(data: Path, tmp_path: Path, s3: S3Server) -> None:
     where = f"s3://{BUCKET}/dvc"
     repo = tmp_path / "repo"

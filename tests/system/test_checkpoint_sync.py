@@ -17,6 +17,8 @@ from huesong.runtime.files import folder_digest
 from tests.kfp_server import wait_until
 from tests.s3_server import BUCKET, Line, S3Server, credentials, quick_retries, serve
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:

@@ -27,6 +27,8 @@ from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from tests.conftest import TINY
 from tests.console import huesong
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FAN_OUT = ("validate", "shard", "merge")
 """What stands for `preprocess` in a pipeline that is compiled with several shards."""
@@ -270,7 +272,6 @@ def first(version: dict[str, str]) -> LocalRun:
     return run_local(root, **version, params=TINY, gate=GATE, git_sha="1" * 40)
 
 
-@pytest.mark.slow
 def test_a_run_ends_in_a_champion_that_composes(first: LocalRun, version: dict[str, str]) -> None:
     from huesong.register.registry import Registry
 
@@ -287,7 +288,6 @@ def test_a_run_ends_in_a_champion_that_composes(first: LocalRun, version: dict[s
     assert "SUCCEEDED" in first.artifact("outcome", "summary").read_text()
 
 
-@pytest.mark.slow
 def test_all_stages_hang_under_one_parent(first: LocalRun) -> None:
     from mlflow import MlflowClient
 
@@ -299,7 +299,6 @@ def test_all_stages_hang_under_one_parent(first: LocalRun) -> None:
     assert all(run.info.status == "FINISHED" for run in runs)
 
 
-@pytest.mark.slow
 def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, version: dict[str, str]) -> None:
     again = run_local(first.folder.parent, **version, params=TINY, gate=GATE, git_sha="1" * 40)
     assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
@@ -307,7 +306,6 @@ def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, versi
     assert str(registration["version"]) == "1"
 
 
-@pytest.mark.slow
 def test_a_run_in_shards_makes_the_same_artifacts_and_is_cached(first: LocalRun, version: dict[str, str]) -> None:
     options = {**version, "params": TINY, "gate": GATE, "git_sha": "1" * 40, "shards": 2}
     done = run_local(first.folder.parent, **options)
@@ -321,7 +319,6 @@ def test_a_run_in_shards_makes_the_same_artifacts_and_is_cached(first: LocalRun,
     assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
 
 
-@pytest.mark.slow
 def test_another_gate_asks_the_registry_alone(
     first: LocalRun, version: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,7 +333,6 @@ def test_another_gate_asks_the_registry_alone(
     assert contracts.CHAMPION not in registration["aliases"]
 
 
-@pytest.mark.slow
 def test_a_failing_component_fails_the_run_and_is_reported(
     version: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from tests import console
 from tests.console import ROOT, Done
 from tests.kfp_server import KfpServer
 
+pytestmark = pytest.mark.slow
+
 MONDAYS = "0 0 3 * * 1"
 
 

@@ -16,6 +16,8 @@ from pipeline import client as clients  # noqa: E402
 from pipeline import run, schedules  # noqa: E402
 from tests.kfp_server import KfpServer, Refused, check  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MONDAYS = "0 0 3 * * 1"
 GIVEN = {"data_digest": "current", "remote": "s3://bucket/data"}

@@ -21,6 +21,8 @@ from huesong.music.vocabulary import Vocabulary
 from huesong.register import shipped
 from tests.older import format_1
 
+pytestmark = pytest.mark.slow
+
 
 def test_they_are_whole_small_and_float16() -> None:
     folder = shipped.verified(shipped.PLACE)

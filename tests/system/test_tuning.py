@@ -16,6 +16,8 @@ from huesong.evaluate.stage import grid_requests
 from tests.benchmark_modules import benchmark
 from tests.conftest import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tuning() -> ModuleType:

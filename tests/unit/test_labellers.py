@@ -114,6 +114,7 @@ def test_of_many_rows_the_kernel_machine_keeps_a_part(monkeypatch: pytest.Monkey
     assert kernel.predict(x[:0]).shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_files_without_a_kernel_machine_are_still_read(tmp_path: Path) -> None:
     features = music(60)[1][list(FEATURES)]
     labels = Labelled(np.tile([0.2, -0.2], (60, 1)), np.ones(60), [f"g{i}" for i in range(60)])
@@ -145,6 +146,7 @@ def test_uncertainty_is_large_where_errors_are_large() -> None:
     assert 0.5 < (error < model.uncertainty(fresh)).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_nominal_labels_do_not_teach_the_uncertainty() -> None:
     pieces, features = music(200)
     nominal = np.arange(200) >= 100
@@ -154,6 +156,7 @@ def test_nominal_labels_do_not_teach_the_uncertainty() -> None:
     assert PieceLabeller.fit(pieces, features).uncertainty(features).mean() < blind
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_file(tmp_path: Path) -> None:
     pieces, features = music(60)
     heard = []
@@ -219,6 +222,7 @@ def test_damaged_labeller_files(fitted: tuple[PieceLabeller, pd.DataFrame, pd.Da
             PieceLabeller.load(path)
 
 
+@pytest.mark.slow
 def test_other_kinds_formats_and_types_are_refused(
     fitted: tuple[PieceLabeller, pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_dead_workers_cost_their_own_items_only() -> None:
     assert list(got) == list(range(25))
 
 
+@pytest.mark.slow
 def test_a_hung_worker_is_ended() -> None:
     got = dict(SafePool(2, time_limit_s=1).map(square_or_hang, range(4)))
     assert got == {0: 0, 1: Crashed(), 2: 2, 3: 3}
