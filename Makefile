@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 SAMPLE ?= data/images/sample/harbour-1a.jpg
+# A flower from scikit-learn's own data, by danielbuechele, CC BY 2.0: sklearn/datasets/images/README.txt.
+PHOTO ?= $(BIN)/../lib/python3*/site-packages/sklearn/datasets/images/flower.jpg
 export PATH := $(abspath $(BIN)):$(PATH)
 # No telemetry, no analytics, no calls home.
 export DO_NOT_TRACK := true
@@ -27,7 +29,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 run: setup
 	dvc pull -q
 	dvc repro
-	huesong compose $(SAMPLE) --out out/sample --seconds 30 --force
+	huesong compose $(SAMPLE) --model artifacts/train/model --out out/sample --seconds 30 --force
+	huesong compose $(PHOTO) --model artifacts/train/model --out out/photo-by-trained --seconds 30 --force
+	huesong compose $(PHOTO) --model models/huesong-small --out out/photo-by-shipped --seconds 30 --force
 	@huesong status
 
 lint: setup
@@ -53,4 +57,4 @@ images: setup
 	python components/build.py
 
 clean:
-	rm -rf artifacts out mlflow.db mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf artifacts out mlflow.db mlflow.db.lock mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

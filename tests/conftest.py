@@ -27,7 +27,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 load_profile()
 
-GATE = Path(__file__).parent.parent / "mlflow" / "gate.yaml"
+GATE = Path(__file__).parent / "data" / "gate.yaml"
+"""Lets a model of a few steps pass; the project's own does not."""
 TINY = {
     "preprocess": {"tokenizer": {"vocabulary_size": 400}, "picture_size": 32, "workers": 2},
     "label": {"folds": 2, "bootstrap": 100, "pairs_per_image": 3},

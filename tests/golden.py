@@ -52,7 +52,10 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "preprocess/tokenizer.json": VERSIONS,
     "train/model/tokenizer.json": VERSIONS,
     "register/registration.json": ("digest", "model_id", "run_id"),  # of the model's files, of them .skops; MLflow's
-    **{f"compose/{name}.json": ("files", "huesong") for name in ("tiny", "tiny-primed", "shipped", "shipped-asked")},
+    **{
+        f"compose/{name}.json": ("files", "huesong", "model")
+        for name in ("tiny", "tiny-primed", "shipped", "shipped-asked")
+    },
 }
 """Artifact -> columns or keys that are not read."""
 FEW = 60
@@ -320,7 +323,7 @@ def compose_pieces(model: Path, out: Path) -> None:
             ("shipped-asked", SHIPPED, asked),
         ):
             made = compose(picture, out / name, folder_of, **{"config": short, **options})
-            told = str(made).replace(f"{folder}/", "").replace(f"{out}/", "")
+            told = str(made).replace(f"{folder}/", "").replace(f"{out}/", "").replace(str(folder_of), folder_of.name)
             (out / f"{name}.txt").write_text(f"{told}\n", encoding="utf-8")
 
 

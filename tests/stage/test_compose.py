@@ -78,7 +78,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def never() -> Path:
+def never() -> tuple[Path, str]:
     pytest.fail("the model was asked for before the input had been checked")
 
 
@@ -226,7 +226,7 @@ def test_no_model_and_a_damaged_one(picture: Path, folder: Path, tmp_path: Path)
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / contracts.TOKENIZER).write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
-        compose(picture, tmp_path / "piece", lambda: tmp_path / "model")
+        compose(picture, tmp_path / "piece", lambda: (tmp_path / "model", "mine"))
     assert not list(tmp_path.glob("piece*"))
 
 
@@ -379,7 +379,7 @@ def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Comp
     bare.scorer = None
     piece = bare.compose([Request(None, 0.0, 0.0)], SHORT)[0]
     assert piece.obtained is None
-    told = str(Composition(Path("a"), Path("b"), Path("c"), Path("d"), piece))
+    told = str(Composition(Path("a"), Path("b"), Path("c"), Path("d"), piece, "a model"))
     assert "requested" in told
     assert "obtained" not in told
     assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest

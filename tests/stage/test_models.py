@@ -19,7 +19,9 @@ from huesong.register import stage as register
 from huesong.register.registry import (
     DIGEST,
     FIGURES,
+    GATE,
     PROMOTED_AT,
+    PROMOTED_WHY,
     ROLLED_BACK_AT,
     Registry,
     Version,
@@ -30,6 +32,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from huesong.tracking.provenance import DATA_DIGEST
 from huesong.tracking.runs import stage_run
+from tests.console import huesong
 from tests.stores import new_database
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +71,8 @@ def log(folder: Path, uri: str, metrics: dict[str, object]) -> pyfunc_logging.Lo
 def registry_of(name: str, logged: pyfunc_logging.Logged, uri: str, versions: int) -> Registry:
     """A registered model with so many versions of one and the same logged model."""
     registry = Registry(name, uri=uri)
-    for number in range(1, versions + 1):
-        registry.create(logged, {DIGEST: f"digest-{number}"}, "card")
+    for _ in range(versions):
+        registry.create(logged, {GATE: "passed (1 checks)"}, "card")
     return registry
 
 
@@ -80,6 +83,7 @@ def champion(registry: Registry) -> str | None:
 
 def test_versions_are_found_by_number_digest_and_alias(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     registry = registry_of("find", logged[0], uri, 11)
+    registry.tag("10", {DIGEST: "digest-10"})
     assert [v.version for v in registry.versions()] == [str(n) for n in range(1, 12)]
     found = registry.by_digest("digest-10")
     assert found is not None
@@ -140,6 +144,52 @@ def test_uris_resolve_to_the_very_model_folder(logged: tuple[pyfunc_logging.Logg
     for name in (f"models:/resolve@{contracts.CHAMPION}", "models:/resolve/1"):
         folder = resolve_model(name, tracking_uri=uri)
         assert folder_digest(folder) == folder_digest(source)
+
+
+def test_a_version_that_failed_the_gate_is_promoted_by_force_and_with_a_reason_alone(
+    logged: tuple[pyfunc_logging.Logged, Path], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(contracts.MODEL_NAME, logged[0], uri, 2)
+    registry.tag("2", {GATE: "failed: n"})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert huesong("registry", "promote", "1").returncode == 0
+    for options in ((), ("--force",), ("--force", "--reason", " "), ("--reason", "a demonstration")):
+        refused = huesong("registry", "promote", "2", *options)
+        assert refused.returncode == 2
+        assert "the gate failed: n" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert champion(registry) == "1"
+    assert "2 is the champion" in huesong("registry", "promote", "2", "--force", "--reason", "a demonstration").stdout
+    assert registry.by_version("2").tags[PROMOTED_WHY] == "a demonstration"
+    assert "models:/huesong/1 is the champion again" in huesong("registry", "rollback").stdout
+    assert huesong("registry", "rollback").returncode == 2
+
+
+def test_promotions_are_ordered_by_a_counter_not_by_clocks(
+    logged: tuple[pyfunc_logging.Logged, Path], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of("clocks", logged[0], uri, 3)
+    for version, clock in (("1", "2030-01-01"), ("2", "2020-01-01"), ("3", "2025-01-01")):
+        monkeypatch.setattr("huesong.register.registry.now", lambda clock=clock: clock)
+        registry.promote(version)
+    assert registry.roll_back().version == "2"
+    assert registry.roll_back().version == "1"
+
+
+def test_tags_come_before_the_alias(
+    logged: tuple[pyfunc_logging.Logged, Path], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of("order", logged[0], uri, 2)
+    registry.promote("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "_set_alias", lambda *_: pytest.fail("killed"))
+        with pytest.raises(BaseException, match="killed"):
+            registry.promote("2")
+    assert champion(registry) == "1"
+    with pytest.raises(UserError, match="no champion before version 1"):  # 2 never was
+        registry.roll_back()
+    registry.promote("2")
+    assert registry.roll_back().version == "1"
 
 
 def test_figures_of_a_version_come_back(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:

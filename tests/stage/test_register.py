@@ -7,7 +7,7 @@ import pytest
 from huesong import contracts
 from huesong.config import Params, RegisterConfig
 from huesong.register import stage as register
-from huesong.register.registry import GATE, Registry, resolve_model
+from huesong.register.registry import DIGEST, GATE, RATED_PICTURES, Registry, resolve_model
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
@@ -40,18 +40,26 @@ class Bench:
         self.gate = folder / "gate.yaml"
         self.gate.write_text(GATE_YAML)
 
-    def __call__(self, seed: int, arousal_r: float | None, **options: Any) -> register.RegisterReport:
+    def __call__(
+        self, seed: int, arousal_r: float | None, data: list[dict[str, Any]] | None = None, **options: Any
+    ) -> register.RegisterReport:
         train, evaluate = self.folder / f"train-{seed}", self.folder / "evaluate"
         model = train / contracts.MODEL
         if not model.exists():
             model.mkdir(parents=True)
-            write_json(model / contracts.MODEL_CONFIG, {"format": 1, "training": {"config": {"seed": seed}}})
+            write_json(
+                model / contracts.MODEL_CONFIG,
+                {"format": 1, "training": {"config": {"seed": seed}, "data": data or []}},
+            )
         evaluate.mkdir(exist_ok=True)
         write_json(evaluate / contracts.METRICS, {} if arousal_r is None else {"arousal_r": arousal_r, "n": 20})
-        options = {"tracking_uri": self.uri, "tags": {DATA_DIGEST: "a.dir", GIT_SHA: "f00"}, **options}
-        return register.run(
-            self.config, train=train, evaluate=evaluate, gate=self.gate, out=self.folder / "register", **options
-        )
+        options = {
+            "out": self.folder / "register",
+            "tracking_uri": self.uri,
+            "tags": {DATA_DIGEST: "a.dir", GIT_SHA: "f00"},
+            **options,
+        }
+        return register.run(self.config, train=train, evaluate=evaluate, gate=self.gate, **options)
 
     @property
     def registry(self) -> Registry:
@@ -115,7 +123,7 @@ def test_a_worse_model_does_not_replace_the_champion_and_a_better_one_does(bench
     bench(1, 0.6)
     worse = bench(2, 0.5)
     assert worse.aliases == [contracts.CHALLENGER]
-    assert worse.gate.checks[-1].champion == 0.6
+    assert worse.gate.checks[-1].rival == 0.6
     better = bench(3, 0.58)
     assert sorted(better.aliases) == sorted(BOTH)
     assert bench.registry.aliases("1") == []
@@ -136,6 +144,71 @@ def test_the_champion_is_not_dethroned_by_a_stricter_gate(bench: Bench) -> None:
     report = bench(1, 0.5)
     assert contracts.CHAMPION in report.aliases
     assert "stays champion" in report.note
+
+
+def rows(labels: str, items: int = 40) -> list[dict[str, Any]]:
+    return [{"kind": "pictures", "labels": labels, "items": items, "source": "s", "licence": "CC0"}]
+
+
+def test_a_model_of_painted_pictures_never_replaces_one_of_rated_photographs(bench: Bench) -> None:
+    assert contracts.CHAMPION in bench(1, 0.5, rows("construction")).aliases
+    rated = bench(
+        2, 0.3, rows("mean_rating")
+    )  # below the figures of painted pictures, which say nothing of photographs
+    assert contracts.CHAMPION in rated.aliases
+    assert bench.registry.by_version("2").tags[RATED_PICTURES] == "40"
+    painted = bench(3, 0.9, rows("construction"))
+    assert painted.aliases == [contracts.CHALLENGER]
+    assert "failed: rated_pictures" in painted.note
+
+
+def test_a_champion_that_changes_while_the_model_is_logged_is_the_one_that_counts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, others = register.log_model, [(2, 0.9)]
+
+    def slow(*given: Any) -> Any:
+        if others:
+            bench(*others.pop(), out=bench.folder / "other")
+            write_json(bench.folder / "evaluate" / contracts.METRICS, {"arousal_r": 0.5, "n": 20})
+        return real(*given)
+
+    monkeypatch.setattr(register, "log_model", slow)
+    report = bench(1, 0.5)
+    assert report.aliases == [contracts.CHALLENGER]
+    assert "failed: arousal_r" in report.note
+    champion = bench.registry.by_alias(contracts.CHAMPION)
+    assert champion is not None
+    assert champion.figures["arousal_r"] == 0.9
+
+
+def test_the_same_model_from_two_processes_is_one_version(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, others = register.log_model, [1]
+    bench.config = RegisterConfig(model_name="same", experiment="same")
+
+    def slow(*given: Any) -> Any:
+        if others:
+            bench(others.pop(), 0.5, out=bench.folder / "other")
+        return real(*given)
+
+    monkeypatch.setattr(register, "log_model", slow)
+    assert bench(1, 0.5).version.version == "1"
+    assert len(bench.registry.versions()) == 1
+    experiment = bench.registry.client.get_experiment_by_name("same")
+    logged = bench.registry.client.search_logged_models([experiment.experiment_id])
+    assert [f"models:/{model.model_id}" for model in logged] == [bench.registry.by_version("1").source]
+
+
+def test_a_damaged_version_is_named_and_the_advice_repairs_it(bench: Bench) -> None:
+    bench(1, 0.5)
+    champion = f"models:/{bench.config.model_name}@champion"
+    folder = resolve_model(champion, tracking_uri=bench.uri)
+    config = folder / contracts.MODEL_CONFIG
+    config.write_bytes(config.read_bytes().replace(b'"format"', b'"formaT"'))
+    with pytest.raises(UserError, match="missing or damaged: `huesong register` registers"):
+        resolve_model(champion, tracking_uri=bench.uri)
+    assert bench(1, 0.5).version.version == "2"
+    assert folder_digest(resolve_model(champion, tracking_uri=bench.uri)) == bench.registry.by_version("1").tags[DIGEST]
 
 
 def test_a_version_that_was_rolled_back_is_not_promoted_again_by_the_gate(bench: Bench) -> None:

@@ -20,7 +20,10 @@ from huesong.music import tokens
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Architecture, Student
 from huesong.register import shipped
+from huesong.register.model_logging import log_model, new_run
+from huesong.register.registry import GATE, RATED_PICTURES, Registry, Version
 from huesong.runtime.errors import UserError
+from tests.stores import new_database
 from tests.tiny_music import model, tokenizer
 
 DATA = [{"source": "pop909", "kind": "music segments", "items": 3, "licence": "MIT", "labels": "none"}]
@@ -163,29 +166,54 @@ def test_compose_without_a_champion_uses_it(
     made = runner.invoke(app, ["compose", *options])
     assert made.exit_code == 0, made.output
     assert (tmp_path / "piece.mid").stat().st_size > 0
+    said = "huesong-small, the shipped one (the registry has no champion)"
+    assert f"model      {said}" in made.output
+    assert json.loads((tmp_path / "piece.json").read_text())["model"] == said
+    named = runner.invoke(app, ["compose", *options, "--model", str(place)])
+    assert f"model      {place}" in named.output
     (place / shipped.SUMS).unlink()
     with pytest.raises(UserError, match="SHA256SUMS is missing"):
         shipped.default_model()
     assert Composer(place).scorer is None, "the model folder itself is whole"
 
 
-def test_a_champion_comes_first(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake:
-        champion: object | None = object()
+def test_a_champion_comes_first_if_it_learnt_from_rated_photographs(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A champion of painted pictures, too, made every photograph sad: `make run` used to leave one."""
 
-        def __init__(self, name: str, uri: str) -> None:
-            assert (name, uri) == (contracts.MODEL_NAME, "http://registry")
+    def champion(rows: list[dict[str, object]], tags: dict[str, str]) -> Version:
+        folder = tmp_path / f"model-{len(rows)}{len(tags)}" / "model"
+        folder.mkdir(parents=True)
+        (folder / contracts.MODEL_CONFIG).write_text(json.dumps({"training": {"data": rows}}))
+        (folder.parent / "README.md").write_text("card")
+        run = new_run(uri, "shipped", tmp_path, {})
+        registry = Registry(uri=uri)
+        made = registry.create(
+            log_model(folder, folder.parent / "README.md", {}, uri, run, {}), {GATE: "passed", **tags}, "card"
+        )
+        registry.promote(made.version)
+        return made
 
-        def by_alias(self, alias: str) -> object | None:
-            assert alias == contracts.CHAMPION
-            return self.champion
-
-        def folder(self, version: object) -> Path:
-            return tmp_path / "champion"
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://registry")
-    monkeypatch.setattr(shipped, "Registry", Fake)
+    uri = new_database(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(shipped, "PLACE", exported)
-    assert shipped.default_model() == tmp_path / "champion"
-    Fake.champion = None
-    assert shipped.default_model() == exported
+    assert shipped.default_model() == (exported, "huesong-small, the shipped one (the registry has no champion)")
+    painted = {"kind": "pictures", "labels": "construction", "items": 128, "source": "sample", "licence": "CC0-1.0"}
+    music = {**painted, "kind": "music segments", "labels": "mean_rating"}
+    for rows, tags in (([painted, music], {}), ([painted], {RATED_PICTURES: "0"})):
+        version = champion(rows, tags)
+        folder, said = shipped.default_model()
+        assert folder == exported
+        assert f"{version.uri} was trained on no photograph that people rated; --model {version.uri}" in said
+    rated = [
+        painted,
+        {**painted, "labels": "mean_rating", "items": 30},
+        {**painted, "labels": "mean_slider", "items": 3},
+    ]
+    version = champion(rated, {})
+    folder, said = shipped.default_model()
+    assert said == f"{version.uri}, the champion, trained on 33 photographs that people rated"
+    assert json.loads((folder / contracts.MODEL_CONFIG).read_text()) == {"training": {"data": rated}}
+    champion([painted, painted, painted], {RATED_PICTURES: "7"})
+    assert "trained on 7 photographs" in shipped.default_model()[1]

@@ -41,10 +41,13 @@ RUN = {
     "huesong pipeline wait": "system/test_pipeline_run.py",
     "huesong preprocess": "system/test_cli.py",
     "huesong register": "system/test_cli.py",
+    "huesong registry promote": "stage/test_models.py",
+    "huesong registry rollback": "stage/test_models.py",
     "huesong settings diff": "unit/test_settings.py",
     "huesong settings use": "unit/test_settings.py",
     "huesong status": "system/test_cli.py",
     "huesong train": "system/test_cli.py",
+    "make setup": "system/test_first_steps.py",
 }
 """Command -> the file of tests/ that runs it."""
 NOT_RUN = {
@@ -150,7 +153,7 @@ def test_the_documents_show_commands_that_exist(text: str, whole: bool, monkeypa
 
 
 def test_every_command_is_run_by_a_test_or_listed_with_the_reason() -> None:
-    groups = {"huesong data", "huesong pipeline", "huesong experiment", "huesong settings"}
+    groups = {"huesong data", "huesong pipeline", "huesong experiment", "huesong registry", "huesong settings"}
     quoted = {name_of(shlex.split(text)) for text, _ in FOUND} - groups
     copied = {name_of(shlex.split(text)) for text, whole in FOUND if whole or text.startswith("huesong")} - groups
     assert not RUN.keys() & NOT_RUN.keys()

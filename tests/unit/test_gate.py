@@ -9,9 +9,21 @@ from huesong.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 GOOD = {
-    "identical_share": 0.0, "length_within_10_percent": 1.0, "invalid_tokens": 0, "arousal_r": 0.5,
-    "arousal_ccc": 0.45, "valence_ccc": 0.3, "quadrant_accuracy": 0.5, "distance_paper": 0.6,
+    "n": 216, "grid_n": 200, "judge_n": 414, "identical_share": 0.0, "length_within_10_percent": 1.0, "invalid_tokens": 0,
+    "valence_ccc": 0.75, "valence_ccc_low": 0.62, "arousal_ccc": 0.92, "arousal_ccc_low": 0.87,
+    "grid_valence_ccc": 0.68, "grid_valence_ccc_low": 0.64, "grid_arousal_ccc": 0.92, "grid_arousal_ccc_low": 0.91,
+    "second_grid_valence_ccc_low": 0.53, "second_grid_arousal_ccc_low": 0.92, "quadrant_accuracy": 0.81, "arousal_r": 0.93,
+    "distance_paper": 0.1, "rules_valence_ccc": 0.49, "rules_arousal_ccc": 0.84, "grid_rules_valence_ccc": 0.5,
+    "grid_rules_arousal_ccc": 0.89,
 }  # fmt: skip
+"""Figures of docs/results/real.md."""
+SAMPLE = {
+    **GOOD, "n": 42, "grid_n": 50, "judge_n": 57, "valence_ccc": 0.62, "valence_ccc_low": 0.37, "arousal_ccc": 0.94,
+    "arousal_ccc_low": 0.89, "grid_valence_ccc": 0.74, "grid_valence_ccc_low": 0.61, "grid_arousal_ccc": 0.93,
+    "grid_arousal_ccc_low": 0.90, "distance_paper": 0.35, "rules_valence_ccc": 0.93, "rules_arousal_ccc": 0.99,
+    "grid_rules_valence_ccc": 0.94, "grid_rules_arousal_ccc": 0.99,
+}  # fmt: skip
+"""Figures of docs/results/sample.md."""
 
 
 def gate(text: str, tmp_path: Path) -> Gate:
@@ -30,8 +42,57 @@ def test_the_project_gate_lets_a_good_first_model_pass_and_names_what_a_bad_one_
 
 def test_the_first_model_meets_absolute_thresholds_only() -> None:
     policy = load_gate(ROOT / "mlflow" / "gate.yaml")
-    assert {c.kind for c in check(policy, GOOD).checks} == {"absolute"}
-    assert {c.kind for c in check(policy, GOOD, champion=GOOD).checks} == {"absolute", "relative"}
+    assert {c.kind for c in check(policy, GOOD).checks} == {"absolute", "baseline"}
+    assert {c.kind for c in check(policy, GOOD, champion=GOOD).checks} == {"absolute", "baseline", "relative"}
+
+
+def test_a_model_of_three_steps_judged_on_three_pictures_does_not_pass() -> None:
+    """What the first gate let through: arousal r .9996 over three pictures."""
+    policy = load_gate(ROOT / "mlflow" / "gate.yaml")
+    tried = {
+        **GOOD,
+        "n": 3,
+        "arousal_r": 0.9996,
+        "valence_ccc_low": -0.2,
+        "grid_valence_ccc": 0.1,
+        "grid_valence_ccc_low": -0.1,
+    }
+    for one in (policy, policy.of(built=True)):
+        failed = {c.metric for c in check(one, tried).checks if not c.passed}
+        assert failed >= {"n", "valence_ccc_low", "grid_valence_ccc_low", "grid_valence_ccc"}
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_the_gate_asks_for_n_lower_bounds_quality_and_the_baseline_and_none_may_be_missing(built: bool) -> None:
+    policy = load_gate(ROOT / "mlflow" / "gate.yaml").of(built)
+    good = SAMPLE if built else GOOD
+    assert check(policy, good).passed
+    asked = {"n", "grid_n", "valence_ccc_low", "arousal_ccc_low", "grid_valence_ccc_low", "grid_arousal_ccc_low"}
+    assert set(policy.absolute) >= asked | {"distance_paper", "identical_share", "invalid_tokens"}
+    assert policy.baseline
+    for name in {*policy.absolute, *policy.baseline, *(margin.than for margin in policy.baseline.values())}:
+        left = {key: value for key, value in good.items() if key != name}
+        assert not check(policy, left).passed, name
+
+
+def test_models_of_the_sample_set_have_a_gate_of_their_own() -> None:
+    policy = load_gate(ROOT / "mlflow" / "gate.yaml")
+    assert not check(policy.of(built=False), SAMPLE).passed
+    assert check(policy.of(built=True), SAMPLE).passed
+    assert gate_without_sample.of(built=True) is gate_without_sample
+
+
+gate_without_sample = Gate.model_validate({"absolute": {"r": {"min": 0}}})
+
+
+def test_a_baseline_is_a_figure_of_the_same_evaluation() -> None:
+    policy = Gate.model_validate({"baseline": {"mae": {"than": "rules_mae", "better": "lower", "margin": 0.1}}})
+    assert check(policy, {"mae": 0.3, "rules_mae": 0.2}).passed
+    (worse,) = check(policy, {"mae": 0.31, "rules_mae": 0.2}).checks
+    assert (worse.passed, worse.rival, worse.threshold) == (False, 0.2, "<= rules_mae + 0.1")
+    (missing,) = check(policy, {"mae": 0.3}).checks
+    assert not missing.passed
+    assert "rules_mae: no such figure was measured" in missing.note
 
 
 def test_relative_thresholds_hold_in_both_directions(tmp_path: Path) -> None:
@@ -93,10 +154,10 @@ def test_other_data_are_compared_unless_the_gate_says_skip() -> None:
 
 def test_the_table_has_a_line_for_every_check() -> None:
     policy = load_gate(ROOT / "mlflow" / "gate.yaml")
-    lines = check(policy, {**GOOD, "arousal_r": 0.1}, GOOD).table().splitlines()
-    assert len(lines) == 1 + 8
+    lines = check(policy, {**GOOD, "arousal_ccc_low": 0.1}, GOOD).table().splitlines()
+    assert len(lines) == 1 + len(policy.absolute) + len(policy.baseline) + len(policy.relative)
     assert sum(line.startswith("FAIL") for line in lines) == 1
-    assert any(line.startswith("FAIL  arousal_r ") and ">= 0.2" in line for line in lines)
+    assert any(line.startswith("FAIL  arousal_ccc_low ") and ">= 0.5" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +174,8 @@ def test_the_table_has_a_line_for_every_check() -> None:
         ("absolute: {r: 3}", "absolute.r = 3"),
         ("absolute: [", "not valid YAML"),
         ("", "every model pass"),
+        ("absolute: {r: {min: 0}}\nbaseline: {r: {better: higher}}", "baseline.r.than is missing"),
+        ("absolute: {r: {min: 0}}\nsample: {relative: {r: {better: lower}}}", "`absolute` is empty"),
         ("relative: {r: {better: lower}}", "`absolute` is empty"),
     ],
 )

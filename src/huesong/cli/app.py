@@ -1,4 +1,4 @@
-"""The console: `huesong {data,preprocess,label,train,evaluate,register,compose,export,status}`.
+"""The console: `huesong {preprocess,label,train,evaluate,register,compose,export,status,data,registry,...}`.
 
 Thin shells over the stages. Heavy imports live inside the commands, so that `huesong --help` answers at once.
 """
@@ -19,6 +19,7 @@ from huesong import __version__
 from huesong.cli import data as cli_data
 from huesong.cli import experiment as cli_experiment
 from huesong.cli import pipeline as cli_pipeline
+from huesong.cli import registry as cli_registry
 from huesong.cli import settings as cli_settings
 from huesong.cli.options import (
     ARTIFACTS,
@@ -49,6 +50,7 @@ app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_pipeline.app, name="pipeline")
 app.add_typer(cli_experiment.app, name="experiment")
+app.add_typer(cli_registry.app, name="registry")
 
 
 def _show_version(wanted: bool) -> None:
@@ -206,7 +208,10 @@ def compose(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="A model folder or models:/NAME@ALIAS. Default: the champion, else the shipped model."),
+        typer.Option(
+            help="A model folder or models:/NAME@ALIAS. Default: the champion if it learnt from rated photographs, else "
+            "the shipped model."
+        ),
     ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for the audio (.sf2, .sf3).")] = None,
 ) -> None:
@@ -227,17 +232,17 @@ def compose(
     typer.echo(str(made[0]))
 
 
-def _model_folder(name: str | None) -> Path:
-    """The folder of a model given as a path, as a registry URI, or not at all (the champion, else the shipped one)."""
+def _model_folder(name: str | None) -> tuple[Path, str]:
+    """The folder of a model, given as a path, as a registry URI, or not at all, and what to call it."""
     if name is None:
         from huesong.register.shipped import default_model
 
         return default_model()
     if not name.startswith("models:"):
-        return Path(name)
+        return Path(name), name
     from huesong.register.registry import resolve_model
 
-    return resolve_model(name)
+    return resolve_model(name), name
 
 
 @app.command()
@@ -259,7 +264,10 @@ def export(
 def status(
     folder: Annotated[Path, typer.Option("--artifacts", help="Folder of the stages' artifacts.")] = ARTIFACTS,
 ) -> None:
-    """Say where the latest artifacts, reports and model are."""
+    """Say where the latest artifacts and reports are, and which model composes.
+
+    Names the champion, the challenger, and why it is not champion.
+    """
     from huesong.cli.status import describe
 
     typer.echo(describe(folder))

@@ -142,12 +142,12 @@ def first_picture(data: Path) -> Path:
     return data / str(images["path"].iloc[0])
 
 
-def registered(model: str, tracking: Mapping[str, str]) -> Path:
-    """The model folder of a registry URI.
+def registered(model: str, tracking: Mapping[str, str]) -> tuple[Path, str]:
+    """The model folder of a registry URI, and what to call it.
 
     Raises:
         UserError: no registry, no such version, or its files are gone.
     """
     from huesong.register.registry import resolve_model
 
-    return resolve_model(model, tracking_uri=tracking.get("uri") or None, root=Path(tempfile.gettempdir()))
+    return resolve_model(model, tracking_uri=tracking.get("uri") or None, root=Path(tempfile.gettempdir())), model

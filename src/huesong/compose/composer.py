@@ -30,6 +30,8 @@ class Composition:
     wav: Path
     roll: Path
     piece: Piece
+    model: str
+    """What composed, in words."""
 
     @property
     def seconds(self) -> float:
@@ -46,6 +48,7 @@ class Composition:
         notes = sum(len(track.notes) for track in piece.score.tracks)
         lines = [f"{self.picture}: {self.seconds:.1f} s, {notes} notes"]
         lines += [f"  {name:9}  valence {va[0]:+.2f}  arousal {va[1]:+.2f}   {note}" for name, va, note in rows if va]
+        lines += [f"  {'model':9}  {self.model}"]
         files = (("MIDI", self.midi), ("audio", self.wav), ("roll", self.roll))
         return "\n".join(lines + [f"  {kind:9}  {path}" for kind, path in files])
 
@@ -53,8 +56,8 @@ class Composition:
 class Composer:
     """A loaded model folder, ready to compose."""
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """Load model, tokenizer, picture encoder and music labeller.
+    def __init__(self, folder: Path, device: str = "cpu", name: str | None = None) -> None:
+        """Load model, tokenizer, picture encoder and music labeller; `name` is what to call it, else its folder.
 
         Raises:
             UserError: the folder is no model, of another format, incomplete or damaged.
@@ -65,6 +68,7 @@ class Composer:
         from huesong.music import tokens
         from huesong.pictures.encoders import Encoder
 
+        self.name = name or str(folder)
         self.model = load_model(folder, device)
         self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
         self.encoder = Encoder.load(folder / contracts.ENCODER)
@@ -119,8 +123,8 @@ def opened(request: Request) -> Request:
     )
 
 
-ModelSource = Composer | Path | Callable[[], Path]
-"""A loaded model, its folder, or what finds the folder (called after everything else has been checked)."""
+ModelSource = Composer | Path | Callable[[], tuple[Path, str]]
+"""A loaded model, its folder, or what finds the folder and its name (called after everything else has been checked)."""
 
 
 def compose(
@@ -154,7 +158,7 @@ def compose_many(
     Args:
         requests: what to compose, with picture files.
         outs: an output name for each, without suffix; a folder gets files named after the picture.
-        model: a loaded Composer, a model folder, or a function that finds it.
+        model: a loaded Composer, a model folder, or a function that finds one and says what it is called.
         config: sampling settings; None = the defaults.
         soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
         on_step: told the composed share, 0 to 1.
@@ -175,7 +179,8 @@ def compose_many(
 
     sounds = find_soundfont(soundfont)
     if not isinstance(model, Composer):
-        model = Composer(model if isinstance(model, Path) else model())
+        folder, title = (model, None) if isinstance(model, Path) else model()
+        model = Composer(folder, name=title)
     pieces = model.compose(requests, config, on_step)
     made = []
     with ExitStack() as files:
@@ -187,8 +192,8 @@ def compose_many(
             title = f"{picture.name}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
             written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
-            write_json(record, record_of(request, piece, written))
-            made.append(Composition(picture, targets[0], targets[1], targets[2], piece))
+            write_json(record, record_of(request, piece, written) | {"model": model.name})
+            made.append(Composition(picture, targets[0], targets[1], targets[2], piece, model.name))
     return made
 
 

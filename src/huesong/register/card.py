@@ -41,6 +41,10 @@ PROVENANCE = {
     GIT_SHA: "git commit",
     LOCK_DIGEST: "dvc.lock (SHA-256)",
 }
+PICTURES = "pictures"
+"""The kind of a row of `training.data` that counts pictures."""
+RATED = ("mean_rating", "mean_slider")
+"""Kinds of labels that are means of people's ratings."""
 LIMITS = """\
 * It writes solo piano pieces of seconds to a few minutes; no voices, no other instruments, no drums.
 * Valence and arousal are averages over raters. What one listener feels can differ; so can what another culture hears.
@@ -93,6 +97,25 @@ def model_card(
         )
         parts += ["## Promotion gate", verdict, f"```\n{gate.table()}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rated_pictures(config: Mapping[str, Any]) -> int:
+    """How many pictures with a mean of people's ratings a model learnt from, by its config.json."""
+    rows = config.get("training", {}).get("data") or []
+    return sum(int(row.get("items", 0)) for row in rows if row.get("kind") == PICTURES and row.get("labels") in RATED)
+
+
+def built_only(config: Mapping[str, Any]) -> bool:
+    """Whether all that a model learnt emotion from was made with it, as in the sample set."""
+    labels = {row.get("labels") for row in config.get("training", {}).get("data") or []} - {"none"}
+    return labels == {"construction"}
+
+
+def trained_on(rated: int) -> str:
+    """What a number of rated pictures means for who composes, in words."""
+    return (
+        f"trained on {rated} photographs that people rated" if rated else "trained on no photograph that people rated"
+    )
 
 
 def bullets(pairs: Iterable[tuple[str, Any]]) -> str:

@@ -38,13 +38,26 @@ class Margin(Section):
     margin: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
+class Baseline(Margin):
+    """How much worse than another figure of the same evaluation a figure may be."""
+
+    than: str
+
+
 class Gate(Section):
     """mlflow/gate.yaml: thresholds by the name of a figure in artifacts/evaluate/metrics.json (dotted where nested)."""
 
     absolute: dict[str, Threshold] = {}
+    baseline: dict[str, Baseline] = {}
     relative: dict[str, Margin] = {}
     across_data: Literal["compare", "skip"] = "compare"
     """Whether `relative` also holds against a champion that was made from another version of the data."""
+    sample: Gate | None = None
+    """The gate of models that learnt from nothing that people rated: the sample set has no other data."""
+
+    def of(self, built: bool) -> Gate:
+        """The gate of a model; `built`: nothing that it learnt from was rated by people (card.built_only)."""
+        return self.sample if built and self.sample is not None else self
 
 
 @dataclass(frozen=True)
@@ -52,10 +65,11 @@ class GateCheck:
     """One figure held against one threshold."""
 
     metric: str
-    kind: Literal["absolute", "relative"]
+    kind: Literal["absolute", "baseline", "relative"]
     threshold: str
     value: float | None
-    champion: float | None
+    rival: float | None
+    """What it is compared with: the baseline's figure, or the champion's."""
     passed: bool
     note: str = ""
 
@@ -79,11 +93,11 @@ class GateResult:
 
     def table(self) -> str:
         """The checks as an aligned table, one line each."""
-        head = ("", "figure", "value", "threshold", "champion", "")
+        head = ("", "figure", "value", "threshold", "rival", "")
         lines = [head]
         for c in self.checks:
-            value, champion = number(c.value, CARD), number(c.champion, CARD)
-            lines.append(("pass" if c.passed else "FAIL", c.metric, value, c.threshold, champion, c.note))
+            value, rival = number(c.value, CARD), number(c.rival, CARD)
+            lines.append(("pass" if c.passed else "FAIL", c.metric, value, c.threshold, rival, c.note))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -103,7 +117,7 @@ def load_gate(path: Path) -> Gate:
         gate = Gate.model_validate(raw)
     except ValidationError as error:
         raise UserError(describe(error, path, Gate)) from error
-    if not gate.absolute:
+    if not gate.absolute or (gate.sample is not None and not gate.sample.absolute):
         raise UserError(f"{path}: `absolute` is empty, so that any first model would pass: give it a threshold")
     return gate
 
@@ -125,6 +139,7 @@ def check(
     """
     figures = flatten(metrics)
     checks = [_absolute(figures, metric, threshold) for metric, threshold in gate.absolute.items()]
+    checks += [_baseline(figures, metric, margin) for metric, margin in gate.baseline.items()]
     if champion is not None:
         rival = flatten(champion)
         for metric, margin in gate.relative.items():
@@ -144,6 +159,22 @@ def _absolute(figures: Mapping[str, Any], metric: str, threshold: Threshold) -> 
     return GateCheck(metric, "absolute", " and ".join(ends), value, None, passed, note)
 
 
+def _baseline(figures: Mapping[str, Any], metric: str, margin: Baseline) -> GateCheck:
+    value, note = _figure(figures, metric)
+    rival, missing = _figure(figures, margin.than)
+    threshold = f"{'>=' if margin.better == 'higher' else '<='} {margin.than} {'-+'[margin.better == 'lower']} {margin.margin:g}"
+    passed = value is not None and rival is not None and _worse_by(value, rival, margin) <= 0
+    return GateCheck(
+        metric, "baseline", threshold, value, rival, passed, note or (missing and f"{margin.than}: {missing}")
+    )
+
+
+def _worse_by(value: float, rival: float, margin: Margin) -> float:
+    """By how much more than the margin `value` is worse than `rival`."""
+    worse_by = rival - value if margin.better == "higher" else value - rival
+    return worse_by - margin.margin - 1e-9  # .55 is not worse than .6 - .05
+
+
 def _relative(
     figures: Mapping[str, Any], rival: Mapping[str, Any], metric: str, margin: Margin, gate: Gate, same_data: bool
 ) -> GateCheck:
@@ -159,8 +190,7 @@ def _relative(
     elif not same_data and gate.across_data == "skip":
         note = "not compared: the champion was made from other data"
     else:
-        worse_by = best - value if higher else value - best
-        passed = worse_by <= margin.margin + 1e-9  # .55 is not worse than .6 - .05
+        passed = _worse_by(value, best, margin) <= 0
         if not passed and not same_data:
             note = "the champion was made from other data (across_data: skip in the gate leaves it out)"
     return GateCheck(metric, "relative", threshold, value, best, passed, note)

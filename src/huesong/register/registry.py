@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from huesong import contracts
+from huesong.register.lock import file_lock, name_lock
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.tracking import store
@@ -27,7 +28,13 @@ DIGEST = "huesong.digest"
 GATE = "huesong.gate"
 FIGURES = "huesong.figures"
 """JSON of the evaluation's figures: a tag, because the next challenger needs them even when the run is gone."""
+RATED_PICTURES = "huesong.rated_pictures"
+"""How many pictures with people's ratings it learnt from (card.rated_pictures)."""
+PROMOTION = "huesong.promotion"
+"""The how manieth promotion of this name a version's last one was: clocks of several machines give no order."""
 PROMOTED_AT = "huesong.promoted_at"
+PROMOTED_WHY = "huesong.promoted_because"
+"""That it passed the gate, or the reason of whoever promoted it all the same."""
 ROLLED_BACK_AT = "huesong.rolled_back_at"
 MODEL_FOLDER = f"artifacts/{contracts.MODEL}"
 """Where the model folder lies inside a logged pyfunc model."""
@@ -62,6 +69,11 @@ class Version:
     def figures(self) -> dict[str, float]:
         """The latest evaluation's figures."""
         return dict(json.loads(self.tags.get(FIGURES, "{}")))
+
+    @property
+    def promotion(self) -> tuple[int, str]:
+        """Orders what was promoted; (0, "") if it never was. Versions of before the counter come first."""
+        return int(self.tags.get(PROMOTION, "0")), self.tags.get(PROMOTED_AT, "")
 
 
 class Registry:
@@ -145,6 +157,11 @@ class Registry:
             source = f"models:/{logged.model_id}"
             return _version(self.client.create_model_version(self.name, source, logged.run_id, **given))
 
+    def forget(self, logged: Logged) -> None:
+        """Delete a logged model that became no version."""
+        with answered(self.uri):
+            self.client.delete_logged_model(logged.model_id)
+
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         with answered(self.uri):
@@ -155,23 +172,54 @@ class Registry:
         """Make `version` the challenger."""
         self._set_alias(contracts.CHALLENGER, version)
 
-    def promote(self, version: str) -> None:
-        """Make `version` the champion, from this moment on. Harmless when it is champion already.
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else registers, promotes or rolls back under this name meanwhile. Not to be entered twice."""
+        database = store.sqlite_path(self.uri)
+        if database is not None:
+            with file_lock(database.with_name(f"{database.name}.lock")):
+                yield
+            return
+        with contextlib.ExitStack() as stack:
+            with answered(self.uri), store.http_limits():
+                stack.enter_context(name_lock(self.client, self.name))
+            yield
+
+    def promote(self, version: str, *, force: bool = False, reason: str = "") -> None:
+        """Make `version` the champion, from this moment on. Harmless when it is champion already. Call it `alone`.
+
+        The tags come before the alias: a process that ends between the two leaves a champion whose tags are true.
+
+        Args:
+            version: its number.
+            force: promote it even if it did not pass the gate; `reason` is kept with it then.
+            reason: why.
 
         Raises:
-            UserError: there is no such version.
+            UserError: there is no such version, its files are damaged, or it did not pass the gate.
         """
-        promoted = self.by_version(version)
-        champion = self.by_alias(contracts.CHAMPION)
-        if champion is None or champion.version != promoted.version:
-            self._set_alias(contracts.CHAMPION, promoted.version)
-            self.tag(promoted.version, {PROMOTED_AT: now()})
-            if ROLLED_BACK_AT in promoted.tags:
-                with answered(self.uri):
-                    self.client.delete_model_version_tag(self.name, promoted.version, ROLLED_BACK_AT)
+        promoted, champion = self.by_version(version), self.by_alias(contracts.CHAMPION)
+        if champion is not None and champion.version == promoted.version:
+            return
+        verdict = promoted.tags.get(GATE, "was never asked")
+        if not verdict.startswith("passed") and not (force and reason.strip()):
+            raise UserError(
+                f"{promoted.uri}: the gate {verdict}; evaluate and register it again, or promote it with --force and a --reason"
+            )
+        if not self.intact(promoted):
+            raise UserError(f"{promoted.uri}: its files are gone or damaged: register the model again")
+        last = max((one.promotion[0] for one in self.versions()), default=0)
+        self.tag(
+            promoted.version,
+            {PROMOTION: str(last + 1), PROMOTED_AT: now(), PROMOTED_WHY: reason.strip() or "it passed the gate"},
+        )
+        if ROLLED_BACK_AT in promoted.tags:
+            with answered(self.uri):
+                self.client.delete_model_version_tag(self.name, promoted.version, ROLLED_BACK_AT)
+        self._set_alias(contracts.CHAMPION, promoted.version)
 
     def roll_back(self) -> Version:
-        """Make the champion before the present one champion again, and return it.
+        """Make the champion before the present one champion again, and return it. Call it `alone`.
 
         Raises:
             UserError: there is no champion, or none before it.
@@ -179,17 +227,22 @@ class Registry:
         champion = self.by_alias(contracts.CHAMPION)
         if champion is None:
             raise UserError(f"{self.name} has no champion to roll back from: promote a version first")
-        promoted = [v for v in self.versions() if PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags]
-        earlier = [v for v in promoted if v.version != champion.version]
+        earlier = [
+            v
+            for v in self.versions()
+            if PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags and v.promotion < champion.promotion
+        ]
         if not earlier:
             raise UserError(f"{self.name} had no champion before version {champion.version}: promote another version")
-        before = max(earlier, key=lambda v: v.tags[PROMOTED_AT])
-        self._set_alias(contracts.CHAMPION, before.version)
+        before = max(earlier, key=lambda v: v.promotion)
         self.tag(champion.version, {ROLLED_BACK_AT: now()})
+        self._set_alias(contracts.CHAMPION, before.version)
         return before
 
     def folder(self, version: Version, cache: Path | None = None) -> Path:
         """The model folder of a version on this machine: in place where it is a local file, else fetched once.
+
+        Either way its digest is that of the version.
 
         Args:
             version: a version of this registry.
@@ -200,13 +253,21 @@ class Registry:
         """
         location = self._location(version)
         if (local := _local(location)) is not None:
-            return artifacts.require(local / MODEL_FOLDER, "huesong register")
+            if not self.intact(version):
+                raise UserError(
+                    f"{version.uri}: the files in {local / MODEL_FOLDER} are missing or damaged: `huesong register` "
+                    "registers the trained model again, `huesong registry rollback` takes the champion before"
+                )
+            return local / MODEL_FOLDER
         return self._fetch(version, f"{location.rstrip('/')}/{MODEL_FOLDER}", cache or default_cache())
 
     def intact(self, version: Version) -> bool:
-        """Whether the files of a version are still there, where that can be told without fetching them."""
+        """Whether the files of a version are still those that were registered, where they need not be fetched for that."""
         local = _local(self._location(version))
-        return local is None or (local / MODEL_FOLDER).is_dir()
+        if local is None:
+            return True
+        digest = version.tags.get(DIGEST)
+        return (local / MODEL_FOLDER).is_dir() and digest in (None, artifacts.folder_digest(local / MODEL_FOLDER))
 
     def _location(self, version: Version) -> str:
         with answered(self.uri):

@@ -13,13 +13,12 @@ from typing import Any
 
 from huesong import contracts
 from huesong.pictures.student import Figures, Student
-from huesong.register.card import model_card
-from huesong.register.registry import Registry
+from huesong.register.card import model_card, rated_pictures, trained_on
+from huesong.register.registry import RATED_PICTURES, Registry, Version
 from huesong.report.tables import CARD, number, table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
-from huesong.runtime.progress import log
 from huesong.tracking import store
 
 NAME = "huesong-small"
@@ -31,8 +30,11 @@ MOST_BYTES = 24_000_000
 LICENCE = "CC BY-NC-SA 4.0"
 
 
-def default_model(root: Path | None = None) -> Path:
-    """The folder of the model that composes where none is named: the registry's champion, else the shipped one.
+def default_model(root: Path | None = None) -> tuple[Path, str]:
+    """The model that composes where none is named, as its folder and what to call it.
+
+    It is the registry's champion if people rated the photographs that it learnt from, else the shipped model: one that
+    only saw painted pictures must not read photographs.
 
     Args:
         root: the checkout whose registry is asked, if MLFLOW_TRACKING_URI names none; None: the current folder.
@@ -42,17 +44,29 @@ def default_model(root: Path | None = None) -> Path:
     """
     where = store.tracking_uri(root or Path.cwd())
     database = store.sqlite_path(where)
-    if database is None or database.is_file():
-        registry = Registry(contracts.MODEL_NAME, uri=where)
-        if champion := registry.by_alias(contracts.CHAMPION):
-            return registry.folder(champion)
+    registry = Registry(contracts.MODEL_NAME, uri=where) if database is None or database.is_file() else None
+    champion = registry.by_alias(contracts.CHAMPION) if registry else None
+    why = "the registry has no champion"
+    if registry and champion:
+        rated = rated_pictures_of(registry, champion)
+        if rated:
+            return registry.folder(champion), f"{champion.uri}, the champion, {trained_on(rated)}"
+        why = (
+            f"the champion {champion.uri} was {trained_on(rated)}; --model {champion.uri} composes with it all the same"
+        )
     if not PLACE.is_dir():
         raise UserError(
-            f"no champion in the model registry at {store.shown(where)}, and no shipped model in {PLACE}: "
+            f"no shipped model in {PLACE}, and of the model registry at {store.shown(where)}: {why}; "
             "run `dvc repro`, or name a model folder with --model"
         )
-    log.info("no champion in the model registry: composing with the shipped model %s", NAME)
-    return verified(PLACE)
+    return verified(PLACE), f"{NAME}, the shipped one ({why})"
+
+
+def rated_pictures_of(registry: Registry, version: Version) -> int:
+    """How many rated pictures a version learnt from: by its tag, or by its files where an earlier huesong registered it."""
+    if (tag := version.tags.get(RATED_PICTURES)) is not None and tag.isdecimal():
+        return int(tag)
+    return rated_pictures(artifacts.read_json(registry.folder(version) / contracts.MODEL_CONFIG, "huesong register"))
 
 
 def verified(folder: Path) -> Path:
@@ -167,6 +181,7 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
         "licences of the data above; the code around them is under Apache-2.0.",
         "## Use",
-        "`huesong compose photo.jpg` composes with this model where the registry has no champion. The weights are "
+        "`huesong compose photo.jpg` composes with this model where the registry has no champion that learnt "
+        "from photographs that people rated. The weights are "
         f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
     ])  # fmt: skip

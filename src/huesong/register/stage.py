@@ -11,9 +11,19 @@ from typing import Any
 from huesong import contracts
 from huesong.config import RegisterConfig
 from huesong.register import gate as gates
-from huesong.register.card import model_card
+from huesong.register.card import built_only, model_card, rated_pictures
 from huesong.register.model_logging import log_model, new_run
-from huesong.register.registry import DIGEST, FIGURES, GATE, ROLLED_BACK_AT, Registry, Version, same_data
+from huesong.register.registry import (
+    DIGEST,
+    FIGURES,
+    GATE,
+    RATED_PICTURES,
+    ROLLED_BACK_AT,
+    Logged,
+    Registry,
+    Version,
+    same_data,
+)
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
@@ -81,32 +91,92 @@ def run(
     made_from = {key: made_from[key] for key in VERSION_TAGS if key in made_from}
 
     registry = Registry(config.model_name, uri=tracking_uri, root=root)
-    digest = artifacts.folder_digest(folder)
-    version = registered(registry, digest)
-    champion = registry.by_alias(contracts.CHAMPION)
-    rival = None if version and champion and version.version == champion.version else champion
-    comparable = rival is None or same_data(rival, made_from)
-    result = gates.check(policy, metrics, rival.figures if rival else None, same_data=comparable)
-    judged = {GATE: result.summary, FIGURES: json.dumps(numbers(metrics), sort_keys=True)}
-    card = model_card(model_config, metrics, made_from, result)
+    model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from)
     with artifacts.replacing_folder(out) as work:
         path = work / contracts.MODEL_CARD
-        path.write_text(card, encoding="utf-8")
-        if version is None:
+        result, _ = model.judged(policy, registry.by_alias(contracts.CHAMPION), registered(registry, model.digest))
+        path.write_text(model_card(model_config, metrics, made_from, result), encoding="utf-8")
+        logged = None
+        if registered(registry, model.digest) is None:
             run_id = run_id or new_run(registry.uri, config.experiment, root, made_from)
             logged = log_model(folder, path, metrics, registry.uri, run_id, made_from)
-            version = registry.create(logged, {DIGEST: digest, **judged, **made_from}, card)
+        version, result, note, aliases = enter(registry, model, policy, logged, path)
+        files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
+        report = RegisterReport(version, aliases, result, note, files)
+        write_registration(work / contracts.REGISTRATION, report, model.digest)
+    log.info("%s: %s", version.uri, note)
+    return report
+
+
+def enter(
+    registry: Registry, model: Candidate, policy: gates.Gate, logged: Logged | None, card: Path
+) -> tuple[Version, gates.GateResult, str, list[str]]:
+    """Make the model a version, the challenger, and the champion if it may be, while nobody else changes the registry.
+
+    The champion may be another one by now than when the model was logged, or this very model registered.
+
+    Args:
+        registry: where.
+        model: the model.
+        policy: the gate.
+        logged: where it was logged; None: it was a version already.
+        card: the model card, written anew with the verdict of this moment.
+
+    Returns:
+        The version, the gate's checks, what was done and why, and the version's aliases.
+    """
+    with registry.alone():
+        version, champion = registered(registry, model.digest), registry.by_alias(contracts.CHAMPION)
+        result, judged = model.judged(policy, champion, version)
+        text = model_card(model.config, model.metrics, model.made_from, result)
+        card.write_text(text, encoding="utf-8")
+        if version is None:
+            if logged is None:
+                raise UserError(f"{registry.name}: the registry changed meanwhile: register the model again")
+            version = registry.create(logged, {DIGEST: model.digest, **judged, **model.made_from}, text)
             log.info("registered %s", version.uri)
         else:
             log.info("%s is this very model: nothing new to register", version.uri)
             registry.tag(version.version, judged)
+            if logged is not None:  # another process registered it while this one logged it
+                registry.forget(logged)
         registry.challenge(version.version)
         note = decide(registry, version, champion, result)
-        files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
-        report = RegisterReport(version, registry.aliases(version.version), result, note, files)
-        write_registration(work / contracts.REGISTRATION, report, digest)
-    log.info("%s: %s", version.uri, note)
-    return report
+        return version, result, note, registry.aliases(version.version)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The model that is to be registered: what the gate is asked about."""
+
+    digest: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    made_from: dict[str, str]
+
+    def judged(
+        self, policy: gates.Gate, champion: Version | None, version: Version | None
+    ) -> tuple[gates.GateResult, dict[str, str]]:
+        """The gate's checks, and the tags that say so.
+
+        Args:
+            policy: the gate.
+            champion: the present champion.
+            version: the version that this very model is already.
+        """
+        rated, built = rated_pictures(self.config), built_only(self.config)
+        rival = None if version and champion and version.version == champion.version else champion
+        theirs = rival.tags.get(RATED_PICTURES, "") if rival else ""
+        checks = []
+        if rival and theirs not in ("", "0") and not rated:
+            checks = [gates.GateCheck("rated_pictures", "relative", ">= 1 as the champion", 0, float(theirs), False)]
+        elif rival and theirs == "0" and rated:
+            rival = None  # figures on painted pictures say nothing about photographs
+        comparable = rival is None or same_data(rival, self.made_from)
+        found = gates.check(policy.of(built), self.metrics, rival.figures if rival else None, same_data=comparable)
+        result = gates.GateResult([*found.checks, *checks])
+        figures = json.dumps(numbers(self.metrics), sort_keys=True)
+        return result, {GATE: result.summary, FIGURES: figures, RATED_PICTURES: str(rated)}
 
 
 def read_figures(evaluate: Path) -> dict[str, Any]:
@@ -122,7 +192,7 @@ def registered(registry: Registry, digest: str) -> Version | None:
     version = registry.by_digest(digest)
     if version is None or registry.intact(version):
         return version
-    log.warning("register: the files of %s are gone; registering the model again", version.uri)
+    log.warning("register: the files of %s are gone or damaged; registering the model again", version.uri)
     return None
 
 
