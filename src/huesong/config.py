@@ -31,8 +31,9 @@ class TokenizerConfig(Section):
 
     vocabulary_size: int = Field(1000, ge=300, le=60000)
     """Size after BPE, base tokens included."""
-    positions_per_beat: int = Field(8, ge=2, le=24)
-    velocities: int = Field(16, ge=2, le=127)
+    positions_per_beat: int = Field(12, ge=2, le=24)
+    """Of a beat of the metre; 12 hold sixteenths and triplets."""
+    velocities: int = Field(12, ge=2, le=127)
     tempos: int = Field(32, ge=2, le=128)
     tempo_range: tuple[int, int] = (40, 220)
 

@@ -1,8 +1,12 @@
-"""Scores to token ids and back: MidiTok's REMI with velocities and tempos, and byte pair encoding on top.
+"""Scores to token ids and back: MidiTok's REMI with time signatures, velocities, tempos and a plan at the head of bars.
 
-A base token sequence reads `Bar, Position, [Tempo], (Pitch, Velocity, Duration)+, Position, ...`. Bars are 4/4; a tempo
-stands only at Position 0 of a bar; pitches of one position ascend. BPE merges never reach across a bar line, so a
-merged token holds at most one `Bar`, and that comes first (REMI: Huang & Yang 2020; BPE for music: Fradet et al. 2023).
+A base token sequence reads `Bar, TimeSig, [head], Position, [Tempo], (Pitch, Velocity, Duration)+, Position, ...`; the
+head is that of header.py. A tempo stands only at Position 0 of a bar; pitches of one position ascend. Positions and
+durations count in parts of the metre's beat: of a quarter in 3/4, of an eighth in 6/8.
+
+Byte pair encoding joins `Bar` with `TimeSig`, and `Velocity` with `Duration`, and nothing else: so a note is always cut
+alike, whatever stands around it, a repeat is the same tokens again, and a transposed one differs in its pitches alone
+(REMI: Huang & Yang 2020; BPE for music: Fradet et al. 2023).
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import miditok
 import numpy as np
@@ -18,15 +24,19 @@ from miditok import REMI, TokSequence
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import TokenizerConfig
+from huesong.music import header
 from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, seconds_at
-from huesong.music.vocabulary import FORMAT, digest_of
+from huesong.music.vocabulary import FORMATS, digest_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file
 
-BEATS_PER_BAR = 4
+METRES = {4: (2, 3, 4, 5, 6), 8: (3, 5, 6, 7, 9, 12)}
+"""Time signatures, by their denominator; `clean` rewrites all others."""
 FINE_BEATS, LONGEST_BEATS = 4, 12
 """Durations are on the grid of positions up to 4 beats, then on a coarser one, and end at 12 beats."""
 SPECIAL_TOKENS = ("PAD", "BOS", "EOS")
+MERGED = {("Bar", "TimeSig"), ("Velocity", "Duration")}
+"""Kinds of neighbours that BPE may join."""
 
 
 def build_tokenizer(config: TokenizerConfig) -> REMI:
@@ -45,7 +55,8 @@ def build_tokenizer(config: TokenizerConfig) -> REMI:
             special_tokens=list(SPECIAL_TOKENS),
             use_velocities=True,
             use_tempos=True,
-            use_time_signatures=False,
+            use_time_signatures=True,
+            time_signature_range={lower: list(uppers) for lower, uppers in METRES.items()},
             num_tempos=config.tempos,
             tempo_range=tuple(config.tempo_range),
             log_tempos=True,  # tempo is heard in ratios
@@ -55,6 +66,8 @@ def build_tokenizer(config: TokenizerConfig) -> REMI:
             encode_ids_split="no",  # train_bpe splits at bars itself: MidiTok's own split adds "start of bar" twins
         )
     )
+    for name in header.names():
+        tokenizer.add_to_vocab(name)
     base = len(tokenizer.vocab)
     if base > config.vocabulary_size:
         raise UserError(
@@ -64,17 +77,34 @@ def build_tokenizer(config: TokenizerConfig) -> REMI:
     return tokenizer
 
 
-def encode_base(tokenizer: REMI, score: Score) -> list[int]:
+def encode_base(
+    tokenizer: REMI, score: Score, heads: Sequence[Sequence[str]] = (), beginning: Sequence[str] = ()
+) -> list[int]:
     """Base token ids of a score, before BPE; drums are left out, all other tracks become one piano.
 
     Tempos within a bar become the one tempo under which the bar lasts as long. No notes: an empty list.
+
+    Args:
+        tokenizer: from `build_tokenizer` or `load`.
+        score: its time signatures stand at bar lines and are those of METRES; without any it is in 4/4.
+        heads: for each bar the names of its head (header.head); none: no heads.
+        beginning: names of tokens before the first bar (header.beginning).
     """
-    positions_per_beat = tokenizer.config.max_num_pos_per_beat
-    prepared = _prepare(score, positions_per_beat, np.asarray(tokenizer.tempos, dtype=np.float64))
+    prepared = _prepare(score, tokenizer)
     if prepared is None:
         return []
     sequence = tokenizer.encode(prepared, encode_ids=False)[0]
-    return [int(token) for token in sequence.ids]
+    ids = [int(token) for token in sequence.ids]
+    if not heads:
+        return ids
+    vocabulary, found = tokenizer.vocab, [tokenizer.vocab[name] for name in beginning]
+    signatures = {index for name, index in vocabulary.items() if name.startswith("TimeSig_")}
+    bar = iter(heads)
+    for token in ids:
+        found.append(token)
+        if token in signatures:
+            found += [vocabulary[name] for name in next(bar)]
+    return found
 
 
 def apply_bpe(tokenizer: REMI, base_ids: Sequence[int]) -> list[int]:
@@ -96,35 +126,52 @@ def train_bpe(tokenizer: REMI, sequences: Iterable[Sequence[int]], vocabulary_si
 
     Little music may hold fewer pairs worth merging than `vocabulary_size` asks for; the vocabulary is smaller then.
     """
-    bar = tokenizer.vocab["Bar_None"]
-    bars = []
+    kinds = {index: name.partition("_")[0] for name, index in tokenizer.vocab.items()}
+    words = []
     for sequence in sequences:
-        ids = np.asarray(sequence, dtype=np.int64)
-        parts = np.split(ids, np.flatnonzero(ids == bar))
-        # Each bar is one "word": no pair across a bar line is ever counted, hence none is ever merged.
-        bars.append([tokenizer._ids_to_bytes(part.tolist(), as_one_str=True) for part in parts if len(part)])
-    if bars and vocabulary_size > len(tokenizer.vocab):
-        tokenizer.train(vocab_size=vocabulary_size, model="BPE", iterator=bars)
+        ids = list(sequence)
+        # Each of these pairs is a "word" of its own: no other pair is ever counted, hence none is ever merged.
+        words.append(
+            [
+                tokenizer._ids_to_bytes([left, right], as_one_str=True)
+                for left, right in pairwise(ids)
+                if (kinds[left], kinds[right]) in MERGED
+            ]
+        )
+    if words and vocabulary_size > len(tokenizer.vocab):
+        tokenizer.train(vocab_size=vocabulary_size, model="BPE", iterator=words)
     return tokenizer
 
 
-def decode(tokenizer: REMI, ids: Sequence[int]) -> Score:
-    """The score of token ids: 480 ticks a quarter, one piano track, tempos, 4/4.
+def decode(tokenizer: REMI, ids: Sequence[int], tempo: float | None = None) -> Score:
+    """The score of token ids: 480 ticks a quarter, one piano track, tempos, time signatures.
 
-    A key struck again while it sounds ends its first note there, as on a piano (MIDI cannot say otherwise).
+    A key struck again while it sounds ends its first note there, as on a piano (MIDI cannot say otherwise). Heads of bars
+    say nothing to a player and are left out.
+
+    Args:
+        tokenizer: from `build_tokenizer` or `load`.
+        ids: base tokens, or what BPE made of them.
+        tempo: quarters a minute, in place of the tempos that the tokens name.
     """
-    specials = set(tokenizer.special_tokens_ids)
-    kept = [int(token) for token in ids if token not in specials]
+    kept = _notes_only(tokenizer, ids)
     sequence = TokSequence(ids=kept, are_ids_encoded=tokenizer.is_trained)
     coarse = tokenizer.decode([sequence]) if kept else Score(tokenizer.config.max_num_pos_per_beat)
     fine = coarse.resample(TICKS_PER_QUARTER, min_dur=1)
     score = Score(TICKS_PER_QUARTER)
-    score.time_signatures.append(TimeSignature(0, BEATS_PER_BAR, 4))
-    score.tempos.extend(fine.tempos)
+    score.time_signatures.extend(fine.time_signatures if len(fine.time_signatures) else [TimeSignature(0, 4, 4)])
+    score.tempos.extend(fine.tempos if tempo is None else [Tempo(0, tempo)])
     track = Track("Piano", program=0)
     track.notes.extend(_one_at_a_time([note for part in fine.tracks for note in part.notes]))
     score.tracks.append(track)
     return score
+
+
+def _notes_only(tokenizer: REMI, ids: Sequence[int]) -> list[int]:
+    """The ids without specials and heads."""
+    left_out = set(tokenizer.special_tokens_ids)
+    left_out |= {index for name, index in tokenizer.vocab.items() if name.partition("_")[0] in header.KINDS}
+    return [int(token) for token in ids if token not in left_out]
 
 
 def save(tokenizer: REMI, path: Path) -> None:
@@ -174,12 +221,11 @@ def write_vocabulary(tokenizer: REMI, path: Path) -> None:
     names = base_tokens(tokenizer)
     pad, bos, eos = tokenizer.special_tokens_ids
     fields: dict[str, object] = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "pad": pad,
         "bos": bos,
         "eos": eos,
         "positions_per_beat": tokenizer.config.max_num_pos_per_beat,
-        "beats_per_bar": BEATS_PER_BAR,
         "digest": digest_of(names),
     }
     with replacing_file(path) as part:
@@ -191,24 +237,58 @@ def write_vocabulary(tokenizer: REMI, path: Path) -> None:
 # --- preparing -----------------------------------------------------------------------------------
 
 
-def _prepare(score: Score, positions_per_beat: int, tempos: np.ndarray) -> Score | None:
-    """One piano track and one quantised tempo a bar; None without notes."""
-    if not any(len(part.notes) and not part.is_drum for part in score.tracks):
+def _prepare(score: Score, tokenizer: REMI) -> Score | None:
+    """One piano track on the grid of its bars, one quantised tempo a bar; None without notes."""
+    notes = [note for part in score.tracks if not part.is_drum for note in part.notes]
+    if not notes:
         return None
+    positions, tempos = tokenizer.config.max_num_pos_per_beat, np.asarray(tokenizer.tempos, dtype=np.float64)
+    bars = bars_of(score, max(note.time for note in notes))
+    finest = max(bar.lower for bar in bars) // 4
+    grid = Score(positions * finest)
+    starts = np.array([bar.start for bar in bars])
+    begins = np.round(starts * grid.tpq / score.tpq).astype(np.int64)
     # To MidiTok's grid here already: what is rounded onto a neighbour must not overlap it.
-    coarse = score.resample(positions_per_beat, min_dur=1)
-    track = Track(program=0)
-    track.notes.extend(_one_at_a_time([note for part in coarse.tracks if not part.is_drum for note in part.notes]))
-    prepared = Score(positions_per_beat)
-    prepared.tracks.append(track)
-    bar = BEATS_PER_BAR * positions_per_beat
-    starts = np.arange(track.notes[-1].time // bar + 1, dtype=np.int64) * bar
-    edges = np.append(starts, starts[-1] + bar) * (score.tpq / positions_per_beat)
-    qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))  # under which a bar lasts as long
+    track, moved = Track(program=0), []
+    for note in notes:
+        index = int(np.searchsorted(starts, note.time, side="right")) - 1
+        step = finest * 4 // bars[index].lower  # ticks a position, in the metre of this bar
+        scale = grid.tpq / score.tpq / step
+        onset = int(begins[index]) + step * round((note.time - bars[index].start) * scale)
+        moved.append(Note(onset, step * max(1, round(note.duration * scale)), note.pitch, note.velocity))
+    track.notes.extend(_one_at_a_time(moved))
+    grid.tracks.append(track)
+    for before, bar, begin in zip([None, *bars], bars, begins.tolist(), strict=False):
+        if before is None or (before.upper, before.lower) != (bar.upper, bar.lower):
+            grid.time_signatures.append(TimeSignature(begin, bar.upper, bar.lower))
+    edges = np.append(starts, bars[-1].end)
+    # The tempo under which a bar lasts as long.
+    qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))
     nearest = tempos[np.abs(np.log(tempos[None]) - np.log(qpm[:, None])).argmin(axis=1)]
     for index in np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1])):
-        prepared.tempos.append(Tempo(int(starts[index]), float(nearest[index])))
-    return prepared
+        grid.tempos.append(Tempo(int(begins[index]), float(nearest[index])))
+    return grid
+
+
+class Bar(NamedTuple):
+    """start, end: ticks. upper, lower: its time signature."""
+
+    start: int
+    end: int
+    upper: int
+    lower: int
+
+
+def bars_of(score: Score, last: int) -> list[Bar]:
+    """All bars from tick 0 to the one in which tick `last` lies; those before a change of metre end there."""
+    signatures = [(int(mark.time), int(mark.numerator), int(mark.denominator)) for mark in score.time_signatures]
+    if not signatures or signatures[0][0] > 0:
+        signatures.insert(0, (0, 4, 4))
+    found: list[Bar] = []
+    for (start, upper, lower), (stop, _, _) in pairwise([*signatures, (last + 1, 4, 4)]):
+        length = 4 * score.tpq * upper // lower
+        found += [Bar(tick, tick + length, upper, lower) for tick in range(start, min(stop, last + 1), length)]
+    return found
 
 
 def _one_at_a_time(notes: list[Note]) -> list[Note]:

@@ -1,7 +1,7 @@
 """The vocabulary as the token grammar sees it: what each id means for bars, positions and notes.
 
-Times are counted in ticks of the position grid (`positions_per_beat` a quarter). V = vocabulary size,
-P = members of LastRead that FOLLOWS has.
+Times are counted in ticks of the position grid: `positions_per_beat` a beat of the metre (a quarter in 3/4, an eighth in
+6/8). V = vocabulary size, P = members of LastRead that FOLLOWS has.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from huesong.music import header
 from huesong.runtime.errors import UserError
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""1: all bars are 4/4, and none has a head. 2: time signatures, and heads of bars (header.py)."""
 FAR = 10**6
 """Further than any tick, higher than any pitch."""
 
@@ -44,11 +46,14 @@ class LastRead(IntEnum):
     DONE = 15
 
 
+RANKS = {"TimeSig": 0, "Left": 1, **dict.fromkeys(header.RELATIONS, 2), "Density": 3, "Loudness": 4, "Cadence": 6}
+RANKS |= {"Chord": 5, "At": 5}
+"""What stands between `Bar` and the first position, in ascending order; only chords and their beats may be several."""
 FOLLOWS: dict[LastRead, tuple[str, ...]] = {
-    LastRead.START: ("Bar",),
-    LastRead.FIRST_BAR: ("Position",),  # 0 only: the tempo has to stand there
+    LastRead.START: ("Style", "Key", "Bar"),
+    LastRead.FIRST_BAR: (*RANKS, "Position"),  # 0 only: the tempo has to stand there
     LastRead.FIRST_POSITION: ("Tempo",),
-    LastRead.BAR: ("Position", "Bar"),
+    LastRead.BAR: (*RANKS, "Position", "Bar"),
     LastRead.DOWNBEAT: ("Tempo", "Pitch"),
     LastRead.POSITION: ("Pitch",),
     LastRead.TEMPO: ("Pitch", "Position", "Bar"),
@@ -63,6 +68,8 @@ def read_next(last: LastRead, kind: str, value: int) -> LastRead:
     """What was read last, once this base token is read, too."""
     if kind == "Bar":
         return LastRead.FIRST_BAR if last == LastRead.START else LastRead.BAR
+    if kind in RANKS or kind in ("Style", "Key"):
+        return last
     if kind == "Position":
         if last == LastRead.FIRST_BAR:
             return LastRead.FIRST_POSITION
@@ -72,19 +79,26 @@ def read_next(last: LastRead, kind: str, value: int) -> LastRead:
     ]
 
 
-def violations(base: Iterable[tuple[str, int]], last: LastRead = LastRead.START) -> tuple[int, LastRead]:
+def violations(
+    base: Iterable[tuple[str, int]], last: LastRead = LastRead.START, positions_per_beat: int = FAR
+) -> tuple[int, LastRead]:
     """How many base tokens (kind, value) break REMI's order after `last`; and what was read last in the end.
 
-    Wrong are kinds that may not follow, and positions of a bar or pitches of a position that do not ascend.
+    Wrong are kinds that may not follow, heads out of order, positions of a bar or pitches of a position that do not
+    ascend, and positions beyond the bar's end.
     """
-    wrong, position, pitch = 0, -1, -1
+    wrong, position, pitch, rank, end = 0, -1, -1, -1, FAR
     for kind, value in base:
         bad = kind not in FOLLOWS[last]
-        bad |= kind == "Position" and (value <= position or (last == LastRead.FIRST_BAR and value > 0))
+        bad |= kind == "Position" and (not position < value < end or (last == LastRead.FIRST_BAR and value > 0))
         bad |= kind == "Pitch" and value <= pitch
+        bad |= kind in RANKS and (RANKS[kind] < rank or (RANKS[kind] == rank and kind not in ("Chord", "At")))
         wrong += bad
+        rank = RANKS.get(kind, -1)
         if kind == "Bar":
             position = pitch = -1
+        elif kind == "TimeSig":
+            end = positions_per_beat * (value // 100)
         elif kind == "Position":
             position, pitch = value, -1
         elif kind == "Pitch":
@@ -107,7 +121,6 @@ class Vocabulary:
     bos: int
     eos: int
     positions_per_beat: int
-    beats_per_bar: int
     digest: str
 
     @property
@@ -116,9 +129,9 @@ class Vocabulary:
         return len(self.tokens)
 
     @property
-    def ticks_per_bar(self) -> int:
-        """Positions in a bar."""
-        return self.positions_per_beat * self.beats_per_bar
+    def has_heads(self) -> bool:
+        """Whether bars have time signatures and heads (format 2)."""
+        return any(name.startswith("TimeSig_") for token in self.tokens for name in token)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -130,12 +143,13 @@ class Vocabulary:
         remedy = "run `huesong preprocess` again, or copy the model folder again"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            if raw["format"] != FORMAT:
-                raise UserError(f"{path} has format {raw['format']!r}, this huesong reads format {FORMAT}: {remedy}")
+            if raw["format"] not in FORMATS:
+                known = " and ".join(map(str, FORMATS))
+                raise UserError(f"{path} has format {raw['format']!r}, this huesong reads formats {known}: {remedy}")
             tokens = tuple(tuple(str(name) for name in token) for token in raw["tokens"])
             vocabulary = cls(
-                tokens, int(raw["pad"]), int(raw["bos"]), int(raw["eos"]),
-                int(raw["positions_per_beat"]), int(raw["beats_per_bar"]), str(raw["digest"]),
+                tokens, int(raw["pad"]), int(raw["bos"]), int(raw["eos"]), int(raw["positions_per_beat"]),
+                str(raw["digest"]),
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
@@ -152,55 +166,61 @@ class Vocabulary:
         return vocabulary
 
 
+BASE_KINDS = ("Bar", "TimeSig", "Position", "Tempo", "Pitch", "Velocity", "Duration")
+
+
 class TokenTable:
     """Per-token summaries, computed once: with them one step's mask is a few comparisons of arrays of length V.
 
-    Ticks count from the start of the bar in which the token is read; a token's `Bar` (at most one, always first) adds
-    a bar. "Lead" is what a token says of the position that is already open, before its own first Position or Bar.
+    Ticks count from the start of the bar in which they lie: of the bar that is open, or, in a token with a `Bar` (at most
+    one, always first), of the one that begins there. "Lead" is what a token says of the position that is already open,
+    before its own first Position or Bar.
 
     fits_PV: the base tokens may follow each other, and the first one what was read last.
-    bar: holds a Bar. lead_pitch: first lead pitch (FAR: none). lead_notes: lead pitches. first_position: first Position
-    of the bar already open (FAR: none). reach: tick of the last onset, or the last tick of the open bar if there is only
-    a Bar (-1: none). tempo: index into `tempos` (-1: none). onsets: notes begun, plus one if a Position is left
-    that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a token begins with (-1:
-    another kind). first_onset: tick of the first note (-1: the open position). moves_to: tick of the first Position, or
-    the start of the next bar if there is only a Bar (-1: none). lead_duration: longest Duration before that.
+    bar: holds a Bar. metre: 100 * upper + lower of its TimeSig (-1: none). planned: is of a head. lead_pitch: first lead
+    pitch (FAR: none). lead_notes: lead pitches. first_position: first Position of the bar already open (FAR: none). reach:
+    tick of the last onset, or -1 if there is none. tempo: index into `tempos` (-1: none). onsets: notes begun, plus one
+    if a Position is left that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a
+    token begins with (-1: another kind). first_onset: tick of the first note (-1: the open position). moves_to: tick of
+    the first Position, or 0 if there is only a Bar (-1: none). lead_duration: longest Duration before that.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.bar_ticks = vocabulary.ticks_per_bar
         size = vocabulary.size
         self.base: list[list[tuple[str, int]]] = []
         tempos = sorted({float(n[6:]) for token in vocabulary.tokens for n in token if n.startswith("Tempo_")})
         self.tempos = np.array(tempos)  # quarters a minute
-        self.ids: dict[str, dict[int, int]] = {
-            kind: {} for kind in ("Bar", "Position", "Tempo", "Pitch", "Velocity", "Duration")
-        }
+        self.ids: dict[str, dict[int, int]] = {kind: {} for kind in BASE_KINDS}
+        self.heads: dict[str, int] = {}
+        """Ids of the tokens of heads, by their names."""
+        self.merged: dict[tuple[tuple[str, int], ...], int] = {}
+        """Ids of all tokens by what they stand for."""
         for index, names in enumerate(vocabulary.tokens):
             meaning = [self._parse(name) for name in names]
             self.base.append(meaning)
+            self.merged.setdefault(tuple(meaning), index)
             if len(meaning) == 1 and meaning[0][0] in self.ids:
                 self.ids[meaning[0][0]][meaning[0][1]] = index
+            elif len(meaning) == 1 and meaning[0][0] in header.KINDS:
+                self.heads[names[0]] = index
         self._require()
         self.fits_PV = np.zeros((len(FOLLOWS), size), dtype=bool)
-        self.bar = np.zeros(size, dtype=bool)
-        self.lead_pitch = np.full(size, FAR)
+        self.bar, self.planned = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
+        self.lead_pitch, self.first_position = np.full(size, FAR), np.full(size, FAR)
+        self.reach, self.opens, self.tempo = np.full(size, -1), np.full(size, -1), np.full(size, -1)
+        self.first_onset, self.moves_to, self.metre = np.full(size, -1), np.full(size, -1), np.full(size, -1)
         self.lead_notes = np.zeros(size, dtype=np.int64)
-        self.first_position = np.full(size, FAR)
-        self.reach = np.full(size, -1)
-        self.opens = np.full(size, -1)
-        self.tempo = np.full(size, -1)
-        self.onsets = np.zeros(size, dtype=np.int64)
-        self.first_onset = np.full(size, -1)
-        self.moves_to = np.full(size, -1)
-        self.lead_duration = np.zeros(size, dtype=np.int64)
+        self.onsets, self.lead_duration = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
         self.pitch_classes = np.zeros((size, 12), dtype=np.int64)
         for index, meaning in enumerate(self.base):
             self._summarise(index, meaning)
-        # Which entry of the mask's table of limits a token reads: 0 no tempo, then a tempo in this bar, in the next.
-        self.limit_entry = np.where(self.tempo < 0, 0, 1 + self.tempo + np.where(self.bar, len(tempos), 0))
         self.most_onsets = int(self.onsets.max())
+
+    @property
+    def metres(self) -> list[tuple[int, int]]:
+        """Time signatures that there are tokens for; of format 1 that of all its bars."""
+        return [divmod(value, 100) for value in sorted(self.ids["TimeSig"])] or [(4, 4)]
 
     def _parse(self, name: str) -> tuple[str, int]:
         """A base token's kind and value: durations in ticks, tempos as an index, otherwise the number in its name."""
@@ -213,25 +233,37 @@ class TokenTable:
             return kind, beats * self.vocabulary.positions_per_beat + ticks
         if kind == "Tempo":
             return kind, int(np.searchsorted(self.tempos, float(value)))
+        if kind == "TimeSig":
+            upper, lower = value.split("/")
+            return kind, 100 * int(upper) + int(lower)
         if kind in ("Position", "Pitch", "Velocity"):
             return kind, int(value)
         if kind in ("Bar", "PAD", "BOS", "EOS"):
             return kind, 0
+        if kind in header.KINDS:
+            return kind, _HEAD_VALUES[name]
         raise ValueError(f"unknown base token {name}")
 
     def _require(self) -> None:
         """The base tokens without which a mask could become empty."""
+        beat = self.vocabulary.positions_per_beat
         wanted = {
-            "Bar": {0}, "Position": set(range(self.bar_ticks)), "Tempo": set(range(max(1, len(self.tempos)))),
-            "Pitch": set(range(33, 109)), "Duration": set(range(1, 4 * self.vocabulary.positions_per_beat + 1)),
+            "Bar": {0}, "Position": set(range(beat * max(upper for upper, _ in self.metres))),
+            "Tempo": set(range(max(1, len(self.tempos)))), "Pitch": set(range(33, 109)),
+            "Duration": set(range(1, 4 * beat + 1)),
         }  # fmt: skip
         for kind, values in wanted.items():
             if missing := values - self.ids[kind].keys():
                 raise ValueError(f"no {kind} token of value {min(missing)}")
         if not self.ids["Velocity"]:
             raise ValueError("no Velocity token")
+        if self.ids["TimeSig"] and (missing_names := set(header.names()) - self.heads.keys()):
+            raise ValueError(f"no token {min(missing_names)}")
 
     def _summarise(self, index: int, meaning: list[tuple[str, int]]) -> None:
+        if meaning and meaning[0][0] in header.KINDS:
+            self.planned[index] = True
+            return
         if not meaning or any(kind not in self.ids for kind, _ in meaning):
             return  # padding, beginning and end are nowhere in the music
         if any(kind == "Bar" for kind, _ in meaning[1:]):
@@ -240,20 +272,20 @@ class TokenTable:
             self.fits_PV[last, index] = not violations(meaning, last)[0]
         if meaning[0][0] == "Position":
             self.opens[index] = meaning[0][1]
-        start, place = 0, -1  # start of the bar, tick of the position
+        place = -1  # tick of the position
         for kind, value in meaning:
             if kind == "Bar":
-                start = self.bar_ticks
-                self.bar[index], self.reach[index], self.moves_to[index] = True, start - 1, start
+                self.bar[index], self.moves_to[index] = True, 0
+            elif kind == "TimeSig":
+                self.metre[index] = value
             elif kind == "Position":
                 if place < 0:
-                    self.moves_to[index] = start + value
+                    self.moves_to[index] = value
                     if not self.lead_notes[index]:
-                        self.first_onset[index] = start + value
-                    if not start:
+                        self.first_onset[index] = value
+                    if not self.bar[index]:
                         self.first_position[index] = value
-                place = start + value
-                self.reach[index] = place
+                place = self.reach[index] = value
             elif kind == "Tempo":
                 self.tempo[index] = value
             elif kind == "Pitch":
@@ -265,3 +297,7 @@ class TokenTable:
             elif kind == "Duration" and place < 0:
                 self.lead_duration[index] = max(self.lead_duration[index], value)
         self.onsets[index] += meaning[-1][0] == "Position"
+
+
+_HEAD_VALUES = {name: place for place, name in enumerate(header.names())}
+"""Of each token of a head the place among all of them: its value."""
