@@ -82,6 +82,8 @@ class NetworkConfig(Section):
     """Width of the feed-forward layer as a multiple of `width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["absolute", "rotary"] = "rotary"
+    smear: bool = True
+    """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
     context: int = Field(512, ge=32)
     """Longest token sequence the network attends to."""
 

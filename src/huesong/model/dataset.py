@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from huesong import contracts
+from huesong.music.header import FARTHEST, RELATIONS, transposed
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require
 
 IGNORE = -100
 """Target of padding, as torch's cross-entropy wants it."""
+SHIFTS = tuple(range(-5, 7))
+"""Semitones by which training moves music into other keys."""
 LENGTHS = 32
 """Batches are as long as a multiple of this. PyTorch on CPUs keeps kernels for every shape it has met, some 20 MB for each
 length at a width of 192: without this, a training of 1,500 steps grew to 4 GB."""
@@ -75,6 +78,11 @@ class Special:
     digest: str
     bar_V: np.ndarray  # bool: the id's expansion begins with Bar_None
     tempo_V: np.ndarray  # bool: the id's expansion sets a tempo
+    shifted_SV: np.ndarray  # int64: the id in another key, SHIFTS semitones away; -1 = there is none
+    returns: dict[str, np.ndarray]  # `Repeat`, `Sequence`: ids [FARTHEST + 1] by bars back; empty = no heads
+    relation_V: np.ndarray  # bool: says what a bar has to do with an earlier one
+    style_V: np.ndarray  # bool
+    mixed: int  # the style that says nothing; -1 = none
 
 
 @dataclass
@@ -116,6 +124,56 @@ class Examples:
         room = context + 1 - len(before) - len(body)
         after = [self.special.eos] if room > 0 and end == count and self.pieces.closes_N[piece] else []
         return np.concatenate([np.array(before, np.int64), body, np.array(after, np.int64)])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training does to its rows. repeats: share of rows that are a passage, perhaps more music, and the passage again.
+
+    keys: whether rows are moved into other keys. styles: share of rows that do not say their style.
+    """
+
+    repeats: float = 0.0
+    keys: bool = False
+    styles: float = 0.0
+
+
+def augmented(special: Special, window: np.ndarray, most: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """A window of at most `most` ids, changed at random."""
+    uniform, uniform_style = rng.random(2)
+    if how.keys:
+        moved = special.shifted_SV[rng.integers(len(SHIFTS))][window]
+        window = moved if (moved >= 0).all() else window
+    if special.mixed >= 0 and uniform_style < how.styles:
+        window = np.where(special.style_V[window], special.mixed, window)
+    return with_repeat(special, window, most, rng) if special.returns and uniform < how.repeats else window
+
+
+def with_repeat(special: Special, window: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """A passage of the window, up to eight bars of what follows it, and the passage again, exact or in another key.
+
+    The heads of its bars say so. What is too short for that stays as it is.
+    """
+    bars = np.flatnonzero(special.bar_V[window])
+    edges = np.append(bars, len(window))
+    for _ in range(4):
+        length, between = int(rng.choice((1, 2, 4, 8))), int(rng.choice((0, 0, 1, 2, 4, 8)))
+        if len(bars) <= length + between or length + between > FARTHEST:
+            continue
+        first = int(rng.integers(len(bars) - length - between))
+        start, middle, end = (int(edges[first + count]) for count in (0, length, length + between))
+        whole = bars[0] + end - start + middle - start
+        if whole > most:
+            continue
+        passage = window[start:middle]
+        shift = int(rng.choice([place for place, by in enumerate(SHIFTS) if by])) if rng.random() < 0.3 else None
+        again = passage if shift is None else special.shifted_SV[shift][passage]
+        if (again < 0).any():
+            continue
+        back = special.returns["Repeat" if shift is None else "Sequence"][length + between]
+        again = np.where(special.relation_V[again], back, again)
+        return np.concatenate((window[: bars[0]], window[start:end], again))
+    return window
 
 
 @dataclass
@@ -175,7 +233,7 @@ def make_batch(
     context: int,
     key: Sequence[int],
     condition_dropout: float = 0.0,
-    augment: bool = False,
+    augment: Augmentation | None = None,
 ) -> Batch:
     """The batch of these rows.
 
@@ -187,10 +245,16 @@ def make_batch(
         key: seeds windows, dropped conditions and augmentation, together with the place in the batch.
         condition_dropout: share of examples that lose their condition, and share that loses the picture only (so
             that both guidance and requests without a picture are learned).
-        augment: flip and shift pixels (what is seen, and its emotion, stay).
+        augment: how rows are changed; pixels are flipped and shifted as well (what is seen, and its emotion, stay).
+            None: nothing is.
     """
     generators = [np.random.default_rng([*key, place]) for place in range(len(pieces))]
     windows = [examples.window(int(p), context, rng) for p, rng in zip(pieces, generators, strict=True)]
+    if augment is not None:
+        windows = [
+            augmented(examples.special, window, context + 1, augment, rng)
+            for window, rng in zip(windows, generators, strict=True)
+        ]
     length = padded(max(len(window) for window in windows) - 1, context)
     ids_BT = np.full((len(windows), length), examples.special.pad, dtype=np.int64)
     targets_BT = np.full_like(ids_BT, IGNORE)
@@ -208,7 +272,7 @@ def make_batch(
     else:
         which = np.asarray(pictures)
         rows = np.stack([np.asarray(examples.pictures.rows[row]) for row in which])
-        if augment and rows.dtype == np.uint8:
+        if augment is not None and rows.dtype == np.uint8:
             rows = np.stack([shifted(row, rng) for row, rng in zip(rows, generators, strict=True)])
         picture_va_B2 = np.nan_to_num(examples.pictures.va_I2[which])
         weight_B = examples.pictures.rated_I[which]
@@ -270,8 +334,27 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
 
 
 def load_special(vocabulary: Path) -> Special:
-    """Special ids and bar starts from the VOCABULARY file."""
+    """Special ids and what training does to tokens, from the VOCABULARY file."""
     content: dict[str, Any] = read_json(vocabulary, "huesong preprocess")
-    bar_V = np.array([bool(parts) and parts[0] == "Bar_None" for parts in content["tokens"]])
-    tempo_V = np.array([any(part.startswith("Tempo_") for part in parts) for parts in content["tokens"]])
-    return Special(len(bar_V), content["pad"], content["bos"], content["eos"], content["digest"], bar_V, tempo_V)
+    tokens = [tuple(parts) for parts in content["tokens"]]
+    ids = {parts: index for index, parts in reversed(list(enumerate(tokens)))}
+
+    def begins(prefix: str) -> np.ndarray:
+        return np.array([bool(parts) and parts[0].startswith(prefix) for parts in tokens])
+
+    def moved(parts: tuple[str, ...], by: int) -> int:
+        names = tuple(transposed(name, by) for name in parts)
+        return -1 if None in names else ids.get(names, -1)  # type: ignore[call-overload, no-any-return]
+
+    shifted_SV = np.array([[moved(parts, by) for parts in tokens] for by in SHIFTS])
+    returns = {
+        kind: np.array([ids[(f"{kind}_{max(1, back)}",)] for back in range(FARTHEST + 1)])
+        for kind in ("Repeat", "Sequence")
+        if (f"{kind}_1",) in ids
+    }
+    relation_V = np.any([begins(f"{kind}_") for kind in RELATIONS], axis=0)
+    tempo_V = np.array([any(part.startswith("Tempo_") for part in parts) for parts in tokens])
+    return Special(
+        len(tokens), content["pad"], content["bos"], content["eos"], content["digest"], begins("Bar_None"), tempo_V,
+        shifted_SV, returns, relation_V, begins("Style_"), ids.get(("Style_mixed",), -1),
+    )  # fmt: skip

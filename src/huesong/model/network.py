@@ -64,17 +64,29 @@ class Reading:
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head self-attention (Vaswani et al. 2017), rotary if the reading says so (Su et al. 2021)."""
+    """Causal multi-head self-attention (Vaswani et al. 2017), rotary if the reading says so (Su et al. 2021).
 
-    def __init__(self, width: int, heads: int, layer: int) -> None:
+    With `smear` each key is mixed with the key before it, by one learnt number a head ("smeared keys", Olsson et al.
+    2022): to find what followed the same token earlier is then a matter of one layer, not of two.
+    """
+
+    def __init__(self, config: NetworkConfig, layer: int) -> None:
         super().__init__()
-        self.heads, self.layer = heads, layer
+        width = config.width
+        self.heads, self.layer = config.heads, layer
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
+        self.smear_H = nn.Parameter(torch.zeros(config.heads)) if config.smear else None
 
     def forward(self, x_BTD: Tensor, reading: Reading) -> Tensor:
         projected = self.query_key_value(x_BTD).unflatten(-1, (3, self.heads, -1))
         queries_BHTE, keys_BHTE, values_BHTE = projected.permute(2, 0, 3, 1, 4)
+        if self.smear_H is not None:
+            before_BH1E = torch.zeros_like(keys_BHTE[:, :, :1])
+            if reading.cache is not None:
+                before_BH1E = reading.cache.remember(self.layer, keys_BHTE[:, :, -1:])
+            before_BHTE = torch.cat([before_BH1E, keys_BHTE[:, :, :-1]], dim=2)
+            keys_BHTE = torch.lerp(keys_BHTE, before_BHTE, self.smear_H.sigmoid().to(keys_BHTE.dtype)[:, None, None])
         if reading.rotation_TE is not None:
             queries_BHTE, keys_BHTE = rotate(queries_BHTE, reading.rotation_TE), rotate(keys_BHTE, reading.rotation_TE)
         if reading.cache is not None:
@@ -116,7 +128,7 @@ class Layer(nn.Module):
         super().__init__()
         width, hidden = config.width, config.width * config.feed_forward
         self.self_norm = nn.LayerNorm(width)
-        self.self_attention = SelfAttention(width, config.heads, index)
+        self.self_attention = SelfAttention(config, index)
         self.cross_norm = nn.LayerNorm(width) if cross else None
         self.cross_attention = CrossAttention(width, config.heads) if cross else None
         self.feed_norm = nn.LayerNorm(width)
@@ -156,7 +168,7 @@ class HuesongNetwork(nn.Module):
         for name, weight in self.named_parameters():
             if name.startswith("picture.cnn") or name.endswith("norm.weight"):
                 continue  # PyTorch's own choice suits these
-            if name.endswith(".bias"):
+            if name.endswith((".bias", "smear_H")):
                 nn.init.zeros_(weight)
             elif name.endswith(("embedding.weight", "_SD", "null_D")):
                 nn.init.normal_(weight, std=EMBEDDING_STD)
@@ -332,6 +344,7 @@ class KVCache:
         self.longest = 0  # max(lengths_B), kept on the host so that a step does not wait for the device
         self.keys = [memory[0][0].new_zeros(batch, heads, capacity, head_width) for _ in range(layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
+        self.last_keys = [torch.zeros_like(keys[:, :, :1]) for keys in self.keys]  # before they were mixed
 
     def __len__(self) -> int:
         return len(self.lengths_B)
@@ -349,6 +362,11 @@ class KVCache:
         end = self.longest + count
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def remember(self, layer: int, last_BH1E: Tensor) -> Tensor:
+        """Keep the newest token's key as it was before it was mixed; returns the one kept before."""
+        before, self.last_keys[layer] = self.last_keys[layer], last_BH1E
+        return before.to(last_BH1E.dtype)
+
     def advance(self, count: int) -> None:
         """Count the tokens that every layer has stored."""
         self.lengths_B = self.lengths_B + count
@@ -360,13 +378,15 @@ class KVCache:
         other.condition_BD, other.capacity = self.condition_BD[rows], self.capacity
         other.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
         other.keys, other.values = [keys[rows] for keys in self.keys], [values[rows] for values in self.values]
+        other.last_keys = [keys[rows] for keys in self.last_keys]
         other.lengths_B = self.lengths_B[rows]
         other.longest = int(other.lengths_B.max()) if len(rows) else 0
         return other
 
     def replace(self, rows: Tensor, other: KVCache) -> None:
         """Put the rows of `other` in the place of `rows`."""
-        for mine, theirs in zip(self.keys + self.values, other.keys + other.values, strict=True):
+        parts = (self.keys, other.keys), (self.values, other.values), (self.last_keys, other.last_keys)
+        for mine, theirs in (pair for ours, others in parts for pair in zip(ours, others, strict=True)):
             mine[rows] = theirs
         self.lengths_B = self.lengths_B.index_copy(0, rows, other.lengths_B)
         self.longest = int(self.lengths_B.max())

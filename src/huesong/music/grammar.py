@@ -1,17 +1,16 @@
-"""The token grammar: which tokens may come next, so that every sampled piece is a valid score of the asked length.
+"""The token grammar: which tokens may come next, so that every sampled piece is a valid score of the planned length.
 
 An automaton over REMI's base tokens (vocabulary.FOLLOWS) says what may follow what; the state adds what the automaton
 cannot know: the bar, the position, the seconds gone by, the pitches already struck. Tokens merged by BPE are judged by
 summaries of their base tokens (vocabulary.TokenTable), so one mask is a handful of comparisons of arrays of length V.
 
-A piece has two parts. In the first the model is free: nothing may begin at the onset of the last chord or later, and
-what would sound beyond it is written down shorter, as a player lifts the hands for the last chord; and a token that would
-move on to that onset or beyond is read as moving to it. Were either forbidden instead, the model would fill the time that
-is left with hasty notes. The second is that chord, from base tokens: the
-tonic triad, ending at the asked length; then EOS.
+What the plan says is not sampled: metre, tempo, and the head of every bar are the only tokens allowed where they stand.
+Between them the model is free, up to the last bar; what would sound beyond its bar line is written down shorter, as a
+player lifts the hands for the last chord. The last bar is that chord, from base tokens: the tonic triad; then EOS. (A piece
+without closing chord is free to its end.)
 
 Why a mask is never empty: after a Position any Pitch is allowed; after a note the next Position (or, at the end of the
-bar, Bar) is, or the last chord begins there.
+bar, Bar) is.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.music.keys import FEWEST_BEATS, TOLERANCE, Constraints, Key, LastChord, degree_odds, find_key, plan
+from huesong.music.keys import Constraints, Key, LastChord, degree_odds, find_key
 from huesong.music.vocabulary import FAR, LastRead, TokenTable, Vocabulary, read_next, violations
 
 __all__ = ["Constraints", "Grammar", "LastRead", "State", "Vocabulary"]
@@ -36,16 +35,20 @@ class State:
     """A piece so far. Ticks are positions of the grid, counted from the first bar."""
 
     constraints: Constraints
+    bar_ticks: int
+    """Of every bar."""
+    tick_s: float
+    """Seconds a tick lasts."""
+    last_onset: int = ENDLESS
+    """Tick of the last chord, or of the end if there is none."""
+    end: int = ENDLESS
+    """Tick at which the piece ends."""
     last_read: LastRead = LastRead.START
+    planned: list[int] = field(default_factory=list)
+    """Tokens that the plan says come next."""
     bar: int = -1
     bar_tick: int = 0
-    bar_s: float = 0.0
-    """Seconds at which the bar begins."""
     position: int = -1
-    tempo: int = -1
-    """Index into the table's tempos; -1 before the first Tempo."""
-    tick_s: float = 0.0
-    """Seconds a tick lasts."""
     pitch: int = -1
     """Last (highest) pitch at this position."""
     velocity: int = 0
@@ -53,10 +56,6 @@ class State:
     notes_in_bar: int = 0
     notes: int = 0
     silent_bars: int = 0
-    last_onset: int = ENDLESS
-    """Tick of the last chord."""
-    end: int = ENDLESS
-    """Tick at which the piece ends."""
     latest_end: int = 0
     sounding: list[int] = field(default_factory=list)
     """End ticks of notes that still sound, ascending."""
@@ -66,8 +65,6 @@ class State:
     pitch_classes: np.ndarray = field(default_factory=lambda: np.zeros(12))
     """Ticks sounded by each pitch class."""
     chord: LastChord | None = None
-    tempo_limits: np.ndarray | None = None
-    """Cache of the bar: `Grammar._tempo_limits`."""
 
     @property
     def done(self) -> bool:
@@ -82,7 +79,7 @@ class State:
     @property
     def seconds(self) -> float:
         """Where the piece has come to, in seconds."""
-        return self.bar_s + max(self.position, 0) * self.tick_s
+        return self.tick * self.tick_s
 
 
 class Grammar:
@@ -91,17 +88,18 @@ class Grammar:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.table = TokenTable(vocabulary)
-        self.bar_ticks, self.beat = self.table.bar_ticks, vocabulary.positions_per_beat
-        self.tick_s = 60.0 / (self.table.tempos * self.beat)
+        self.beat = vocabulary.positions_per_beat
         ids = self.table.ids
         self.velocities = np.array(sorted(ids["Velocity"]))
-        self.bar_id = ids["Bar"][0]
         self.durations = sorted(ids["Duration"])
         # Named masks of the ending, where only single base tokens are allowed.
         self.only_bos = self._only([vocabulary.bos])
         self.only_eos = self._only([vocabulary.eos])
         self.only_first_position = self._only([ids["Position"][0]])
         self.notes_begin = self.table.onsets > 0
+        # What no piece is free to say: tempos and heads are the plan's.
+        self.free = (self.table.tempo < 0) & ~self.table.planned
+        self._bars: dict[tuple[int, int], int] = {}
         self._key_biases: dict[Key, np.ndarray] = {}
 
     def _only(self, ids: Iterable[int]) -> np.ndarray:
@@ -111,11 +109,37 @@ class Grammar:
 
     def start(self, constraints: Constraints) -> State:
         """The state after BOS."""
-        return State(constraints)
+        upper, lower = constraints.metre
+        bar_ticks, tick_s = upper * self.beat, 240.0 / (lower * constraints.tempo * self.beat)
+        state = State(constraints, bar_ticks, tick_s)
+        if constraints.bars is not None:
+            state.end = constraints.bars * bar_ticks
+            one_bar = self.beat * max(1, upper // 2)  # a piece of one bar ends within it
+            chord = state.end - bar_ticks if constraints.bars > 1 else one_bar
+            state.last_onset = chord if constraints.closing else state.end
+        if self.vocabulary.has_heads:
+            state.planned = [self.table.heads[name] for name in constraints.beginning]
+        nearest = int(np.abs(np.log(self.table.tempos / constraints.tempo)).argmin())
+        state.planned += [*self._bar(state, 0), self.table.ids["Position"][0], self.table.ids["Tempo"][nearest]]
+        return state
 
-    def can_be(self, wanted: Constraints) -> bool:
-        """Whether the asked length can be had at the asked tempo."""
-        return wanted.tempo is None or bool(self._tempo_limits(self.start(wanted), 0)[wanted.tempo] > -FAR)
+    def bar_token(self, metre: tuple[int, int]) -> int:
+        """The token that begins a bar of this metre: `Bar`, or what BPE made of `Bar` and `TimeSig`."""
+        if metre not in self._bars:
+            sign = ("TimeSig", 100 * metre[0] + metre[1])
+            self._bars[metre] = self.table.merged.get((("Bar", 0), sign), self.table.ids["Bar"][0])
+        return self._bars[metre]
+
+    def _bar(self, state: State, bar: int) -> list[int]:
+        """The planned tokens of a bar: its beginning, metre and head."""
+        metre = state.constraints.metre
+        found = [self.bar_token(metre)]
+        if not self.vocabulary.has_heads:
+            return found
+        if self.table.metre[found[0]] < 0:
+            found.append(self.table.ids["TimeSig"][100 * metre[0] + metre[1]])
+        heads = state.constraints.heads
+        return found + [self.table.heads[name] for name in (heads[bar] if heads else ())]
 
     def masks(self, states: Sequence[State]) -> np.ndarray:
         """Allowed tokens, bool [B, V]; no row is empty."""
@@ -123,25 +147,44 @@ class Grammar:
 
     def mask(self, state: State) -> np.ndarray:
         """Allowed tokens, bool [V]; never empty."""
+        if state.planned:
+            return self._only(state.planned[:1])
         if state.last_read >= LastRead.LAST_BAR:
             return self._ending_mask(state)
         table, room = self.table, state.last_onset - state.bar_tick
-        limit = self._limits(state, room)
-        allowed = table.fits_PV[state.last_read] & (table.reach < limit)
+        bars = table.bar * state.bar_ticks  # ticks of what lies behind the next bar line
+        allowed = table.fits_PV[state.last_read] & self.free & (table.reach + bars < room)
+        allowed &= np.where(table.bar, 0, table.reach) < state.bar_ticks
         allowed &= table.first_position > state.position
         if (bias := self.key_bias(state)) is not None:
             allowed &= np.isfinite(bias)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
             allowed &= table.lead_notes <= state.constraints.notes_per_position - state.notes_here
-        last_chord = self._last_chord_token(state, room)
+        begins = table.bar & (table.reach < 0)  # a bar line alone
+        wanted = begins & (np.arange(len(begins)) == self.bar_token(state.constraints.metre))
+        next_bar = self.next_bar(state)
+        allowed &= ~begins | wanted
+        if not next_bar:  # the piece ends at this bar's end, or within it
+            allowed &= ~table.bar
         kept = self._within_caps(state, allowed)
-        if last_chord is not None and (room <= self._quiet_until(state) or not kept.any()):
-            kept[last_chord] = True
-            kept |= table.fits_PV[state.last_read] & (table.bar | (table.opens >= room))
-        elif room == self.bar_ticks and kept[self.bar_id]:
-            kept |= table.fits_PV[state.last_read] & table.bar
+        if room <= state.bar_ticks and self._may_end(state):
+            kept |= self._only([self._ending_token(state, room)])
         return kept if kept.any() else allowed
+
+    def next_bar(self, state: State) -> bool:
+        """Whether another free bar follows the present one."""
+        return state.bar_tick + state.bar_ticks < state.last_onset
+
+    def _may_end(self, state: State) -> bool:
+        """Whether what was read may be followed by the closing chord, or the end."""
+        return state.last_read in (LastRead.BAR, LastRead.TEMPO, LastRead.NOTE) and state.notes > 0
+
+    def _ending_token(self, state: State, room: int) -> int:
+        """What leads to the ending: EOS, the last bar's beginning, or (in a piece of one bar) the chord's position."""
+        if state.last_onset == state.end:
+            return self.vocabulary.eos
+        return self.bar_token(state.constraints.metre) if room == state.bar_ticks else self.table.ids["Position"][room]
 
     def key_bias(self, state: State) -> np.ndarray | None:
         """What a logit gains where a key was asked for [V]: the log-odds of each of the token's notes in that key.
@@ -168,10 +211,14 @@ class Grammar:
         if token == self.vocabulary.eos:
             state.last_read = LastRead.DONE
             return []
-        base = self._moved(state, self.table.base[token])
-        if base != self.table.base[token]:
-            token = self.table.ids[base[0][0]][base[0][1]]
+        planned = bool(state.planned)
+        if planned:
+            assert token == state.planned[0], f"the plan says {state.planned[0]}, not {token}"
+            del state.planned[0]
+        base = self.table.base[token]
         written = [(kind, self._read(state, kind, value)) for kind, value in base]
+        if base[0][0] == "Bar" and not planned:
+            state.planned = self._bar(state, state.bar)[1:]
         return [token] if written == base else [self.table.ids[kind][value] for kind, value in written]
 
     def count_violations(self, ids: Sequence[int]) -> int:
@@ -180,67 +227,11 @@ class Grammar:
         A leading BOS, PAD and everything from EOS on are not counted.
         """
         music = itertools.takewhile(lambda token: token != self.vocabulary.eos, ids)
-        parts = (part for token in music for part in self.table.base[token] if part[0] in self.table.ids)
-        wrong, last = violations(parts)
+        parts = (part for token in music for part in self.table.base[token] if part[0] not in ("PAD", "BOS", "EOS"))
+        wrong, last = violations(parts, positions_per_beat=self.beat)
         return wrong + (last not in (LastRead.NOTE, LastRead.START, LastRead.TEMPO, LastRead.BAR))
 
-    def _moved(self, state: State, base: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """What a token's base tokens are read as: the step to the last chord alone, if they begin with it or go beyond."""
-        kind, value = base[0]
-        room = state.last_onset - state.bar_tick
-        if state.last_read >= LastRead.LAST_BAR or (
-            not (kind == "Bar" and room <= self.bar_ticks) and not (kind == "Position" and value >= room)
-        ):
-            return base
-        return [("Bar", 0)] if room == self.bar_ticks else [("Position", room)]
-
     # --- the free part ---------------------------------------------------------------------------
-
-    def _limits(self, state: State, room: int) -> np.ndarray:
-        """Ticks from the bar's start before which a token's onsets must lie [V]; tokens with a tempo have their own."""
-        if state.tempo_limits is None:
-            state.tempo_limits = np.concatenate(
-                ([0], self._tempo_limits(state, 0), self._tempo_limits(state, self.bar_ticks))
-            )
-        # Notes read since the cache was made may sound longer than before: no tempo may let the last chord begin under them.
-        lookup = np.where(state.tempo_limits + state.bar_tick >= state.latest_end, state.tempo_limits, -FAR)
-        lookup[0] = room
-        return lookup[self.table.limit_entry]
-
-    def _tempo_limits(self, state: State, ahead: int) -> np.ndarray:
-        """For each tempo, if it comes at the start of this bar (`ahead` 0) or the next: the tick of the last chord.
-
-        It counts from the start of this bar. -FAR where the tempo may not come: it is in force already, the last chord
-        begins there, or would then have to begin in that very bar. Notes that still sound are `_limits`' matter.
-        """
-        first, asked_tempo = state.tempo < 0, state.constraints.tempo
-        if state.bar < 0:
-            ahead = 0  # the first bar is both this one and the next
-        now, now_s = state.bar_tick + ahead, state.bar_s + ahead * state.tick_s
-        onset, end = plan(state.constraints, now, now_s, self.tick_s, self.beat, self.bar_ticks)
-        if first:
-            asked = state.constraints.seconds
-            allowed = np.ones(len(onset), dtype=bool)
-            if asked is not None:
-                allowed = (end >= FEWEST_BEATS * self.beat) & (np.abs(end * self.tick_s / asked - 1) <= TOLERANCE)
-                if asked_tempo is None and not allowed.any():
-                    allowed[-1] = True  # the fastest: its grid is the finest
-        else:
-            allowed = (onset >= now + self.bar_ticks) & (now < state.last_onset)
-            allowed[state.tempo] = False
-        if asked_tempo is not None:
-            allowed &= np.arange(len(allowed)) == asked_tempo
-        # Before the first bar its own start is yet to come, one bar ahead in the token's own count.
-        shift = self.bar_ticks if state.bar < 0 else 0
-        return np.where(allowed, onset - state.bar_tick + shift, -FAR)
-
-    def _last_chord_token(self, state: State, room: int) -> int | None:
-        """The Position at which the last chord begins, if it may begin next."""
-        if state.last_read not in (LastRead.BAR, LastRead.TEMPO, LastRead.NOTE) or not state.notes:
-            return None
-        if state.position < room < self.bar_ticks:
-            return self.table.ids["Position"][room]
-        return None
 
     def _within_caps(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
@@ -258,18 +249,21 @@ class Grammar:
         )  # a note without its duration as yet
         if held + table.most_onsets > caps.polyphony:
             # At most this many sound at a token's first onset; they can only become fewer at its later ones.
-            places = state.bar_tick + np.where(table.first_onset < 0, max(state.position, 0), table.first_onset)
+            here = np.where(table.bar, state.bar_ticks, 0) + table.first_onset
+            places = state.bar_tick + np.where(table.first_onset < 0, max(state.position, 0), here)
             still = held - np.searchsorted(np.array(sounding), places, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= caps.polyphony)
         now_s, rate = state.seconds, caps.notes_per_second
         recent = state.onsets_s[bisect_right(state.onsets_s, now_s - 1.0) :]
         if len(recent) + table.most_onsets > rate:
-            later_s = np.where(table.first_onset < 0, 0, table.first_onset - max(state.position, 0)) * state.tick_s
+            here = np.where(table.bar, state.bar_ticks, 0) + table.first_onset
+            later_s = np.where(table.first_onset < 0, 0, here - max(state.position, 0)) * state.tick_s
             still = len(recent) - np.searchsorted(np.array(recent), now_s + later_s - 1.0, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= rate)
         # A token that first ends the note at hand may move on from there.
         ends = np.where(table.lead_duration > 0, max(state.position, 0) + table.lead_duration + self._rest(state), -FAR)
-        sounds = kept & (table.moves_to <= np.maximum(ends, self._quiet_until(state)))
+        moves_to = np.where(table.bar, state.bar_ticks, 0) + table.moves_to
+        sounds = kept & (moves_to <= np.maximum(ends, self._quiet_until(state)))
         return sounds if sounds.any() else kept
 
     def _rest(self, state: State) -> int:
@@ -287,34 +281,11 @@ class Grammar:
             return value
         state.last_read = read_next(state.last_read, kind, value)
         if kind == "Bar":
-            if state.bar >= 0:
-                state.silent_bars = 0 if state.notes_in_bar else state.silent_bars + 1
-                state.bar_tick += self.bar_ticks
-                state.bar_s += self.bar_ticks * state.tick_s
-            state.bar += 1
-            state.position = state.pitch = -1
-            state.notes_here = state.notes_in_bar = 0
-            state.tempo_limits = None
-            state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]
-            state.onsets_s = state.onsets_s[bisect_right(state.onsets_s, state.bar_s - 1.0) :]
-            if state.bar_tick == state.last_onset:
-                state.last_read = LastRead.LAST_BAR
+            self._begin_bar(state)
         elif kind == "Position":
             state.position, state.pitch, state.notes_here = value, -1, 0
             if state.tick == state.last_onset:
                 self._begin_last_chord(state)
-        elif kind == "Tempo":
-            state.tempo, state.tick_s = value, float(self.tick_s[value])
-            state.tempo_limits = None
-            onset_1, end_1 = plan(
-                state.constraints,
-                state.bar_tick,
-                state.bar_s,
-                self.tick_s[value : value + 1],
-                self.beat,
-                self.bar_ticks,
-            )
-            state.last_onset, state.end = int(onset_1[0]), int(end_1[0])
         elif kind == "Pitch":
             state.pitch = value
             state.notes_here += 1
@@ -333,15 +304,29 @@ class Grammar:
             state.pitch_classes[state.pitch % 12] += value
         return value
 
+    def _begin_bar(self, state: State) -> None:
+        if state.bar >= 0:
+            state.silent_bars = 0 if state.notes_in_bar else state.silent_bars + 1
+            state.bar_tick += state.bar_ticks
+        state.bar += 1
+        state.position = state.pitch = -1
+        state.notes_here = state.notes_in_bar = 0
+        state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]
+        state.onsets_s = state.onsets_s[bisect_right(state.onsets_s, state.bar_tick * state.tick_s - 1.0) :]
+        if state.bar_tick == state.last_onset:
+            state.last_read = LastRead.LAST_BAR
+
     # --- the last chord --------------------------------------------------------------------------
 
     def _begin_last_chord(self, state: State) -> None:
         state.last_read = LastRead.CHORD
-        root, major = state.constraints.key or find_key(state.pitch_classes)
+        wanted = state.constraints
+        root, major = wanted.tonic or wanted.key or find_key(state.pitch_classes)
         mean = state.velocity_sum / max(1, state.notes)
         nearest = np.argsort(np.abs(self.velocities - mean), kind="stable")[:5]
         velocities = tuple(int(velocity) for velocity in self.velocities[nearest])
-        state.chord = LastChord(root, major, state.end - state.last_onset, velocities, [])
+        longest = self.durations[bisect_right(self.durations, state.end - state.last_onset) - 1]
+        state.chord = LastChord(root, major, longest, velocities, [])
 
     def _ending_mask(self, state: State) -> np.ndarray:
         ids = self.table.ids
@@ -359,7 +344,8 @@ class Grammar:
         return mask
 
     def _read_ending(self, state: State, kind: str, value: int) -> None:
-        assert kind in ("Position", "Pitch", "Velocity", "Duration"), f"{kind} in the last chord"
+        if kind not in ("Position", "Pitch", "Velocity", "Duration"):
+            return  # the metre and head of the last bar
         if kind == "Position":
             state.position = value
             self._begin_last_chord(state)

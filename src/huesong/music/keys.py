@@ -1,7 +1,4 @@
-"""Keys: finding the key of pitch classes, the notes that a key allows; and the last chord of a piece, in its key.
-
-Ticks are positions of the grid; L = number of tempos planned for at once.
-"""
+"""Keys: finding the key of pitch classes, the notes that a key allows; and the last chord of a piece, in its key."""
 
 from __future__ import annotations
 
@@ -31,29 +28,31 @@ HIGHEST = 88
 """Highest pitch of the last chord, E6."""
 CHORD_NOTES = (3, 5)
 """Fewest and most notes of the last chord."""
-CHORD_SECONDS = (0.6, 3.0)
-CHORD_SHARE = 0.25
-"""The last chord takes at most this share of the piece (if a beat stands there)."""
-FEWEST_BEATS = 4
-"""No tempo is chosen at which the whole piece has fewer beats."""
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a sampled score is held to: its length, tempo and key, and caps on what would be a runaway and no music.
+    """What a sampled score is held to: metre, tempo, length and heads of bars, and caps on what would be a runaway.
 
     `notes_per_position` always holds. The other caps give way where they would leave no token at all (a bar's first
     position, say, must bring a note).
     """
 
-    seconds: float | None = None
     bars: int | None = None
-    """The length; neither = endless, for tests of the grammar alone."""
-    tempo: int | None = None
-    """Index into the vocabulary's tempos, kept throughout; None = as it comes."""
+    """The length; None = endless, for tests of the grammar alone."""
+    metre: tuple[int, int] = (4, 4)
+    tempo: float = 120.0
+    """Quarters a minute."""
     key: Key | None = None
-    """Whose scale all notes are from, and whose tonic ends the piece; None = as it comes."""
+    """Whose scale all notes are from; None = as they come."""
+    tonic: Key | None = None
+    """Whose triad ends the piece; None = `key`, or what is found in the notes."""
+    beginning: tuple[str, ...] = ()
+    """Names of tokens before the first bar (header.beginning)."""
+    heads: tuple[tuple[str, ...], ...] = ()
+    """Of each bar (header.head); none where the vocabulary has none."""
+    closing: bool = True
+    """Whether the last bar is one long chord; else it is composed like all others."""
     notes_per_position: int = 8
     notes_per_bar: int = 72
     polyphony: int = 24
@@ -65,9 +64,8 @@ class Constraints:
     """Seconds in which nothing sounds. A merged token may hold a longer silence between notes of its own."""
 
     def __post_init__(self) -> None:
-        assert self.seconds is None or self.bars is None, "either seconds or bars"
-        assert self.seconds is None or self.seconds >= 1, "at least one second"
         assert self.bars is None or self.bars >= 1, "at least one bar"
+        assert not self.heads or len(self.heads) == self.bars, "a head a bar"
 
 
 def key_correlations(profile: np.ndarray, kind: str = "krumhansl") -> np.ndarray:
@@ -104,38 +102,6 @@ def degree_odds(key: Key) -> np.ndarray:
     scale = list(SCALES[major])
     odds[scale] = np.array(KEY_PROFILES["albrecht"][not major])[scale]
     return np.roll(odds / odds[scale].mean(), root)
-
-
-def plan(
-    wanted: Constraints, now: int, now_s: float, tick_s_L: np.ndarray, beat: int, bar: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ticks at which the last chord begins and ends [L], if from `now` (tick; `now_s` seconds) a tick lasts `tick_s_L`.
-
-    The end is the tick nearest to the asked length. The chord begins on a beat, if it can on the first of a bar, and
-    lasts 0.6 to 3 s, at most four beats (so that a duration of exactly that length exists).
-    """
-    count = len(tick_s_L)
-    if wanted.bars is not None:
-        end = wanted.bars * bar
-        return np.full(count, end - bar if wanted.bars > 1 else bar // 2), np.full(count, end)
-    if wanted.seconds is None:
-        return np.full(count, 10**9), np.full(count, 10**9)
-    end_L = np.maximum(now + np.rint((wanted.seconds - now_s) / tick_s_L).astype(np.int64), 2)
-    shortest_L = np.clip(np.ceil(CHORD_SECONDS[0] / tick_s_L).astype(np.int64), beat, 4 * beat)
-    longest = min(CHORD_SECONDS[1], CHORD_SHARE * wanted.seconds)
-    longest_L = np.clip(np.floor(longest / tick_s_L).astype(np.int64), shortest_L + beat, 4 * beat)
-    shortest_L = np.minimum(shortest_L, np.maximum(1, end_L // 3))
-    longest_L = np.minimum(longest_L, np.maximum(1, end_L // 2))
-    first_L = -(-(end_L - longest_L) // beat) * beat
-    onset_LC = first_L[:, None] + np.arange(4) * beat
-    strength_LC = np.where(onset_LC % bar == 0, 2, np.where(onset_LC % (bar // 2) == 0, 1, 0))
-    # Strong beats first; among equals the chord nearest to two beats of length.
-    worth_LC = 10.0 * strength_LC - np.abs(end_L[:, None] - onset_LC - 2 * beat) / beat
-    worth_LC[(onset_LC > (end_L - shortest_L)[:, None]) | (onset_LC < 1)] = -np.inf
-    best_L = worth_LC.argmax(axis=1)
-    rows = np.arange(count)
-    on_a_beat_L = np.isfinite(worth_LC[rows, best_L])
-    return np.where(on_a_beat_L, onset_LC[rows, best_L], end_L - shortest_L), end_L
 
 
 @dataclass

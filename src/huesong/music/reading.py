@@ -5,9 +5,11 @@ symusic's parser does not survive damaged files, so it only sees what `midi.rewr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
@@ -17,7 +19,6 @@ from huesong.music.midi import Damage, rewrite
 from huesong.runtime.errors import UserError
 
 TICKS_PER_QUARTER = 480
-TICKS_PER_BAR = 4 * TICKS_PER_QUARTER
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108
 """The piano's keys, A0 to C8."""
 SLOWEST_TEMPO, FASTEST_TEMPO = 10.0, 400.0
@@ -51,13 +52,15 @@ class Limits:
 class Segment:
     """A part of a piece that begins and ends at bar lines.
 
-    score: 480 ticks a quarter, one piano track, tempo at tick 0. start_s: where it begins in the file, seconds.
-    seconds: from its first bar line to the end of its last note. bars: 4/4 bars it touches. notes: their number.
+    score: 480 ticks a quarter, one piano track, time signature and tempo at tick 0. start_s: where it begins in the file,
+    seconds. seconds: from its first bar line to the end of its last note. first_bar: how many bars of the score come
+    before it. bars: how many it touches. notes: their number.
     """
 
     score: Score
     start_s: float
     seconds: float
+    first_bar: int
     bars: int
     notes: int
 
@@ -133,6 +136,38 @@ def listen(score: Score) -> Notes:
     )
 
 
+class Bar(NamedTuple):
+    """start, end: ticks. upper, lower: its time signature."""
+
+    start: int
+    end: int
+    upper: int
+    lower: int
+
+
+def bars_of(score: Score, last: int, scale: float = 1.0) -> list[Bar]:
+    """All bars from tick 0 to the one in which tick `last` lies; those before a change of metre end there at the latest.
+
+    Without a time signature all are 4/4; 2/2 is read as 4/4. `scale`: ticks of the answer, and of `last`, for each tick of
+    the score.
+    """
+    marks = [(round(mark.time * scale), int(mark.numerator), int(mark.denominator)) for mark in score.time_signatures]
+    marks = [(time, 2 * upper, 4) if lower == 2 else (time, upper, lower) for time, upper, lower in marks]
+    if not marks or marks[0][0] > 0:
+        marks.insert(0, (0, 4, 4))
+    found: list[Bar] = []
+    for (start, upper, lower), (stop, _, _) in pairwise([*marks, (last + 1, 4, 4)]):
+        length = max(1, round(4 * score.tpq * scale * upper / lower))
+        for tick in range(start, min(stop, last + 1), length):
+            found.append(Bar(tick, tick + length if stop > last else min(tick + length, stop), upper, lower))
+    return found
+
+
+def changes_of_metre(bars: Sequence[Bar]) -> list[Bar]:
+    """The bars that have another time signature than the one before, the first included."""
+    return [bar for index, bar in enumerate(bars) if not index or bar[2:] != bars[index - 1][2:]]
+
+
 DEFAULT_LIMITS = Limits()
 
 
@@ -140,9 +175,10 @@ def clean(score: Score, limits: Limits = DEFAULT_LIMITS) -> list[Segment]:
     """Merge a score into one piano track and cut it at bar lines into segments of about `limits.segment_seconds`.
 
     Drums, keys no piano has, doubled notes and notes without length are left out; a key struck again ends its note
-    before. Silence up to the first bar line with a note is cut away. Bars are 4 quarters, whatever the file's metre: the
-    token grammar knows no other. All segments of a piece are about equally long (2/3 to 3/2 of `segment_seconds`, but for
-    a shorter piece), so no short remainder is left; those with fewer than `limits.min_notes` notes are dropped.
+    before. Whole bars of silence at the beginning are cut away. Bars are those of the score's time signatures, from tick 0
+    on (metre.align puts them there); 2/2 is written as 4/4, which is as long. All segments of a piece are about equally
+    long (2/3 to 3/2 of `segment_seconds`, but for a shorter piece), so no short remainder is left; those with fewer than
+    `limits.min_notes` notes are dropped.
 
     Sustain pedals are not applied: lengths stay as written, as in the figures published on these data; transcriptions
     (EMOPIA, GiantMIDI) hold many notes to the pedal's release already.
@@ -157,8 +193,11 @@ def clean(score: Score, limits: Limits = DEFAULT_LIMITS) -> list[Segment]:
     _check_tempo(clock, int(end.max()))
     if len(onset) < limits.min_notes:
         raise Unusable(f"too few notes ({len(onset)} of at least {limits.min_notes})")
-    first_bar, last_bar = int(onset[0]) // TICKS_PER_BAR, -(-int(end.max()) // TICKS_PER_BAR)
-    bar_s = clock.seconds(np.arange(first_bar, last_bar + 1) * TICKS_PER_BAR)
+    bars = bars_of(score, int(end.max()) - 1, scale)
+    skipped = next(index for index, bar in enumerate(bars) if bar.end > onset[0])
+    bars = bars[skipped:]
+    lines = np.array([bar.start for bar in bars] + [bars[-1].end])
+    bar_s = clock.seconds(lines)
     seconds = float(clock.seconds(end.max()) - bar_s[0])
     if seconds < limits.min_seconds:
         raise Unusable(f"too short ({seconds:.1f} s of at least {limits.min_seconds:g} s)")
@@ -171,17 +210,19 @@ def clean(score: Score, limits: Limits = DEFAULT_LIMITS) -> list[Segment]:
     cuts = np.unique([0, *np.abs(bar_s[:, None] - wanted).argmin(axis=0), len(bar_s) - 1])
     segments = []
     for low, high in pairwise(cuts.tolist()):
-        start, stop = (first_bar + low) * TICKS_PER_BAR, (first_bar + high) * TICKS_PER_BAR
+        start, stop = int(lines[low]), int(lines[high])
         inside = (onset >= start) & (onset < stop)
         if inside.sum() < limits.min_notes:
             continue
         here, until = onset[inside] - start, np.minimum(end[inside], stop) - start
+        tempos = clock.between(start, stop)
         segments.append(
             Segment(
-                score=_piano_score(here, until, pitch[inside], velocity[inside], *clock.between(start, stop)),
+                score=_piano_score(bars[low:high], here, until, pitch[inside], velocity[inside], *tempos),
                 start_s=float(bar_s[low]),
                 seconds=float(clock.seconds(until.max() + start) - bar_s[low]),
-                bars=-(-int(until.max()) // TICKS_PER_BAR),
+                first_bar=skipped + low,
+                bars=int(np.searchsorted(lines[low:], until.max() + start)),
                 notes=len(here),
             )
         )
@@ -230,10 +271,17 @@ def _share_above(onset: np.ndarray, end: np.ndarray, polyphony: int) -> float:
 
 
 def _piano_score(
-    onset: np.ndarray, end: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, tick: np.ndarray, qpm: np.ndarray
+    bars: Sequence[Bar],
+    onset: np.ndarray,
+    end: np.ndarray,
+    pitch: np.ndarray,
+    velocity: np.ndarray,
+    tick: np.ndarray,
+    qpm: np.ndarray,
 ) -> Score:
     score = Score(TICKS_PER_QUARTER)
-    score.time_signatures.append(TimeSignature(0, 4, 4))
+    for bar in changes_of_metre(bars):
+        score.time_signatures.append(TimeSignature(bar.start - bars[0].start, bar.upper, bar.lower))
     for time, tempo in zip(tick.tolist(), qpm.tolist(), strict=True):
         score.tempos.append(Tempo(time, tempo))
     track = Track(program=0)

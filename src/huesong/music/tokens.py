@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import miditok
 import numpy as np
@@ -25,7 +24,7 @@ from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import TokenizerConfig
 from huesong.music import header
-from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, seconds_at
+from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, bars_of, changes_of_metre, seconds_at
 from huesong.music.vocabulary import FORMATS, digest_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file
@@ -103,7 +102,7 @@ def encode_base(
     for token in ids:
         found.append(token)
         if token in signatures:
-            found += [vocabulary[name] for name in next(bar)]
+            found += [vocabulary[name] for name in next(bar, heads[-1])]  # a late onset may be rounded up to one bar more
     return found
 
 
@@ -258,9 +257,8 @@ def _prepare(score: Score, tokenizer: REMI) -> Score | None:
         moved.append(Note(onset, step * max(1, round(note.duration * scale)), note.pitch, note.velocity))
     track.notes.extend(_one_at_a_time(moved))
     grid.tracks.append(track)
-    for before, bar, begin in zip([None, *bars], bars, begins.tolist(), strict=False):
-        if before is None or (before.upper, before.lower) != (bar.upper, bar.lower):
-            grid.time_signatures.append(TimeSignature(begin, bar.upper, bar.lower))
+    for bar in changes_of_metre(bars):
+        grid.time_signatures.append(TimeSignature(round(bar.start * grid.tpq / score.tpq), bar.upper, bar.lower))
     edges = np.append(starts, bars[-1].end)
     # The tempo under which a bar lasts as long.
     qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))
@@ -268,27 +266,6 @@ def _prepare(score: Score, tokenizer: REMI) -> Score | None:
     for index in np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1])):
         grid.tempos.append(Tempo(int(begins[index]), float(nearest[index])))
     return grid
-
-
-class Bar(NamedTuple):
-    """start, end: ticks. upper, lower: its time signature."""
-
-    start: int
-    end: int
-    upper: int
-    lower: int
-
-
-def bars_of(score: Score, last: int) -> list[Bar]:
-    """All bars from tick 0 to the one in which tick `last` lies; those before a change of metre end there."""
-    signatures = [(int(mark.time), int(mark.numerator), int(mark.denominator)) for mark in score.time_signatures]
-    if not signatures or signatures[0][0] > 0:
-        signatures.insert(0, (0, 4, 4))
-    found: list[Bar] = []
-    for (start, upper, lower), (stop, _, _) in pairwise([*signatures, (last + 1, 4, 4)]):
-        length = 4 * score.tpq * upper // lower
-        found += [Bar(tick, tick + length, upper, lower) for tick in range(start, min(stop, last + 1), length)]
-    return found
 
 
 def _one_at_a_time(notes: list[Note]) -> list[Note]:

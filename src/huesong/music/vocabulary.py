@@ -261,8 +261,8 @@ class TokenTable:
             raise ValueError(f"no token {min(missing_names)}")
 
     def _summarise(self, index: int, meaning: list[tuple[str, int]]) -> None:
-        if meaning and meaning[0][0] in header.KINDS:
-            self.planned[index] = True
+        if meaning and meaning[0][0] in (*header.KINDS, "TimeSig"):
+            self.planned[index] = True  # never sampled: the plan says them
             return
         if not meaning or any(kind not in self.ids for kind, _ in meaning):
             return  # padding, beginning and end are nowhere in the music

@@ -22,7 +22,11 @@ from miditok import REMI
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
-from huesong.music import tokens
+from huesong.form.analysis import analyse
+from huesong.form.heads import heads_of
+from huesong.metre.align import align
+from huesong.metre.bars import BarLines
+from huesong.music import header, tokens
 from huesong.music.features import FEATURE_NAMES, features
 from huesong.music.reading import Limits, Unusable, clean, read_score
 from huesong.music.statistics import STATISTIC_NAMES, statistics
@@ -217,6 +221,9 @@ class PieceJob:
     path: Path
     limits: Limits
     tokenizer: TokenizerConfig
+    style: str
+    bars: str
+    """BarLines as text; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +237,7 @@ class ReadSegment:
     bars: int
     features: tuple[float, ...]
     statistics: tuple[float, ...]
+    bars_from: str
 
 
 @lru_cache(maxsize=1)
@@ -240,24 +248,28 @@ def _base_tokenizer(config: TokenizerConfig) -> REMI:
 def read_piece(job: PieceJob) -> list[ReadSegment] | str:
     """The segments of a MIDI file; or why the file is dropped."""
     try:
-        segments = clean(read_score(job.path), job.limits)
+        aligned = align(read_score(job.path), BarLines.parse(job.bars) if job.bars else None)
+        segments = clean(aligned.score, job.limits)
     except Unusable as error:
         return str(error)
     except UserError as error:
         return _reason(error, job.path)
-    read = []
+    plan, read = analyse(aligned.score), []
+    beginning = header.beginning(job.style, plan.tonic, plan.mode)
     for segment in segments:
         of_features, of_statistics = features(segment.score), statistics(segment.score)
-        ids = tokens.encode_base(_base_tokenizer(job.tokenizer), segment.score)
+        heads = heads_of(plan, segment.first_bar, segment.bars)
+        ids = tokens.encode_base(_base_tokenizer(job.tokenizer), segment.score, heads, beginning)
         read.append(
             ReadSegment(
                 np.array(ids, dtype=np.uint16),
-                segment.start_s,
+                segment.start_s - aligned.later_s,
                 segment.seconds,
                 segment.notes,
                 segment.bars,
                 tuple(float(of_features[name]) for name in FEATURE_NAMES),
                 tuple(float(of_statistics[name]) for name in STATISTIC_NAMES),
+                aligned.bars.source,
             )
         )
     return [segment for segment in read if len(segment.ids)] or "no token is left"
@@ -273,7 +285,13 @@ def read_pieces(
     limits = Limits(
         config.min_notes, config.min_seconds, config.max_seconds, config.segment_seconds, config.max_polyphony
     )
-    jobs = (PieceJob(row, data / path, limits, config.tokenizer) for row, path in enumerate(music["path"].tolist()))
+    known = music["bars"].fillna("").tolist() if "bars" in music else [""] * len(music)
+    styles = [header.STYLE_OF_SOURCE.get(source, "mixed") for source in music["source"].tolist()]
+    jobs = (
+        PieceJob(row, data / path, limits, config.tokenizer, style, bars)
+        for row, (path, style, bars) in enumerate(zip(music["path"].tolist(), styles, known, strict=True))
+    )
+    bars_from: list[str] = []
     rows, numbers, count = (
         array("q"),
         array("d"),
@@ -288,6 +306,7 @@ def read_pieces(
             for number, segment in enumerate(result):
                 rows.append(job.row)
                 count.append(number)
+                bars_from.append(segment.bars_from)
                 numbers.extend((segment.start_s, segment.seconds, segment.notes, segment.bars, ids_file.rows))
                 numbers.extend((len(segment.ids), *segment.features, *segment.statistics))
                 ids_file.append(segment.ids)
@@ -300,6 +319,7 @@ def read_pieces(
     for place, name in enumerate(columns):
         values = figures[:, place]
         table[name] = values if name.endswith("_s") or name == "seconds" else values.astype(np.int64)
+    table["bars_from"] = bars_from
     of_features = slice(len(columns), len(columns) + len(FEATURE_NAMES))
     for name, names, part in (
         (contracts.PIECE_FEATURES, FEATURE_NAMES, figures[:, of_features]),
