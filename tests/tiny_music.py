@@ -13,10 +13,12 @@ from symusic import Score
 
 from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
 from huesong.data.sample.music import compose_by_rule
+from huesong.form.analysis import analyse
+from huesong.form.heads import heads_of
 from huesong.model.critic import Critic
 from huesong.model.folder import Model
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.music import tokens
+from huesong.music import header, tokens
 from huesong.music.grammar import Constraints, Grammar, State
 from huesong.music.vocabulary import Vocabulary
 
@@ -30,10 +32,26 @@ def pieces() -> tuple[Score, ...]:
 
 
 @lru_cache
-def tokenizer(positions_per_beat: int = 8, vocabulary_size: int = 600) -> REMI:
+def tokenizer(positions_per_beat: int = 8, vocabulary_size: int = 800) -> REMI:
     config = TokenizerConfig(positions_per_beat=positions_per_beat, vocabulary_size=vocabulary_size)
     made = tokens.build_tokenizer(config)
-    return tokens.train_bpe(made, [tokens.encode_base(made, score) for score in pieces()], vocabulary_size)
+    return tokens.train_bpe(made, [encoded(made, score) for score in pieces()], vocabulary_size)
+
+
+def encoded(made: REMI, score: Score) -> list[int]:
+    """Base tokens with the heads of bars."""
+    plan = analyse(score)
+    return tokens.encode_base(made, score, heads_of(plan), header.beginning("mixed", plan.tonic, plan.mode))
+
+
+def planned(bars: int, metre: tuple[int, int] = (4, 4), tempo: float = 120.0) -> Constraints:
+    """A plan with the least said."""
+    head = header.head(
+        left=1, relation="new", back=0, density=0.3, loudness=0.6, chords=[(0, 0, "maj")], cadence=""
+    )  # fmt: skip
+    return Constraints(
+        bars, metre, tempo, beginning=tuple(header.beginning("mixed", 0, "major")), heads=(tuple(head),) * bars
+    )
 
 
 def vocabulary_of(made: REMI) -> Vocabulary:

@@ -29,7 +29,7 @@ class SplitShares(Section):
 class TokenizerConfig(Section):
     """MidiTok REMI and its byte pair encoding."""
 
-    vocabulary_size: int = Field(1000, ge=300, le=60000)
+    vocabulary_size: int = Field(1200, ge=300, le=60000)
     """Size after BPE, base tokens included."""
     positions_per_beat: int = Field(12, ge=2, le=24)
     """Of a beat of the metre; 12 hold sixteenths and triplets."""
@@ -52,7 +52,7 @@ class PreprocessConfig(Section):
     min_notes: int = Field(12, ge=1)
     min_seconds: float = Field(4.0, gt=0)
     max_seconds: float = Field(1800.0, gt=0)
-    segment_seconds: float = Field(32.0, gt=4)
+    segment_seconds: float = Field(48.0, gt=4)
     """Longer pieces are cut at bar lines into segments of about this length."""
     max_polyphony: int = Field(24, ge=1)
     workers: int = Field(0, ge=0)
@@ -84,7 +84,7 @@ class NetworkConfig(Section):
     positions: Literal["absolute", "rotary"] = "rotary"
     smear: bool = True
     """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
-    context: int = Field(512, ge=32)
+    context: int = Field(1024, ge=32)
     """Longest token sequence the network attends to."""
 
 
@@ -166,7 +166,11 @@ class TrainConfig(Section):
     image_va_weight: float = Field(0.5, ge=0)
     """Weight of the image VA head's loss (only where the encoder is trained with the model)."""
     condition_dropout: float = Field(0.15, ge=0, lt=1)
-    """Share of training pieces whose condition is dropped, so that guidance works."""
+    """Share of training pieces whose condition is dropped, so that guidance works; and share that do not say their style."""
+    repeats: float = Field(0.2, ge=0, lt=1)
+    """Share of training rows that are a passage and its repeat, exact or in another key: so copying is learnt soon."""
+    transpose: bool = True
+    """Whether every training row is moved into a key drawn at random."""
     eval_every: int = Field(50, ge=1)
     eval_batches: int = Field(8, ge=1)
     patience: int = Field(6, ge=1)

@@ -97,7 +97,7 @@ class Composer:
         ]
         pieces = []
         for piece in sample(self.model, encoded, config or SamplingConfig(), on_step, self.scorer):
-            midi = bytes(tokens.decode(self.tokenizer, piece.ids).dumps_midi())
+            midi = bytes(tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo).dumps_midi())
             score, obtained = reading.parse_score(midi, "the composed piece"), None
             if self.scorer is not None:
                 valence, arousal = self.scorer([piece.ids])[0].tolist()

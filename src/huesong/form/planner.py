@@ -27,6 +27,7 @@ class Settings:
     tempo: float | None = None
     style: str | None = None
     loop: bool = False
+    bars: int | None = None
 
 
 def invent(
@@ -44,7 +45,7 @@ def invent(
     tempo = settings.tempo or 100 + 40 * mean_arousal
     tonic, major = settings.key or (int(rng.integers(12)), mean_valence >= 0)
     quarters = 4 * metre[0] / metre[1]
-    count = max(2, round(seconds * tempo / 60 / quarters))
+    count = settings.bars or max(2, round(seconds * tempo / 60 / quarters))
     quality = "maj" if major else "min"
     bars = tuple(
         BarPlan(metre, "new", 0, "A", (count - 1 - bar) % 4 + 1, "", (Chord(0.0, tonic, quality),))
@@ -52,6 +53,6 @@ def invent(
     )
     course = [value_at(arousal, (bar + 0.5) / count) for bar in range(count)]
     return Plan(
-        tonic, "major" if major else "minor", 60 * count * quarters / seconds, bars,
+        tonic, "major" if major else "minor", tempo if settings.bars else 60 * count * quarters / seconds, bars,
         tuple(round(0.5 + 0.25 * level, 3) for level in course), tuple(round(0.35 + 0.25 * level, 3) for level in course),
     )  # fmt: skip

@@ -138,7 +138,9 @@ class Augmentation:
     styles: float = 0.0
 
 
-def augmented(special: Special, window: np.ndarray, most: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def augmented(
+    special: Special, window: np.ndarray, most: int, how: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
     """A window of at most `most` ids, changed at random."""
     uniform, uniform_style = rng.random(2)
     if how.keys:
@@ -344,7 +346,7 @@ def load_special(vocabulary: Path) -> Special:
 
     def moved(parts: tuple[str, ...], by: int) -> int:
         names = tuple(transposed(name, by) for name in parts)
-        return -1 if None in names else ids.get(names, -1)  # type: ignore[call-overload, no-any-return]
+        return -1 if None in names else ids.get(names, -1)
 
     shifted_SV = np.array([[moved(parts, by) for parts in tokens] for by in SHIFTS])
     returns = {

@@ -16,7 +16,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from huesong.config import SamplingConfig
-from huesong.music.keys import FEWEST_BEATS, Constraints, Key
+from huesong.form.heads import heads_of
+from huesong.form.plan import Plan
+from huesong.form.planner import Settings, invent
+from huesong.music import header
+from huesong.music.keys import Constraints, Key
 from huesong.runtime.errors import UserError
 from huesong.va import Trajectory, check_emotion, mean_of, value_at
 
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from huesong.model.folder import Model
-    from huesong.music.grammar import Grammar
 
 MOST_BARS = 300
 """Ten minutes at 120 beats a minute, as the longest `--seconds`."""
@@ -41,9 +44,11 @@ class Request:
     picture: an image file, an RGB image, or the row that a model's encoder has made of it (float [S, C] or uint8
     [H, W, 3]); None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None = what
     the picture suggests. seed: any integer. seconds: None = the sampling settings' length. bars: length in 4/4 bars
-    instead, at the tempo that the piece takes. tempo: quarters a minute, the nearest that the model knows; None = as it
-    comes. key: whose scale all notes are from and whose tonic ends the piece (`parse_key`); None = as it comes. primer:
-    what the piece begins with, counted towards its length: a MIDI file, a score, or token ids without BOS.
+    instead, at the tempo that the piece takes. tempo: quarters a minute; None = as it suits the emotion. key: whose scale
+    all notes are from and whose tonic ends the piece (`parse_key`); None = as it comes. primer: what the piece begins with,
+    counted towards its length: a MIDI file, a score, or token ids without BOS. plan: what is composed bar by bar; None =
+    one is invented for the emotion. The plan of a primer in token ids begins with the primer's own bars. style: one of
+    header.STYLES; None = no certain one.
 
     Raises:
         UserError: a value out of range, or neither a picture nor both valence and arousal.
@@ -58,6 +63,8 @@ class Request:
     tempo: float | None = None
     key: Key | None = None
     primer: Any = None
+    plan: Plan | None = None
+    style: str | None = None
 
     def __post_init__(self) -> None:
         check_emotion(self.valence, self.arousal)
@@ -81,13 +88,15 @@ class Piece:
     ids: token ids without BOS and EOS. requested: valence and arousal asked of the network (of a trajectory the mean
     over time). predicted: the picture's own; None without a picture. critic: what the model's own critic predicts for
     the piece (not independent of the model). midi: a Standard MIDI File. score: that file read back (symusic.Score).
-    obtained: what the music labeller predicts for `score`; None if the model folder has no labeller.
+    obtained: what the music labeller predicts for `score`; None if the model folder has no labeller. plan: what it was
+    composed by.
     """
 
     ids: list[int]
     requested: VA
     predicted: VA | None
     critic: VA
+    plan: Plan
     midi: bytes = b""
     score: Any = None
     obtained: VA | None = None
@@ -197,27 +206,41 @@ def conditioning_of(model: Model, request: Request) -> Conditioning:
     )
 
 
-def constraints_of(grammar: Grammar, request: Request, config: SamplingConfig) -> Constraints:
+def plan_of(model: Model, request: Request, conditioning: Conditioning, config: SamplingConfig) -> Plan:
+    """The request's plan, or one that suits its emotion, length, tempo and key.
+
+    Raises:
+        UserError: what was settled does not fit together, or the model does not know it.
+    """
+    plan, grammar = request.plan, model.grammar
+    if plan is None:
+        seconds = config.seconds if request.seconds is None else request.seconds
+        metre = None if grammar.vocabulary.has_heads else (4, 4)
+        settings = Settings(key=request.key, tempo=request.tempo, metre=metre, bars=request.bars)
+        plan = invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
+    tempos = grammar.table.tempos
+    if not 0.9 * tempos[0] <= plan.tempo <= 1.1 * tempos[-1]:
+        raise UserError(
+            f"--tempo {plan.tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute"
+        )
+    return plan
+
+
+def constraints_of(model: Model, request: Request, plan: Plan, config: SamplingConfig) -> Constraints:
     """What the grammar holds a request's piece to.
 
     Raises:
-        UserError: a tempo that the vocabulary does not reach, or at which the piece is too short.
+        UserError: a metre that changes, or that the model does not know.
     """
-    seconds = None if request.bars is not None else config.seconds if request.seconds is None else request.seconds
-    tempo, tempos = None, grammar.table.tempos
-    if request.tempo is not None:
-        if not tempos[0] <= request.tempo <= tempos[-1]:
-            raise UserError(
-                f"--tempo {request.tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute"
-            )
-        tempo = int(np.abs(np.log(tempos / request.tempo)).argmin())
-    found = Constraints(
-        seconds, request.bars, tempo, request.key, polyphony=config.max_polyphony,
+    metres = {(4, 4) if bar.metre == (2, 2) else bar.metre for bar in plan.bars}
+    metre, heads = min(metres), model.vocabulary.has_heads
+    if len(metres) > 1 or metre not in model.grammar.table.metres:
+        known = ", ".join(f"{upper}/{lower}" for upper, lower in model.grammar.table.metres)
+        found = " and ".join(f"{upper}/{lower}" for upper, lower in sorted(metres))
+        raise UserError(f"the plan is in {found}: this model composes in one metre, of {known}")
+    return Constraints(
+        len(plan.bars), metre, plan.tempo, request.key, tonic=plan.key,
+        beginning=tuple(header.beginning(request.style or "mixed", plan.tonic, plan.mode)) if heads else (),
+        heads=tuple(map(tuple, heads_of(plan))) if heads else (), polyphony=config.max_polyphony,
         notes_per_second=config.max_notes_per_second, silence=config.max_silence,
     )  # fmt: skip
-    if not grammar.can_be(found):
-        raise UserError(
-            f"--tempo {request.tempo:g}: a piece of {seconds:g} s cannot be written at it, for it needs {FEWEST_BEATS} "
-            "beats at least, and a length that the grid can tell: ask for more seconds, or for another tempo"
-        )
-    return found

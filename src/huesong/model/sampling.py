@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
+from huesong.form.plan import Plan
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
-from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of
+from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of, plan_of
 from huesong.music.grammar import Grammar, LastRead, State
 from huesong.runtime.errors import UserError
 
@@ -50,6 +51,7 @@ class Hypothesis:
     """A candidate for a request, as far as it is sampled."""
 
     conditioning: Conditioning
+    plan: Plan
     state: State
     generator: torch.Generator
     next_id: int
@@ -59,17 +61,15 @@ class Hypothesis:
     """As written down."""
     read: list[int] = field(default_factory=list)
     """As the network reads them: before notes are cut off at the last chord."""
-    bars: list[tuple[int, int]] = field(default_factory=list)
-    """For each bar: where it begins in `read`, and the tempo (index) in force there."""
+    bars: list[int] = field(default_factory=list)
+    """Where each bar begins in `read`."""
 
     @property
     def share(self) -> float:
         """How much of the asked length is there."""
         if self.state.done:
             return 1.0
-        wanted = self.state.constraints
-        done = self.state.seconds / wanted.seconds if wanted.seconds else self.state.bar / (wanted.bars or 1)
-        return min(1.0, max(0.0, done))
+        return min(1.0, self.state.tick / self.state.end)
 
 
 @torch.inference_mode()
@@ -99,7 +99,8 @@ def sample(
             group = hypotheses[start : start + config.candidates]
             kept = group[int(np.argmin(distances(model, group, scorer)))] if len(group) > 1 else group[0]
             given = kept.conditioning
-            pieces.append(Piece(kept.ids, given.requested, given.predicted, predict_va(model, kept.ids)))
+            heard = predict_va(model, kept.ids)
+            pieces.append(Piece(kept.ids, given.requested, given.predicted, heard, kept.plan))
     return pieces
 
 
@@ -161,24 +162,28 @@ def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> 
     """The candidates of a request: only BOS or its primer, each with the generator of (seed, candidate).
 
     Raises:
-        UserError: the primer is no music of this vocabulary, or longer than the context or the piece; or the tempo
-            cannot be had.
+        UserError: the primer is no music of this vocabulary, or longer than the context or the piece; or the plan cannot
+            be had.
     """
     grammar, context, primer = model.grammar, model.network.config.context, request.primer or ()
-    constraints = constraints_of(grammar, request, config)
+    conditioning, found = conditioning_of(model, request), []
+    plan = plan_of(model, request, conditioning, config)
+    constraints = constraints_of(model, request, plan, config)
     if len(primer) >= context:
         raise UserError(f"the primer has {len(primer)} tokens, the model attends to {context}: take a shorter one")
     if grammar.count_violations(primer):
         raise UserError("the primer was not written with this model's vocabulary: encode it with its tokenizer")
-    conditioning, found = conditioning_of(model, request), []
     for candidate in range(config.candidates):
         generator = generator_of(request.seed, candidate)
-        start = Hypothesis(conditioning, grammar.start(constraints), generator, model.vocabulary.bos, request.seed)
+        state = grammar.start(constraints)
+        start = Hypothesis(conditioning, plan, state, generator, model.vocabulary.bos, request.seed)
         for token in primer:
             _append(grammar, start, token)
-            if start.state.last_read >= LastRead.LAST_BAR or start.state.latest_end > start.state.last_onset:
-                length = f"{request.bars} bars" if constraints.seconds is None else f"{constraints.seconds:g} s"
-                raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
+            if state.last_read >= LastRead.LAST_BAR or state.latest_end > state.last_onset:
+                raise UserError(
+                    f"the primer is too long for a piece of {len(plan.bars)} bars ({plan.seconds:.0f} s): ask for more, "
+                    "or take a shorter one"
+                )
         found.append(start)
     return found
 
@@ -308,7 +313,7 @@ def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: Sampl
 
 def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     if grammar.table.bar[token]:
-        hypothesis.bars.append((len(hypothesis.read), hypothesis.state.tempo))
+        hypothesis.bars.append(len(hypothesis.read))
     hypothesis.read.append(token)
     hypothesis.next_id = token
     hypothesis.ids += grammar.advance(hypothesis.state, token)
@@ -328,37 +333,35 @@ def _last_read(model: Model, hypothesis: Hypothesis, capacity: int) -> Tensor:
     """What a row reads anew: all so far if it fits, else the last bars; but the newest token, which the next step reads."""
     known = [model.vocabulary.bos, *hypothesis.read[:-1]]
     if len(known) >= capacity:
-        known = last_bars(model.grammar, known[1:], hypothesis.bars, int(KEPT_SHARE * capacity))
-    known = known[1 - capacity :]  # a tiny context may not hold the unfolded first bar
+        known = [model.vocabulary.bos, *last_bars(model.grammar, hypothesis, int(KEPT_SHARE * capacity))]
+    known = known[1 - capacity :]  # a tiny context may not hold the first bar
     return torch.tensor(known, device=model.device)
 
 
-def last_bars(grammar: Grammar, ids: list[int], bars: list[tuple[int, int]], room: int) -> list[int]:
-    """The last whole bars of `ids` that fit into `room` tokens, the tempo in force named at their beginning.
+def last_bars(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[int]:
+    """The last whole bars read, without the newest token, that fit into `room`, as a segment of training begins.
 
-    A bar longer than that keeps its last `room` tokens. `bars`: (index in ids, tempo index) of each bar.
+    Before them stands what the piece began with, and in their first bar the tempo. A bar longer than that keeps its last
+    tokens.
     """
-    fitting = [(start, tempo) for start, tempo in bars if len(ids) - start <= room - 3 and start < len(ids)]
+    read, bars, table = hypothesis.read[:-1], hypothesis.bars, grammar.table
+    begin = read[: bars[0]]
+    # Of the first bar: `Position 0` and `Tempo` end its head.
+    tempo = next((place for place, token in enumerate(read) if table.tempo[token] >= 0), -1)
+    named = [table.ids["Position"][0], read[tempo]] if tempo >= 0 and len(table.base[read[tempo]]) == 1 else []
+    fitting = [start for start in bars if len(begin) + len(named) + len(read) - start <= room and start < len(read)]
     if not fitting:
-        return ids[-room:]
-    start, tempo = fitting[0]
-    kept = ids[start:]
-    table = grammar.table
-    if tempo < 0:
-        return kept
-    # A segment in training begins "Bar, Position 0, Tempo": unfold what says so, and name the tempo there.
-    head: list[tuple[str, int]] = []
-    count = 0
-    while count < len(kept) and len(head) < 2:
-        head += table.base[kept[count]]
-        count += 1
-    rest = head[1:]
-    if rest and rest[0] == ("Position", 0):
+        return read[-room:]
+    kept = read[fitting[0] :]
+    if fitting[0] == bars[0]:
+        return begin + kept
+    head = 1  # the bar's own token, its metre and its head
+    while head < len(kept) and table.planned[kept[head]]:
+        head += 1
+    rest = kept[head:]
+    if named and rest and rest[0] == named[0]:
         rest = rest[1:]
-    if not rest or rest[0][0] != "Tempo":
-        rest = [("Tempo", tempo), *rest]
-    begin = [("Bar", 0), ("Position", 0), *rest]
-    return [table.ids[kind][value] for kind, value in begin] + kept[count:]
+    return begin + kept[:head] + named + rest
 
 
 def predict_va(model: Model, ids: list[int]) -> tuple[float, float]:

@@ -102,7 +102,9 @@ def encode_base(
     for token in ids:
         found.append(token)
         if token in signatures:
-            found += [vocabulary[name] for name in next(bar, heads[-1])]  # a late onset may be rounded up to one bar more
+            found += [
+                vocabulary[name] for name in next(bar, heads[-1])
+            ]  # a late onset may be rounded up to one bar more
     return found
 
 
@@ -257,8 +259,10 @@ def _prepare(score: Score, tokenizer: REMI) -> Score | None:
         moved.append(Note(onset, step * max(1, round(note.duration * scale)), note.pitch, note.velocity))
     track.notes.extend(_one_at_a_time(moved))
     grid.tracks.append(track)
-    for bar in changes_of_metre(bars):
-        grid.time_signatures.append(TimeSignature(round(bar.start * grid.tpq / score.tpq), bar.upper, bar.lower))
+    for change in changes_of_metre(bars):
+        grid.time_signatures.append(
+            TimeSignature(round(change.start * grid.tpq / score.tpq), change.upper, change.lower)
+        )
     edges = np.append(starts, bars[-1].end)
     # The tempo under which a bar lasts as long.
     qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))

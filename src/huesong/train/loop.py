@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from huesong.config import TrainConfig
+from huesong.model.copying.losses import copy_figures
+from huesong.model.copying.passages import Row
 from huesong.model.critic import Critic
-from huesong.model.dataset import Batch, Examples, draw, make_batch
+from huesong.model.dataset import Augmentation, Batch, Examples, draw, make_batch
 from huesong.model.network import HuesongNetwork
 from huesong.model.precision import autocast
 from huesong.model.trainer import Part, Progress, Schedule, Trainer, adamw, seed_step
@@ -33,7 +35,7 @@ PRETRAIN, PAIRS = "pretrain", "pairs"
 DONE = "done"
 """Name of the checkpoint that a finished phase leaves."""
 HISTORY_COLUMNS = (
-    "step", "phase", "loss", "ce", "va", "picture", "val_loss", "val_va", "lr", "grad_norm", "tokens_per_s",
+    "step", "phase", "loss", "ce", "va", "picture", "val_loss", "val_va", "val_copy", "lr", "grad_norm", "tokens_per_s",
     "reward", "kl",
 )  # fmt: skip
 LOWEST_RATE = 0.1
@@ -63,6 +65,8 @@ class Run:
     critic: Critic | None
     device: torch.device
     processes: Processes
+    copies: Sequence[Row]
+    """Rows of the copy test."""
 
 
 @dataclass
@@ -83,6 +87,7 @@ def train_network(
     checkpoints: Mapping[str, Checkpoints],
     device: torch.device,
     processes: Processes = ALONE,
+    copies: Sequence[Row] = (),
 ) -> Training:
     """Train `network` in place, phase by phase, each resuming from its latest valid checkpoint.
 
@@ -98,7 +103,7 @@ def train_network(
     # sampling run as ever. One graph for all lengths, of which there are few, instead of one for each.
     states = torch.compile(network.states, dynamic=True) if config.compile else None
     objective = Objective(config, weight_V, states).to(device)
-    run = Run(network, objective, examples, config, critic, device, processes)
+    run = Run(network, objective, examples, config, critic, device, processes, copies)
     started, phases, done = time.monotonic(), make_phases(examples, config), list[Progress]()
     for phase in phases:
         if phase.name == PAIRS:
@@ -211,7 +216,8 @@ def step_losses(run: Run, phase: Phase, step: int) -> Iterator[Part]:
     seed_step(*phase.key, step, processes.rank)
     batch = make_batch(
         run.examples, *drawn_rows(run, phase, step), context=config.network.context, key=(*phase.key, step),
-        condition_dropout=config.condition_dropout, augment=True,
+        condition_dropout=config.condition_dropout,
+        augment=Augmentation(config.repeats, keys=config.transpose, styles=config.condition_dropout),
     )  # fmt: skip
     rows = np.arange(len(batch.names))
     if config.accumulate > 1:  # rows of like length together: little is computed for padding
@@ -242,9 +248,10 @@ def to_device(batch: Batch, device: torch.device) -> TensorBatch:
 
 @torch.no_grad()
 def validate(run: Run, phase: Phase, split: str = "val") -> dict[str, Any]:
-    """Cross-entropy in nats a token (no smoothing) on a fixed sample, and the critic's distance to the request.
+    """Cross-entropy in nats a token (no smoothing) on a fixed sample, the critic's distance to the request, the copy test.
 
-    `val_va` is the mean absolute error of what the critic predicts for the expected tokens, or None.
+    `val_va` is the mean absolute error of what the critic predicts for the expected tokens, or None. `val_copy` is the
+    loss of the second time over that of the first for exact repeats (model/copying), or None.
     """
     network, config, critic = run.network.eval(), run.config, run.critic if phase.name == PAIRS else None
     pieces, pictures = getattr(phase, split)
@@ -268,4 +275,6 @@ def validate(run: Run, phase: Phase, split: str = "val") -> dict[str, Any]:
                 found_B2 = critic.forward_soft(soft_BTV, part.targets_BT >= 0)
                 error += float((found_B2 - part.va_B2).abs().mean(dim=-1)[part.keep_B].sum())
                 rows += int(part.keep_B.sum())
-    return {"val_loss": ce / tokens, "val_va": error / rows if rows else None}
+    with autocast(config, run.device):
+        copied = copy_figures(network, run.copies, run.device).get("copy_exact")
+    return {"val_loss": ce / tokens, "val_va": error / rows if rows else None, "val_copy": copied}

@@ -19,6 +19,7 @@ from torch.utils import deterministic
 
 from huesong import __version__, contracts
 from huesong.config import TrainConfig
+from huesong.model.copying.passages import Row, copy_rows
 from huesong.model.critic import Critic
 from huesong.model.dataset import Examples, load_examples
 from huesong.model.folder import Model, save_model, weights_of
@@ -37,6 +38,8 @@ from huesong.train.picture_head import picture_figures, picture_shape
 from huesong.train.rewards import REINFORCE, reinforce
 
 KEPT_BASES = 3
+COPIES = 12
+"""Passages of the copy test in the training log."""
 CRITIC = "critic"
 CRITIC_COLUMNS = ("step", "loss", "val_loss", "lr")
 INPUTS = {
@@ -94,7 +97,8 @@ def run(
         critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
         network = HuesongNetwork(config.network, examples.special.size, picture_shape(examples))
-        training = train_network(network, examples, config, critic, stores, device, processes)
+        copies = copy_test(config, examples, Vocabulary.load(preprocess / contracts.VOCABULARY))
+        training = train_network(network, examples, config, critic, stores, device, processes, copies)
         rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
         metrics = {
             **training.metrics,
@@ -255,6 +259,16 @@ def make_critic(
                 saved.save_as(CRITIC, {"critic": weights_of(critic)}, {"history": history, "figures": figures})
     processes.give_all(critic)
     return critic.to(device).freeze(), history, figures
+
+
+def copy_test(config: TrainConfig, examples: Examples, vocabulary: Vocabulary) -> list[Row]:
+    """Rows of the copy test, exact repeats of passages that are not trained on; none without music of split `val`."""
+    pieces = examples.pieces
+    held = np.flatnonzero((pieces.split_N == "val") & (pieces.count_N > 0))
+    return copy_rows(
+        vocabulary, pieces.tokens, pieces.start_N[held], pieces.count_N[held], context=config.network.context,
+        passages=COPIES, distances=(1, 4), kinds=("exact",), seed=config.base_seed,
+    )  # fmt: skip
 
 
 def reward(
