@@ -43,11 +43,18 @@ class CriticLayer(nn.Module):
 
 
 class Critic(nn.Module):
-    """Token ids or soft tokens to the (valence, arousal) that people would give it, each in (-1, 1)."""
+    """Token ids or soft tokens to the (valence, arousal) that people would give it, each in (-1, 1).
 
-    def __init__(self, config: CriticConfig, vocabulary_size: int) -> None:
+    `plans_V` (bool) are the tokens that only plan (music/header.py): they are not read, for nobody hears them.
+    """
+
+    plans_V: Tensor
+
+    def __init__(self, config: CriticConfig, vocabulary_size: int, plans_V: np.ndarray | None = None) -> None:
         super().__init__()
         assert config.width % config.heads == 0, "width must be a multiple of the heads"
+        plans = torch.zeros(vocabulary_size, dtype=torch.bool) if plans_V is None else torch.from_numpy(plans_V.copy())
+        self.register_buffer("plans_V", plans, persistent=False)
         self.config, self.vocabulary_size = config, vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, config.width)
         self.layers = nn.ModuleList(CriticLayer(config) for _ in range(config.layers))
@@ -62,11 +69,19 @@ class Critic(nn.Module):
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """VA [B, 2] of token ids; `mask_BT` is True where there is music (None: everywhere)."""
-        return self._read(self.embedding(ids_BT), mask_BT)
+        return self._read(self.embedding(ids_BT), self._music(~self.plans_V[ids_BT], mask_BT))
 
     def forward_soft(self, probabilities_BTV: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """VA [B, 2] of distributions over tokens, read as their expected embeddings; differentiable."""
-        return self._read(probabilities_BTV.to(self.embedding.weight.dtype) @ self.embedding.weight, mask_BT)
+        plans_BT = (probabilities_BTV.detach() * self.plans_V).sum(dim=-1) > 0.5
+        embedded_BTD = probabilities_BTV.to(self.embedding.weight.dtype) @ self.embedding.weight
+        return self._read(embedded_BTD, self._music(~plans_BT, mask_BT))
+
+    def _music(self, heard_BT: Tensor, mask_BT: Tensor | None) -> Tensor | None:
+        """What is music and no plan; None: everything is."""
+        if not bool(self.plans_V.any()):
+            return mask_BT
+        return heard_BT if mask_BT is None else mask_BT & heard_BT
 
     def freeze(self) -> Critic:
         """No parameter changes from here on: gradients pass through to the input only."""

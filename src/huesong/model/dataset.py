@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from huesong import contracts
-from huesong.music.header import FARTHEST, RELATIONS, transposed
+from huesong.music.header import FARTHEST, KINDS, RELATIONS, transposed
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require
 
@@ -83,6 +83,7 @@ class Special:
     relation_V: np.ndarray  # bool: says what a bar has to do with an earlier one
     style_V: np.ndarray  # bool
     mixed: int  # the style that says nothing; -1 = none
+    head_V: np.ndarray  # bool: is of the head of a bar
 
 
 @dataclass
@@ -359,4 +360,5 @@ def load_special(vocabulary: Path) -> Special:
     return Special(
         len(tokens), content["pad"], content["bos"], content["eos"], content["digest"], begins("Bar_None"), tempo_V,
         shifted_SV, returns, relation_V, begins("Style_"), ids.get(("Style_mixed",), -1),
+        np.any([begins(f"{kind}_") for kind in sorted(KINDS)], axis=0),
     )  # fmt: skip

@@ -124,12 +124,13 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     if (vocabulary.size, vocabulary.digest) != (size, digest):
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     network = HuesongNetwork(network_config, size, picture)
-    critic = Critic(critic_config, size)
+    grammar = Grammar(vocabulary)
+    critic = Critic(critic_config, size, grammar.table.heads_V)
     load_weights(network, folder / weights, digest)
     load_weights(critic, folder / contracts.CRITIC_WEIGHTS, digest)
     network.to(device).eval().requires_grad_(False)
     critic.to(device).freeze()
-    return Model(network, critic, vocabulary, Grammar(vocabulary), config, folder)
+    return Model(network, critic, vocabulary, grammar, config, folder)
 
 
 def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:

@@ -267,8 +267,8 @@ def _prepare(score: Score, tokenizer: REMI) -> Score | None:
     # The tempo under which a bar lasts as long.
     qpm = np.diff(edges) * 60 / score.tpq / np.diff(seconds_at(score, edges))
     nearest = tempos[np.abs(np.log(tempos[None]) - np.log(qpm[:, None])).argmin(axis=1)]
-    for index in np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1])):
-        grid.tempos.append(Tempo(int(begins[index]), float(nearest[index])))
+    for changed in np.flatnonzero(np.append(True, nearest[1:] != nearest[:-1])):
+        grid.tempos.append(Tempo(int(begins[changed]), float(nearest[changed])))
     return grid
 
 

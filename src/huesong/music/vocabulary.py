@@ -218,6 +218,11 @@ class TokenTable:
         self.most_onsets = int(self.onsets.max())
 
     @property
+    def heads_V(self) -> np.ndarray:
+        """Whether each id is of a head."""
+        return np.array([bool(meaning) and meaning[0][0] in header.KINDS for meaning in self.base])
+
+    @property
     def metres(self) -> list[tuple[int, int]]:
         """Time signatures that there are tokens for; of format 1 that of all its bars."""
         return [divmod(value, 100) for value in sorted(self.ids["TimeSig"])] or [(4, 4)]

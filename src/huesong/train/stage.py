@@ -36,6 +36,7 @@ from huesong.train.critic import train_critic
 from huesong.train.loop import HISTORY_COLUMNS, PAIRS, PRETRAIN, Training, train_network
 from huesong.train.picture_head import picture_figures, picture_shape
 from huesong.train.rewards import REINFORCE, reinforce
+from huesong.train.starting import start_from, starting_digest
 
 KEPT_BASES = 3
 COPIES = 12
@@ -47,6 +48,7 @@ INPUTS = {
     "label": (contracts.TRAINING_TABLE,),
 }
 """What training reads: a checkpoint of other inputs is never resumed."""
+READ = sum(map(len, INPUTS.values()))
 HANDED_ON = {
     "preprocess": (contracts.TOKENIZER, contracts.ENCODER),
     "label": (contracts.PIECE_LABELLER, contracts.SOURCES),
@@ -97,7 +99,10 @@ def run(
         critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
         network = HuesongNetwork(config.network, examples.special.size, picture_shape(examples))
-        copies = copy_test(config, examples, Vocabulary.load(preprocess / contracts.VOCABULARY))
+        vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
+        if config.start_from is not None:
+            start_from(Path(config.start_from), network, vocabulary)
+        copies = copy_test(config, examples, vocabulary)
         training = train_network(network, examples, config, critic, stores, device, processes, copies)
         rewarded = reward(training, critic, examples, config, stores[REINFORCE], preprocess, label, processes)
         metrics = {
@@ -121,6 +126,7 @@ def checkpoint_folders(
     folder: Path, config: TrainConfig, examples: Examples, inputs: list[str]
 ) -> dict[str, Checkpoints]:
     """Where each phase keeps its checkpoints: named after the settings and inputs that it depends on, and no others."""
+    inputs = inputs + starting_digest(config)
     whole, music = config.model_dump(mode="json"), base_inputs(examples, inputs)
     pairs = {key: value for key, value in whole.items() if key != "reinforce"}
     names = {
@@ -228,7 +234,7 @@ def base_inputs(examples: Examples, inputs: Sequence[str]) -> list[str]:
         if column.name != "tokens":
             values = np.asarray(getattr(examples.pieces, column.name))
             music.update(f"{column.name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
-    return [*inputs[:2], music.hexdigest(), str(examples.pictures.rows.shape[1:])]
+    return [*inputs[:2], music.hexdigest(), str(examples.pictures.rows.shape[1:]), *inputs[READ:]]
 
 
 def digest(settings: dict[str, Any], inputs: list[str]) -> str:
@@ -245,7 +251,7 @@ def make_critic(
     It is small: one process trains it, and alone has its history and figures; the others wait for its weights.
     """
     torch.manual_seed(config.base_seed)
-    critic = Critic(config.critic, examples.special.size)
+    critic = Critic(config.critic, examples.special.size, examples.special.head_V)
     history: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     if processes.writes:
