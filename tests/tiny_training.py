@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, TrainConfig
-from huesong.model.dataset import Examples, Pairs, Pictures, Pieces, Special
+from huesong.model.dataset import Examples, Pairs, Pictures, Pieces, Special, load_special
 
 TOKENS = [
     ["PAD_None"], ["BOS_None"], ["EOS_None"], ["Bar_None"],
@@ -51,10 +53,21 @@ def settings(**changes: object) -> TrainConfig:
     return TrainConfig.model_validate(values | changes)
 
 
+@lru_cache
 def special() -> Special:
-    bar = np.array([parts[0] == "Bar_None" for parts in TOKENS])
-    tempo = np.array([any(part.startswith("Tempo_") for part in parts) for parts in TOKENS])
-    return Special(SIZE, 0, 1, 2, "tiny", bar, tempo)
+    with tempfile.TemporaryDirectory() as folder:
+        return load_special(write_vocabulary(Path(folder)))
+
+
+def write_vocabulary(folder: Path) -> Path:
+    """The vocabulary as a file: format 1, without heads of bars."""
+    digest = hashlib.sha256(json.dumps(TOKENS, separators=(",", ":")).encode()).hexdigest()
+    content = {
+        "format": 1, "tokens": TOKENS, "pad": 0, "bos": 1, "eos": 2, "positions_per_beat": 8, "beats_per_bar": 4,
+        "digest": digest,
+    }  # fmt: skip
+    (folder / contracts.VOCABULARY).write_text(json.dumps(content))
+    return folder / contracts.VOCABULARY
 
 
 def piece_tokens(valence: float, arousal: float, rng: np.random.Generator, bars: int = 3) -> list[int]:
@@ -143,18 +156,7 @@ def write_artifacts(root: Path, kind: str = "pixels") -> tuple[Path, Path]:
     preprocess, label = root / "preprocess", root / "label"
     (preprocess / contracts.ENCODER).mkdir(parents=True)
     label.mkdir()
-    digest = hashlib.sha256(json.dumps(TOKENS, separators=(",", ":")).encode()).hexdigest()
-    vocabulary = {
-        "format": 1,
-        "tokens": TOKENS,
-        "pad": 0,
-        "bos": 1,
-        "eos": 2,
-        "positions_per_beat": 8,
-        "beats_per_bar": 4,
-        "digest": digest,
-    }
-    (preprocess / contracts.VOCABULARY).write_text(json.dumps(vocabulary))
+    write_vocabulary(preprocess)
     (preprocess / contracts.TOKENIZER).write_text("{}")
     (preprocess / contracts.ENCODER / "encoder.json").write_text('{"name": "builtin"}')
     np.save(preprocess / contracts.TOKENS, examples.pieces.tokens)

@@ -116,7 +116,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     try:
         size, digest = config["vocabulary"]["size"], config["vocabulary"]["digest"]
         picture = PictureShape(**config["picture"])
-        network_config = NetworkConfig.model_validate(config["network"])
+        # A folder whose network does not say `smear` was written before there were smeared keys.
+        network_config = NetworkConfig.model_validate({"smear": False} | config["network"])
         critic_config = CriticConfig.model_validate(config["critic"])
     except (KeyError, TypeError, ValidationError) as error:
         detail = " ".join(str(error).split())
