@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 from symusic import Note, Score, Tempo, Track
 
+from huesong.form.analysis import analyse
 from huesong.model.requests import Piece
 from tests.benchmark_modules import benchmark
 
@@ -25,7 +26,8 @@ def piece(pitches: list[int], velocity: int) -> Piece:
     for place, pitch in enumerate(pitches):
         track.notes.append(Note(480 * place, 480, pitch, velocity))
     score.tracks.append(track)
-    return Piece([], (0.5, -0.5), None, (0.0, 0.0), bytes(score.dumps_midi()), score, (0.25, -0.75))
+    plan, midi = analyse(score), bytes(score.dumps_midi())
+    return Piece([], (0.5, -0.5), None, (0.0, 0.0), plan, midi, score, (0.25, -0.75))
 
 
 def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:

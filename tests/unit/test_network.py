@@ -5,16 +5,20 @@ import torch
 from torch import Tensor
 
 from huesong.config import NetworkConfig
-from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.network import HuesongNetwork, PictureShape, Reading
 from tests.tiny_training import NETWORK, SIZE
 
 FEATURES = PictureShape("features", tokens=4, channels=6)
 
 
-def tiny(positions: str = "rotary", picture: PictureShape = FEATURES) -> HuesongNetwork:
+def tiny(positions: str = "rotary", picture: PictureShape = FEATURES, smear: bool = True) -> HuesongNetwork:
     torch.manual_seed(0)
-    config = NetworkConfig.model_validate(NETWORK.model_dump() | {"positions": positions, "encoder_layers": 2})
-    return HuesongNetwork(config, SIZE, picture).double().eval()
+    changes = {"positions": positions, "encoder_layers": 2, "smear": smear}
+    network = HuesongNetwork(NetworkConfig.model_validate(NETWORK.model_dump() | changes), SIZE, picture)
+    for name, weight in network.named_parameters():
+        if name.endswith("smear_H"):
+            torch.nn.init.normal_(weight)  # every head as it likes, as if it had learnt to
+    return network.double().eval()
 
 
 def inputs(batch: int = 3, count: int = 12) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,9 +26,10 @@ def inputs(batch: int = 3, count: int = 12) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randint(0, SIZE, (batch, count)), torch.randn(batch, 4, 6).double(), torch.rand(batch, 2).double()
 
 
+@pytest.mark.parametrize("smear", [True, False])
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
-def test_a_future_token_does_not_change_past_logits(positions: str) -> None:
-    network = tiny(positions)
+def test_a_future_token_does_not_change_past_logits(positions: str, smear: bool) -> None:
+    network = tiny(positions, smear=smear)
     ids, pictures, va = inputs()
     tokens = network.encode_picture(pictures).tokens_BSD
     before = network(ids, tokens, va)
@@ -35,9 +40,10 @@ def test_a_future_token_does_not_change_past_logits(positions: str) -> None:
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
 
+@pytest.mark.parametrize("smear", [True, False])
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
-def test_cached_steps_equal_the_uncached_pass(positions: str) -> None:
-    network = tiny(positions)
+def test_cached_steps_equal_the_uncached_pass(positions: str, smear: bool) -> None:
+    network = tiny(positions, smear=smear)
     ids, pictures, va = inputs()
     keep = torch.tensor([True, False, True])
     tokens = network.encode_picture(pictures).tokens_BSD
@@ -72,6 +78,26 @@ def test_a_row_primed_anew_forgets_and_leaves_the_others_alone() -> None:
     fresh = network(ids[1:2, 5:9], tokens[1:2], va[1:2])[0, -1]
     torch.testing.assert_close(following[1, 0], fresh, atol=1e-12, rtol=0)
     torch.testing.assert_close(following[0, 0], network(ids[:1, :9], tokens[:1], va[:1])[0, -1], atol=1e-12, rtol=0)
+
+
+def test_a_smeared_key_is_mixed_with_the_one_before_it_and_no_other() -> None:
+    """Keys alone are smeared: seen through an attention whose queries and values are fixed."""
+    attention = tiny().encoder[0].self_attention
+    width, heads = NETWORK.width, NETWORK.heads
+    with torch.no_grad():
+        projected = torch.randn(1, 6, width).double()
+        keys = attention.query_key_value(projected).unflatten(-1, (3, heads, -1))[:, :, 1]
+        queries, values = (
+            attention.query_key_value(projected).unflatten(-1, (3, heads, -1))[:, :, row] for row in (0, 2)
+        )
+        share = attention.smear_H.sigmoid()[:, None]
+        before = torch.cat([torch.zeros_like(keys[:, :1]), keys[:, :-1]], dim=1)
+        mixed = (1 - share) * keys + share * before
+        score = torch.einsum("bthe,bkhe->bhtk", queries, mixed) / (width // heads) ** 0.5
+        score = score.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(dim=-1)
+        wanted = attention.out(torch.einsum("bhtk,bkhe->bthe", score, values).flatten(2))
+        torch.testing.assert_close(attention(projected, Reading(None, None, None)), wanted, atol=1e-12, rtol=0)
+    assert not [name for name in tiny(smear=False).state_dict() if "smear" in name]
 
 
 def test_a_dropped_condition_hides_request_and_picture() -> None:

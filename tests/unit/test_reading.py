@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from symusic import Note, Score, Tempo, Track
+from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import PreprocessConfig
 from huesong.music import reading
-from huesong.music.reading import Limits, Unusable, clean, listen, parse_score, read_score, seconds_at, tempo_map
+from huesong.music.reading import (
+    Bar,
+    Limits,
+    Unusable,
+    bars_of,
+    changes_of_metre,
+    clean,
+    listen,
+    parse_score,
+    read_score,
+    seconds_at,
+    tempo_map,
+)
 from huesong.runtime.errors import UserError
 from tests.examples import examples, many
 
@@ -155,6 +167,52 @@ def test_a_note_over_a_cut_ends_there_and_a_thin_segment_is_left_out() -> None:
     segments = clean(piece(notes), Limits(segment_seconds=20))
     assert len(segments) == 1  # in the second half nothing begins
     assert max(a + b for a, b, _, _ in rows(segments[0].score)) == 1920 * 10
+
+
+def signed(score: Score, *signs: tuple[int, int, int]) -> Score:
+    """The score with time signatures (tick, upper, lower)."""
+    for sign in signs:
+        score.time_signatures.append(TimeSignature(*sign))
+    return score
+
+
+def signs(score: Score) -> list[tuple[int, int, int]]:
+    return [(sign.time, sign.numerator, sign.denominator) for sign in score.time_signatures]
+
+
+def test_bars_are_those_of_the_time_signatures() -> None:
+    score = signed(Score(480), (0, 3, 4), (3600, 6, 8), (5040, 2, 2))
+    bars = bars_of(score, 7000)
+    # The third bar of 3/4 is cut short by the change; 2/2 is written as 4/4; the last bar is whole.
+    assert bars == [
+        Bar(0, 1440, 3, 4), Bar(1440, 2880, 3, 4), Bar(2880, 3600, 3, 4), Bar(3600, 5040, 6, 8), Bar(5040, 6960, 4, 4),
+        Bar(6960, 8880, 4, 4),
+    ]  # fmt: skip
+    assert changes_of_metre(bars) == [bars[0], bars[3], bars[4]]
+    assert bars_of(score, 14000, scale=2.0) == [Bar(2 * a, 2 * b, upper, lower) for a, b, upper, lower in bars]
+    assert bars_of(signed(Score(480), (1920, 3, 4)), 2000) == [Bar(0, 1920, 4, 4), Bar(1920, 3360, 3, 4)]
+    assert bars_of(Score(96), 0) == [Bar(0, 384, 4, 4)]
+
+
+def test_a_waltz_is_cut_at_its_own_bar_lines() -> None:
+    segments = clean(signed(scale(3 * 40), (0, 3, 4)), Limits(segment_seconds=20))  # 40 bars of 1.5 s
+    assert [segment.bars for segment in segments] == [13, 14, 13]
+    assert [segment.first_bar for segment in segments] == [0, 13, 27]
+    assert [segment.start_s for segment in segments] == [0, 19.5, 40.5]
+    assert all(signs(segment.score) == [(0, 3, 4)] for segment in segments)
+
+
+def test_a_change_of_metre_stands_at_its_bar_in_its_segment() -> None:
+    notes = [(1920 * 2 + i * 480, 480, 48 + i % 24, 80) for i in range(4 * 8 + 3 * 8)]
+    score = signed(piece(notes), (0, 4, 4), (1920 * 10, 3, 4))
+    (whole,) = clean(score, Limits(segment_seconds=60))
+    assert (whole.first_bar, whole.bars) == (2, 16)  # the silent bars are cut away, and counted
+    assert signs(whole.score) == [(0, 4, 4), (1920 * 8, 3, 4)]
+    first, second = clean(score, Limits(segment_seconds=14))
+    assert [first.first_bar, second.first_bar] == [2, 2 + first.bars]
+    assert signs(first.score)[0] == (0, 4, 4)
+    assert signs(second.score)[-1][1:] == (3, 4)
+    assert first.notes + second.notes == len(notes)
 
 
 def test_a_moment_of_absurd_tempo_is_kept() -> None:

@@ -364,7 +364,7 @@ class KVCache:
 
     def remember(self, layer: int, last_BH1E: Tensor) -> Tensor:
         """Keep the newest token's key as it was before it was mixed; returns the one kept before."""
-        before, self.last_keys[layer] = self.last_keys[layer], last_BH1E
+        before, self.last_keys[layer] = self.last_keys[layer], last_BH1E.clone()  # not all keys, of which it is a part
         return before.to(last_BH1E.dtype)
 
     def advance(self, count: int) -> None:

@@ -44,7 +44,7 @@ class Limits:
     min_notes: int = 12
     min_seconds: float = 4.0
     max_seconds: float = 1800.0
-    segment_seconds: float = 32.0
+    segment_seconds: float = 48.0
     max_polyphony: int = 24
 
 
