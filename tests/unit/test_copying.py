@@ -51,11 +51,11 @@ class Music:
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Music:
-    return Music(tmp_path_factory.mktemp("copying"), 500)
+    return Music(tmp_path_factory.mktemp("copying"), 760)
 
 
 class Copier(nn.Module):
-    """Expects what followed the last four ids when they were last read; before that, anything alike."""
+    """Expects what followed the last six ids when they were last read; before that, anything alike."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class Copier(nn.Module):
         logits = torch.zeros(*ids_BT.shape, self.size)
         for row, ids in enumerate(ids_BT.tolist()):
             last: dict[tuple[int, ...], int] = {}
-            for place in range(4, len(ids)):
-                key = tuple(ids[place - 3 : place + 1])
+            for place in range(6, len(ids)):
+                key = tuple(ids[place - 5 : place + 1])
                 if key in last:
                     logits[row, place, ids[last[key] + 1]] = 30.0
                 last[key] = place
@@ -79,7 +79,8 @@ def text(row: Row, where: slice, vocabulary: Vocabulary) -> list[str]:
 
 def test_bpe_by_the_vocabulary_alone_is_the_tokenizers(music: Music) -> None:
     merges = Merges(music.vocabulary)
-    assert max(map(len, music.vocabulary.tokens)) > 3
+    joined = {tuple(name.partition("_")[0] for name in names) for names in music.vocabulary.tokens if len(names) > 1}
+    assert joined == tokens.MERGED
     for ids in music.rows:
         assert merges.encode(merges.base(ids)).tolist() == ids
 
@@ -108,6 +109,13 @@ def test_a_row_holds_a_passage_other_bars_and_the_passage_again(music: Music) ->
             changed = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
             assert 0 < len(changed) < 0.5 * len(first) / 3
             assert all(a.startswith("Pitch") and b.startswith("Pitch") for a, b in changed)
+
+
+def test_the_plan_of_a_transposed_repeat_is_transposed_too() -> None:
+    base = ["Key_11.minor", "Bar_None", "TimeSig_4/4", "New_0", "Chord_11.min7", "At_2", "Chord_0.N", "Pitch_60"]
+    moved = ["Key_1.minor", "Bar_None", "TimeSig_4/4", "New_0", "Chord_1.min7", "At_2", "Chord_0.N", "Pitch_62"]
+    assert transposed(base) == moved
+    assert transposed(["Pitch_107"]) == [""]
 
 
 def test_varied_notes_of_a_chord_still_ascend() -> None:

@@ -12,9 +12,13 @@ from symusic import Note, Score, Tempo, Track
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
+from huesong.form.analysis import analyse
+from huesong.form.heads import head_of
+from huesong.metre.align import align
+from huesong.metre.bars import BarLines
 from huesong.music import tokens
 from huesong.music.features import FEATURE_NAMES
-from huesong.music.reading import Limits
+from huesong.music.reading import Limits, read_score
 from huesong.music.statistics import STATISTIC_NAMES
 from huesong.pictures.colours import COLOUR_NAMES
 from huesong.preprocess.packing import (
@@ -30,14 +34,19 @@ from huesong.preprocess.packing import (
 )
 from tests.examples import examples
 
+SIZE = 760
+"""Of a vocabulary: more than the base tokens, as many as there are pairs to join."""
 
-def write_piece(path: Path, bars: int = 8, drums: bool = False, tempo: float = 120.0, key: int = 60) -> Path:
+
+def write_piece(
+    path: Path, bars: int = 8, drums: bool = False, tempo: float = 120.0, key: int = 60, loud: int = 60
+) -> Path:
     """Quarter notes of a broken triad over a bass, two seconds a bar at 120."""
     score = Score(480)
     score.tempos.append(Tempo(0, tempo))
     track = Track("", program=0, is_drum=drums)
     for beat in range(4 * bars):
-        track.notes.append(Note(480 * beat, 470, key + (0, 4, 7, 4)[beat % 4], 60 + beat % 5 * 8))
+        track.notes.append(Note(480 * beat, 470, key + (0, 4, 7, 4)[beat % 4], loud + beat % 5 * 8))
         if beat % 4 == 0:
             track.notes.append(Note(480 * beat, 1900, key - 24, 70))
     score.tracks.append(track)
@@ -45,8 +54,13 @@ def write_piece(path: Path, bars: int = 8, drums: bool = False, tempo: float = 1
     return path
 
 
-def job(path: Path, **limits: float) -> PieceJob:
-    return PieceJob(0, path, Limits(**limits), TokenizerConfig())  # type: ignore[arg-type]
+def job(path: Path, style: str = "mixed", bars: str = "", **limits: float) -> PieceJob:
+    return PieceJob(0, path, Limits(**limits), TokenizerConfig(), style, bars)  # type: ignore[arg-type]
+
+
+def names(ids: np.ndarray) -> list[str]:
+    table = tokens.base_tokens(tokens.build_tokenizer(TokenizerConfig()))
+    return [name for token in ids.tolist() for name in table[token]]
 
 
 # --- PackedArray ---------------------------------------------------------------------------------
@@ -123,6 +137,34 @@ def test_read_piece_gives_segments_that_decode(tmp_path: Path) -> None:
         assert len(segment.features) == len(FEATURE_NAMES)
         assert len(segment.statistics) == len(STATISTIC_NAMES)
         assert np.isfinite(segment.features).all()
+        assert segment.bars_from == "file"
+
+
+def test_a_segment_begins_with_its_style_and_key_and_each_bar_with_its_head(tmp_path: Path) -> None:
+    path = write_piece(tmp_path / "a.mid", bars=16)
+    plan = analyse(align(read_score(path)).score)
+    got = read_piece(job(path, style="pop", segment_seconds=16.0))
+    assert isinstance(got, list)
+    for number, segment in enumerate(got):
+        found = names(segment.ids)
+        assert found[:2] == ["Style_pop", "Key_0.major"]
+        places = [place for place, name in enumerate(found) if name == "Bar_None"]
+        assert len(places) == segment.bars == 8
+        for bar, place in enumerate(places):
+            head = head_of(plan, 8 * number + bar)
+            assert found[place + 1 : place + 2 + len(head)] == ["TimeSig_4/4", *head]
+    assert names(got[1].ids)[:2] == ["Style_pop", "Key_0.major"], "of the whole piece, not of the segment"
+
+
+def test_bar_lines_that_are_known_hold(tmp_path: Path) -> None:
+    path = write_piece(tmp_path / "a.mid", bars=12)
+    known = BarLines(1.0, ((1.0, 3, 4),), "annotation")
+    got = read_piece(job(path, bars=str(known)))
+    assert isinstance(got, list)
+    assert [segment.bars_from for segment in got] == ["annotation"]
+    assert "TimeSig_3/4" in names(got[0].ids)
+    assert "TimeSig_4/4" not in names(got[0].ids)
+    assert got[0].start_s == pytest.approx(-1.0), "the upbeat's bar begins before the file does"
 
 
 def test_read_piece_gives_reasons(tmp_path: Path) -> None:
@@ -166,27 +208,27 @@ def packed(
     folder: Path, scores: list[Path], splits: list[str], seed: int = 0
 ) -> tuple[pd.DataFrame, np.ndarray, bytes]:
     folder.mkdir()
-    config = PreprocessConfig(seed=seed, tokenizer=TokenizerConfig(vocabulary_size=320))
+    config = PreprocessConfig(seed=seed, tokenizer=TokenizerConfig(vocabulary_size=SIZE))
     rows = []
     with PackedArray(folder / "base.npy", (), np.uint16) as base:
         for path, split in zip(scores, splits, strict=True):
-            segments = read_piece(PieceJob(0, path, Limits(), config.tokenizer))
+            segments = read_piece(PieceJob(0, path, Limits(), config.tokenizer, "mixed", ""))
             assert isinstance(segments, list)
             for segment in segments:
                 rows.append((path.stem, split, base.rows, len(segment.ids)))
                 base.append(segment.ids)
     table = pd.DataFrame(rows, columns=["id", "split", "token_start", "token_count"])
     table, tokenizer = pack_tokens(table, folder / "base.npy", folder, config)
-    assert len(tokenizer) == 320
+    assert len(tokens.build_tokenizer(config.tokenizer).vocab) < len(tokenizer) <= SIZE
     assert np.load(folder / contracts.TOKENS).dtype == np.uint16
     return table, np.load(folder / contracts.TOKENS), (folder / contracts.TOKENIZER).read_bytes()
 
 
 def test_bpe_is_learnt_from_the_training_split_only(tmp_path: Path) -> None:
-    pieces = [write_piece(tmp_path / f"{n}.mid", key=50 + 3 * n, tempo=90 + 10 * n) for n in range(4)]
+    pieces = [write_piece(tmp_path / f"{n}.mid", key=50 + 3 * n, loud=40 + 15 * n) for n in range(4)]
     splits = ["train", "train", "val", "test"]
     table, ids, tokenizer = packed(tmp_path / "one", pieces, splits)
-    others = [*pieces[:2], *(write_piece(tmp_path / f"x{n}.mid", bars=12, key=40 + n) for n in range(2))]
+    others = [*pieces[:2], *(write_piece(tmp_path / f"x{n}.mid", bars=12, loud=20 + n) for n in range(2))]
     _, _, same = packed(tmp_path / "two", others, splits)
     assert tokenizer == same, "held-out pieces changed the tokenizer"
     _, _, changed = packed(tmp_path / "three", pieces[::-1], splits)

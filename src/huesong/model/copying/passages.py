@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from huesong.music import header
 from huesong.music.vocabulary import Vocabulary
 
 KINDS = ("exact", "transposed", "varied", "random")
@@ -200,8 +201,8 @@ def pitch_of(name: str) -> int | None:
 
 
 def transposed(base: Sequence[str]) -> list[str]:
-    """All pitches two semitones higher."""
-    return [name if (pitch := pitch_of(name)) is None else f"Pitch_{pitch + SEMITONES}" for name in base]
+    """All pitches, chords and keys two semitones higher; an empty name where no piano has such a key."""
+    return [header.transposed(name, SEMITONES) or "" for name in base]
 
 
 def varied(base: Sequence[str], rng: np.random.Generator) -> list[str]:
