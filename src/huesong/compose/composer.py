@@ -88,11 +88,7 @@ class Composer:
         requests = [opened(request) for request in requests]
         rows = iter(self.encoder.encode([request.picture for request in requests if request.picture is not None]))
         encoded = [
-            replace(
-                request,
-                picture=None if request.picture is None else next(rows),
-                primer=None if request.primer is None else tuple(tokens.encode(self.tokenizer, request.primer)),
-            )
+            replace(self.primed(request), picture=None if request.picture is None else next(rows))
             for request in requests
         ]
         pieces = []
@@ -104,6 +100,26 @@ class Composer:
                 obtained = (valence, arousal)
             pieces.append(replace(piece, midi=midi, score=score, obtained=obtained))
         return pieces
+
+    def primed(self, request: Request) -> Request:
+        """The request with its primer as token ids and plan: on its bars, in one tempo, as preprocess reads music."""
+        if request.primer is None:
+            return request
+        from symusic import Tempo
+
+        from huesong.form.analysis import analyse
+        from huesong.form.heads import heads_of
+        from huesong.metre.align import align
+        from huesong.music import header, tokens
+
+        score = align(request.primer).score
+        plan = analyse(score)
+        score.tempos.clear()
+        score.tempos.append(Tempo(0, plan.tempo))
+        heads = heads_of(plan) if self.model.vocabulary.has_heads else []
+        beginning = header.beginning(request.style or "mixed", plan.tonic, plan.mode)
+        ids = tokens.apply_bpe(self.tokenizer, tokens.encode_base(self.tokenizer, score, heads, beginning))
+        return replace(request, primer=tuple(ids), primer_plan=plan)
 
 
 def opened(request: Request) -> Request:

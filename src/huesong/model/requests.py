@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +47,8 @@ class Request:
     instead, at the tempo that the piece takes. tempo: quarters a minute; None = as it suits the emotion. key: whose scale
     all notes are from and whose tonic ends the piece (`parse_key`); None = as it comes. primer: what the piece begins with,
     counted towards its length: a MIDI file, a score, or token ids without BOS. plan: what is composed bar by bar; None =
-    one is invented for the emotion. The plan of a primer in token ids begins with the primer's own bars. style: one of
-    header.STYLES; None = no certain one.
+    one is invented for the emotion. style: one of header.STYLES; None = no certain one. primer_plan: the plan of a primer
+    that is given as token ids; it begins the piece's.
 
     Raises:
         UserError: a value out of range, or neither a picture nor both valence and arousal.
@@ -65,6 +65,7 @@ class Request:
     primer: Any = None
     plan: Plan | None = None
     style: str | None = None
+    primer_plan: Plan | None = None
 
     def __post_init__(self) -> None:
         check_emotion(self.valence, self.arousal)
@@ -214,16 +215,40 @@ def plan_of(model: Model, request: Request, conditioning: Conditioning, config: 
     """
     plan, grammar = request.plan, model.grammar
     if plan is None:
-        seconds = config.seconds if request.seconds is None else request.seconds
-        metre = None if grammar.vocabulary.has_heads else (4, 4)
-        settings = Settings(key=request.key, tempo=request.tempo, metre=metre, bars=request.bars)
-        plan = invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
+        plan = _invented(request, conditioning, config, None if grammar.vocabulary.has_heads else (4, 4))
     tempos = grammar.table.tempos
     if not 0.9 * tempos[0] <= plan.tempo <= 1.1 * tempos[-1]:
         raise UserError(
             f"--tempo {plan.tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute"
         )
     return plan
+
+
+def _invented(
+    request: Request, conditioning: Conditioning, config: SamplingConfig, metre: tuple[int, int] | None
+) -> Plan:
+    """A plan for the request; after a primer's bars, if it has some, one for the time that is left."""
+    seconds, bars, begun = (
+        config.seconds if request.seconds is None else request.seconds,
+        request.bars,
+        request.primer_plan,
+    )
+    settings = Settings(key=request.key, tempo=request.tempo, metre=metre, bars=bars)
+    if begun is None:
+        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
+    left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
+    if left < 60 / begun.tempo or (count is not None and count < 1):
+        length = f"{seconds:g} s" if bars is None else f"{bars} bars"
+        raise UserError(
+            f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s; ask for "
+            "more, or take a shorter one"
+        )
+    settings = Settings(key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
+    rest = invent(conditioning.valence, conditioning.arousal, left, request.seed, settings)
+    return replace(
+        rest, tempo=begun.tempo, bars=begun.bars + rest.bars, dynamics=begun.dynamics + rest.dynamics,
+        density=begun.density + rest.density,
+    )  # fmt: skip
 
 
 def constraints_of(model: Model, request: Request, plan: Plan, config: SamplingConfig) -> Constraints:

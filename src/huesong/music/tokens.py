@@ -244,6 +244,9 @@ def _prepare(score: Score, tokenizer: REMI) -> Score | None:
     if not notes:
         return None
     positions, tempos = tokenizer.config.max_num_pos_per_beat, np.asarray(tokenizer.tempos, dtype=np.float64)
+    if not tokenizer.config.use_time_signatures:
+        score = score.copy()
+        score.time_signatures.clear()
     bars = bars_of(score, max(note.time for note in notes))
     finest = max(bar.lower for bar in bars) // 4
     grid = Score(positions * finest)
