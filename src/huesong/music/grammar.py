@@ -211,15 +211,21 @@ class Grammar:
         if token == self.vocabulary.eos:
             state.last_read = LastRead.DONE
             return []
-        planned = bool(state.planned)
-        if planned:
-            assert token == state.planned[0], f"the plan says {state.planned[0]}, not {token}"
-            del state.planned[0]
-        base = self.table.base[token]
+        base, planned = self.table.base[token], bool(state.planned)
+        self._follow_plan(state, base)
         written = [(kind, self._read(state, kind, value)) for kind, value in base]
         if base[0][0] == "Bar" and not planned:
             state.planned = self._bar(state, state.bar)[1:]
         return [token] if written == base else [self.table.ids[kind][value] for kind, value in written]
+
+    def _follow_plan(self, state: State, base: list[tuple[str, int]]) -> None:
+        """Take what was read off the plan; a primer may have it in tokens that BPE joined otherwise."""
+        left = list(base)
+        while state.planned and left:
+            wanted = self.table.base[state.planned.pop(0)]
+            assert left[: len(wanted)] == wanted[: len(left)], f"the plan says {wanted}, not {left}"
+            state.planned[:0] = [self.table.merged[(part,)] for part in wanted[len(left) :]]
+            left = left[len(wanted) :]
 
     def count_violations(self, ids: Sequence[int]) -> int:
         """Base tokens that break the grammar's order: wrong kind, position or pitch not ascending, an unfinished note.
