@@ -9,9 +9,24 @@ from hypothesis import strategies as st
 
 from huesong import contracts
 from huesong.label.training_table import sources, write_training_table
-from huesong.model.dataset import IGNORE, draw, load_examples, make_batch, padded, shifted
+from huesong.model.dataset import (
+    IGNORE,
+    SHIFTS,
+    Augmentation,
+    Special,
+    augmented,
+    draw,
+    load_examples,
+    load_special,
+    make_batch,
+    padded,
+    shifted,
+    with_repeat,
+)
+from huesong.music import header, tokens
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
+from tests.tiny_music import encoded, pieces, tokenizer
 from tests.tiny_training import SIZE, tables, tiny_examples, write_artifacts
 
 EXAMPLES = tiny_examples("pixels")
@@ -67,7 +82,7 @@ def test_each_index_comes_once_an_epoch(count: int, size: int, seed: int) -> Non
 
 def test_a_batch_depends_on_its_key_only() -> None:
     rows = draw(24, 6, 0, 0, step=2)
-    given = {"context": 48, "condition_dropout": 0.3, "augment": True}
+    given = {"context": 48, "condition_dropout": 0.3, "augment": Augmentation(0.5, keys=True, styles=0.5)}
     one, same = (make_batch(LONG, rows, rows, key=(0, 0, 2), **given) for _ in range(2))
     other = make_batch(LONG, rows, rows, key=(0, 0, 3), **given)
     for name in vars(one):
@@ -118,6 +133,143 @@ def test_augmentation_keeps_colours_and_shape() -> None:
     assert any(not np.array_equal(one, picture) for one in changed)
     plain = np.full((32, 32, 3), (10, 200, 30), dtype=np.uint8)
     assert np.array_equal(shifted(plain, np.random.default_rng(0)), plain)
+
+
+# --- augmentation of music, on the tokens of real heads -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def special(tmp_path_factory: pytest.TempPathFactory) -> Special:
+    path = tmp_path_factory.mktemp("vocabulary") / contracts.VOCABULARY
+    tokens.write_vocabulary(tokenizer(), path)
+    return load_special(path)
+
+
+def played(number: int) -> np.ndarray:
+    """A whole piece as a window: BOS, style, key, bars."""
+    return np.array([1, *tokens.apply_bpe(tokenizer(), encoded(tokenizer(), pieces()[number])), 2])
+
+
+def long_row() -> np.ndarray:
+    """Three pieces, one after the other."""
+    return np.concatenate([played(4)[:-1], played(5)[3:-1], played(6)[3:]])
+
+
+def text(window: np.ndarray) -> list[str]:
+    table = tokens.base_tokens(tokenizer())
+    return [name for token in window.tolist() for name in table[token]]
+
+
+def bars(window: np.ndarray) -> list[list[str]]:
+    """Base tokens of each bar."""
+    found: list[list[str]] = []
+    for name in text(window):
+        if name == "Bar_None":
+            found.append([])
+        if found:
+            found[-1].append(name)
+    return found
+
+
+def told(bar: list[str]) -> str:
+    """What the head of a bar says it has to do with an earlier one."""
+    [relation] = [name for name in bar if name.partition("_")[0] in header.RELATIONS]
+    return relation
+
+
+def music_of(bar: list[str]) -> list[str]:
+    """The bar but for its relation to an earlier one."""
+    return [name for name in bar if name != told(bar)]
+
+
+def test_music_is_moved_into_another_key_with_its_plan(special: Special) -> None:
+    window, seen = played(4), set()
+    for seed in range(80):
+        moved = augmented(special, window, len(window), Augmentation(keys=True), np.random.default_rng(seed))
+        pairs = list(zip(text(window), text(moved), strict=True))
+        steps = {
+            (int(after[6:]) - int(before[6:])) for before, after in pairs if before.startswith("Pitch_")
+        }  # fmt: skip
+        assert len(steps) == 1
+        [step] = steps
+        assert all(after == header.transposed(before, step) for before, after in pairs)
+        seen.add(step)
+    assert seen == set(SHIFTS)
+
+
+def test_what_no_piano_can_play_stays_in_its_key(special: Special) -> None:
+    top = tokenizer().vocab["Pitch_108"]
+    window = np.array([1, top, 2])
+    drawn = [
+        augmented(special, window, 9, Augmentation(keys=True), np.random.default_rng(seed))[1] for seed in range(60)
+    ]
+    assert set(drawn) == {tokenizer().vocab[f"Pitch_{pitch}"] for pitch in range(103, 109)}
+
+
+def test_a_style_is_left_unsaid_at_the_asked_rate(special: Special) -> None:
+    window = played(0)
+    window[1] = tokenizer().vocab["Style_pop"]
+    said = [
+        text(augmented(special, window, len(window), Augmentation(styles=0.3), np.random.default_rng(seed)))[1]
+        for seed in range(400)
+    ]
+    assert set(said) == {"Style_pop", "Style_mixed"}
+    assert said.count("Style_mixed") / 400 == pytest.approx(0.3, abs=0.06)
+
+
+def test_a_passage_comes_again_and_its_heads_say_so(special: Special) -> None:
+    relations, lengths = set(), set()
+    window = long_row()
+    own = bars(window[:-1])
+    for seed in range(100):
+        made = with_repeat(special, window, 900, np.random.default_rng(seed))
+        if made is window:
+            continue
+        assert len(made) <= 900
+        assert special.eos not in made
+        found = bars(made)
+        assert text(made)[:3] == text(window)[:3], "BOS, style and key"
+        again = next(place for place, bar in enumerate(found) if not told(bar).startswith("New"))
+        relation, back = told(found[again]).split("_")
+        lengths.add(len(found) - again)
+        assert [told(bar) for bar in found[again:]] == [f"{relation}_{back}"] * (len(found) - again)
+        assert found[:again] in [own[first : first + again] for first in range(len(own))], "neighbouring bars"
+        for place in range(again, len(found)):
+            first, second = music_of(found[place - int(back)]), music_of(found[place])
+            if relation == "Repeat":
+                assert second == first
+            else:
+                assert second != first
+                assert any(second == [header.transposed(name, by) for name in first] for by in SHIFTS)
+        relations.add(relation)
+    assert relations == {"Repeat", "Sequence"}
+    assert lengths == {1, 2, 4, 8}
+
+
+def test_a_repeat_that_finds_no_room_is_not_made(special: Special) -> None:
+    window = played(0)
+    assert with_repeat(special, window, 30, np.random.default_rng(0)) is window
+    one_bar = np.array([1, *tokenizer().encode(pieces()[0])[0].ids[:3]])
+    assert with_repeat(special, one_bar, 900, np.random.default_rng(0)) is one_bar
+
+
+def test_rows_repeat_at_the_asked_rate_and_never_without_heads(special: Special) -> None:
+    window = long_row()
+    rows = [
+        augmented(special, window, 2000, Augmentation(0.5), np.random.default_rng([7, seed])) is not window
+        for seed in range(300)
+    ]
+    assert np.mean(rows) == pytest.approx(0.5, abs=0.08)
+    rows = [
+        augmented(EXAMPLES.special, EXAMPLES.window(0, 300, np.random.default_rng(0)), 900, Augmentation(0.99), rng)
+        for rng in map(np.random.default_rng, range(20))
+    ]  # fmt: skip
+    assert {row.tobytes() for row in rows} == {rows[0].tobytes()}
+
+
+def test_nothing_is_changed_that_was_not_asked_for(special: Special) -> None:
+    window = played(2)
+    assert augmented(special, window, 900, Augmentation(), np.random.default_rng(0)) is window
 
 
 def test_artifacts_come_back_as_arrays(tmp_path: Path) -> None:

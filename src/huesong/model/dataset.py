@@ -155,10 +155,10 @@ def augmented(
 def with_repeat(special: Special, window: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """A passage of the window, up to eight bars of what follows it, and the passage again, exact or in another key.
 
-    The heads of its bars say so. What is too short for that stays as it is.
+    The heads of its bars say so, and no end is said: the piece might go on. What is too short for that stays as it is.
     """
     bars = np.flatnonzero(special.bar_V[window])
-    edges = np.append(bars, len(window))
+    edges = np.append(bars, len(window) - (window[-1] == special.eos))
     for _ in range(4):
         length, between = int(rng.choice((1, 2, 4, 8))), int(rng.choice((0, 0, 1, 2, 4, 8)))
         if len(bars) <= length + between or length + between > FARTHEST:
