@@ -1,0 +1,1 @@
+"""Quality of composed pieces at many lengths, beside baselines, earlier models and real music."""
