@@ -237,6 +237,8 @@ class EvaluateConfig(Section):
     """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
     novelty_pieces: int = Field(300, ge=0)
     """Held-out pieces whose copied passages are the reference for novelty."""
+    quality_pieces: int = Field(200, ge=0)
+    """Composed pieces, evenly spread, whose musical quality is measured; 0 = leave it out."""
     sampling: EvaluationSampling = EvaluationSampling()
 
 
