@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
@@ -243,8 +244,15 @@ class EvaluateConfig(Section):
 
 
 class RegisterConfig(Section):
-    model_name: str = "huesong"
-    experiment: str = "huesong"
+    model_name: str = Field("huesong", min_length=1, max_length=200)
+    experiment: str = Field("huesong", min_length=1, max_length=250)
+
+    @field_validator("model_name")
+    @classmethod
+    def _as_the_registry_allows(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.-][\w. -]*", name):
+            raise ValueError("a model's name has letters, digits, spaces and . _ - alone")
+        return name
 
 
 class Params(Section):
