@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
@@ -246,12 +247,21 @@ class EvaluateConfig(Section):
     """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
     novelty_pieces: int = Field(300, ge=0)
     """Held-out pieces whose copied passages are the reference for novelty."""
+    quality_pieces: int = Field(200, ge=0)
+    """Composed pieces, evenly spread, whose musical quality is measured; 0 = leave it out."""
     sampling: EvaluationSampling = EvaluationSampling()
 
 
 class RegisterConfig(Section):
-    model_name: str = "huesong"
-    experiment: str = "huesong"
+    model_name: str = Field("huesong", min_length=1, max_length=200)
+    experiment: str = Field("huesong", min_length=1, max_length=250)
+
+    @field_validator("model_name")
+    @classmethod
+    def _as_the_registry_allows(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.-][\w. -]*", name):
+            raise ValueError("a model's name has letters, digits, spaces and . _ - alone")
+        return name
 
 
 class Params(Section):

@@ -9,7 +9,10 @@ import pytest
 from huesong import contracts
 from huesong.evaluate import composing as evaluate_composing
 from huesong.evaluate import stage as evaluate
+from huesong.evaluate.quality.figures import piece_figures
+from huesong.evaluate.quality.piece import cut, piece_of
 from huesong.model.folder import load_model
+from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from tests.conftest import Finished, World
 
@@ -67,6 +70,26 @@ def test_the_baselines_answer_the_same_requests(world: World, evaluated: Path) -
     assert int(nearest["piece"]) == apart.idxmin()
     assert (baselines["baseline"] == "unconditional").sum() == metrics["unconditional_pieces"] == 6
     assert metrics["rules_copied_notes"] > 0
+
+
+def test_quality_stands_beside_real_music(world: World, evaluated: Path) -> None:
+    metrics = json.loads((evaluated / contracts.METRICS).read_text())
+    heard = pd.read_csv(evaluated / contracts.REQUESTS)
+    seconds = world.params.evaluate.sampling.seconds
+    read = [cut(piece_of(read_score(evaluated / name)), seconds) for name in heard["file"]]
+    own = [piece_figures(piece) for piece in read]
+    assert metrics["quality_n"] == len(heard)
+    for name in ("motif4", "step", "bar_repetition", "chord_fit", "cadences"):
+        values = [one[name] for one in own if one[name] == one[name]]
+        assert metrics[f"quality_{name}"] == pytest.approx(sum(values) / len(values))
+        assert metrics[f"quality_{name}_low"] <= metrics[f"quality_{name}"] <= metrics[f"quality_{name}_high"]
+        assert metrics[f"quality_{name}_data"] >= 0
+    pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
+    assert 0 < metrics["quality_n_data"] <= (pieces["split"] != "train").sum()
+    assert metrics["quality_n_data"] == metrics["quality_c2st_n_real"]
+    assert 0.5 < metrics["quality_c2st_shape"] <= 1
+    assert 0.5 < metrics["quality_c2st_notes"] <= 1
+    assert "Form, line, harmony, phrase" in (evaluated / contracts.REPORT).read_text()
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_runs_of_stages_that_vanished_are_ended_with_their_session(root: Path, m
             with stage_run("train", Params(), experiment="left", root=root):
                 pass
         assert end_orphaned_runs(uri, "another session") == []
-        assert end_orphaned_runs(uri, session) == ["train"]
+        assert end_orphaned_runs(uri, session) == ([] if again else ["train"])  # else the stage after it has ended it
         assert end_orphaned_runs(uri, session) == []
         client = store.connect(uri)
         parent = client.get_run(label.parent_id)

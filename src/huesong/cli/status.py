@@ -59,7 +59,7 @@ def standing(name: str, root: Path) -> Iterator[tuple[str, str]]:
     uri = store.tracking_uri(root)
     database = store.sqlite_path(uri)
     if database is not None and not database.is_file():
-        yield "registry", f"none yet at {database}"
+        yield "registry", f"none yet at {database}: `huesong register` registers the model that was trained"
     else:
         registry = Registry(name, uri=uri)
         champion, challenger = (registry.by_alias(alias) for alias in (contracts.CHAMPION, contracts.CHALLENGER))

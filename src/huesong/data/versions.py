@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from huesong import contracts
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import disk_error, replacing_folder
 from huesong.runtime.objects import ATTEMPTS, MissingObject, Objects, in_parallel, open_objects
@@ -101,6 +102,12 @@ def publish(data: Path, remote: str, *, endpoint_url: str | None = None) -> Publ
     paths = sorted((path for path in data.rglob("*") if path.is_file()), key=lambda p: p.relative_to(data).as_posix())
     if not paths:
         raise UserError(f"{data} holds no files: make or import data first (`huesong data --help`)")
+    for name in (contracts.IMAGES_CSV, contracts.MUSIC_CSV):
+        if not (data / name).is_file():
+            raise UserError(
+                f"{data} is no data version, {name} is missing: name the data folder with --data, or make or import data "
+                "first (`huesong data --help`)"
+            )
     objects = open_objects(remote, endpoint_url)
     files = {path: md5_of(path) for path in track(paths, "reading")}
     manifest = [{"md5": md5, "relpath": path.relative_to(data).as_posix()} for path, md5 in files.items()]
@@ -131,10 +138,11 @@ def current(remote: str, *, endpoint_url: str | None = None) -> str:
     """The digest of the version that was published last."""
     objects = open_objects(remote, endpoint_url)
     try:
-        pointer = json.loads(_get_text(objects, POINTER))
-        return checked_digest(str(pointer["digest"]))
+        text = _get_text(objects, POINTER)
     except MissingObject:
         raise MissingObject(f"{remote} has no published data version: run `huesong data publish` first") from None
+    try:
+        return checked_digest(str(json.loads(text)["digest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{remote}/{POINTER} is damaged ({error}): run `huesong data publish` again") from error
 

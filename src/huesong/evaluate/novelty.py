@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from symusic import Score
 
 from huesong import contracts
 from huesong.music import reading, tokens
@@ -129,9 +130,13 @@ class Library:
         """Token ids of a segment."""
         return np.asarray(self._tokens[self._start[row] : self._start[row] + self._count[row]])
 
+    def score(self, row: int) -> Score:
+        """A segment as a file written from its tokens would have it."""
+        return tokens.decode(self._tokenizer, self.ids(row).tolist())
+
     def notes(self, row: int) -> Notes:
-        """The notes of a segment, as a file written from its tokens would have them."""
-        return reading.listen(tokens.decode(self._tokenizer, self.ids(row).tolist()))
+        """The notes of a segment, likewise."""
+        return reading.listen(self.score(row))
 
     def symbols(self, rows: np.ndarray) -> list[np.ndarray]:
         """`novelty.symbols` of segments, straight from their tokens: thousands a second."""

@@ -11,6 +11,9 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from huesong import contracts
+from huesong.evaluate.quality.figures import TITLES
+from huesong.evaluate.quality.group import PREFIX
+from huesong.evaluate.quality.two_sample import FAMILIES
 from huesong.music import reading, rendering
 from huesong.report import html as pages
 from huesong.report.tables import AGREEMENT, ANSWERS, JUDGES, MUSIC
@@ -42,6 +45,7 @@ def write_report(work: Path, judged: pd.DataFrame, metrics: dict[str, float], *,
             ],
         ),
         pages.Section("The music against the data", [quality_table(metrics), *figures(work, "music_")]),
+        pages.Section("Form, line, harmony, phrase", form_tables(metrics)),
         pages.Section("Pieces", [pages.cards(piece_cards(work, spread(judged, shown), data))]),
     ]
     lead = (
@@ -108,7 +112,7 @@ def judge_table(metrics: dict[str, float]) -> Markup:
 
 def quality_table(metrics: dict[str, float]) -> Markup:
     """Every music statistic beside the data's."""
-    names = sorted(key.removesuffix("_data") for key in metrics if key.endswith("_data"))
+    names = sorted(key.removesuffix("_data") for key in metrics if key.endswith("_data") and not key.startswith(PREFIX))
     rows = [
         [
             name.replace("_", " "),
@@ -128,6 +132,24 @@ def quality_table(metrics: dict[str, float]) -> Markup:
         if key in metrics
     ]  # fmt: skip
     return pages.table(["", "generated", "data", "overlapping area", "KL"], rows)
+
+
+def form_tables(metrics: dict[str, float]) -> list[str | Markup]:
+    """Form, line, harmony and phrase beside real music, and whether the two can be told apart."""
+    if f"{PREFIX}n" not in metrics:
+        return []
+    rows = [
+        [title, pages.with_interval(metrics, PREFIX + name), metrics.get(f"{PREFIX}{name}_data")]
+        for name, title in TITLES.items()
+        if PREFIX + name in metrics
+    ]
+    caption = f"n = {metrics[f'{PREFIX}n']:.0f} composed, {metrics.get(f'{PREFIX}n_data', 0):.0f} real held-out pieces."
+    tables: list[str | Markup] = [pages.table(["", "composed", "real"], rows, caption=caption)]
+    if f"{PREFIX}c2st_shape" in metrics:
+        told = [[name, pages.with_interval(metrics, f"{PREFIX}c2st_{name}")] for name in FAMILIES]
+        what = "Composed told from real: area under the ROC curve, .5 = not at all."
+        tables.append(pages.table(["features", "area"], told, caption=what))
+    return tables
 
 
 def figures(work: Path, prefix: str) -> list[Markup]:

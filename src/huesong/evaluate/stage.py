@@ -16,13 +16,14 @@ from huesong import contracts
 from huesong.config import EvaluateConfig
 from huesong.emotion.labelled import MEASURED, label_weights
 from huesong.emotion.scoring import by_piece, scores_by_source
-from huesong.evaluate.baselines import REQUESTED, baseline_answers
+from huesong.evaluate.baselines import REQUESTED, baseline_answers, spread
 from huesong.evaluate.composing import compose_all
 from huesong.evaluate.feature_judge import Judge
 from huesong.evaluate.judges import VERDICT_COLUMNS, VERDICTS, Judges
 from huesong.evaluate.metrics import calibration_table, measure, novelty
 from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
+from huesong.evaluate.quality.group import quality_figures
 from huesong.evaluate.report import write_report
 from huesong.model.critic import predict_va
 from huesong.model.dataset import load_examples
@@ -81,7 +82,7 @@ def run(
         metrics = judges.scores | critic_scores(model, pieces, preprocess, label, config)
         metrics |= measure(judged, baselines, reference, trained_on, config)
         copies, judged["copied_notes"] = novelty(judged, baselines, judges.library, pieces["split"], config)
-        metrics |= copies
+        metrics |= copies | musical_quality(judged, judges, pieces, config, work)
         write_tables(work, judged, baselines, config)
         judges.first.save(work / contracts.JUDGE)
         artifacts.write_json(work / contracts.METRICS, metrics)
@@ -185,6 +186,18 @@ def judge_files(composed: pd.DataFrame, judges: Judges, work: Path) -> pd.DataFr
     found = judges.of_scores([reading.read_score(work / name) for name in composed["file"]])
     found["identical"] = found["piece"].duplicated(keep=False).astype(int)
     return pd.concat([composed, found], axis=1)
+
+
+def musical_quality(
+    judged: pd.DataFrame, judges: Judges, pieces: pd.DataFrame, config: EvaluateConfig, work: Path
+) -> dict[str, float]:
+    """`quality_*` of at most `config.quality_pieces` of the written files, evenly spread; nothing if that is 0."""
+    rows = judged.iloc[spread(len(judged), config.quality_pieces)] if config.quality_pieces else judged.head(0)
+    if rows.empty:
+        return {}
+    scores = [reading.read_score(work / name) for name in rows["file"]]
+    bootstrap = Bootstrap(config.bootstrap, config.seed)
+    return quality_figures(scores, rows, judges.library, pieces, config.sampling.seconds, bootstrap)
 
 
 def write_tables(work: Path, judged: pd.DataFrame, baselines: dict[str, pd.DataFrame], config: EvaluateConfig) -> None:

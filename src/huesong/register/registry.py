@@ -317,7 +317,10 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
     where = store.tracking_uri(root or Path.cwd(), tracking_uri)
     database = store.sqlite_path(where)
     if database is not None and not database.is_file():
-        raise UserError(f"no model registry at {database}: run `dvc repro` first, or name a model folder with --model")
+        raise UserError(
+            f"no model registry at {database}: run `dvc repro` first (`huesong register` where it says up to date), or name a "
+            "model folder with --model"
+        )
     registry = Registry(match["name"], uri=where)
     if match["version"]:
         return registry.folder(registry.by_version(match["version"]))
@@ -326,7 +329,8 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
         known = ", ".join(v.uri for v in registry.versions()[-3:])
         raise UserError(
             f"no version of {match['name']} in {store.shown(where)} has the alias {match['alias']}: "
-            f"run `dvc repro`, or name a version ({known or 'there is none yet'}) or a model folder with --model"
+            "run `dvc repro` (`huesong register` where it says up to date), or name a version "
+            f"({known or 'there is none yet'}) or a model folder with --model"
         )
     return registry.folder(found)
 
@@ -340,8 +344,7 @@ def answered(uri: str) -> Iterator[None]:
         raise
     except store.errors() as error:
         raise UserError(
-            f"the model registry at {store.shown(uri)} failed: {store.one_line(error)}; "
-            "start the server or check MLFLOW_TRACKING_URI, then run the command again"
+            f"the model registry at {store.shown(uri)} failed: {store.one_line(error)}; {store.remedy(error)}"
         ) from error
 
 

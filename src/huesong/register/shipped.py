@@ -57,7 +57,7 @@ def default_model(root: Path | None = None) -> tuple[Path, str]:
     if not PLACE.is_dir():
         raise UserError(
             f"no shipped model in {PLACE}, and of the model registry at {store.shown(where)}: {why}; "
-            "run `dvc repro`, or name a model folder with --model"
+            "run `dvc repro` (`huesong register` where it says up to date), or name a model folder with --model"
         )
     return verified(PLACE), f"{NAME}, the shipped one ({why})"
 

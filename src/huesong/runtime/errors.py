@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 from collections.abc import Iterator
 
 SAID = "huesong: "
 """How the line begins that says what went wrong."""
+
+
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Environment variables whose values no text may show."""
 
 
 class UserError(ValueError):
@@ -17,11 +23,19 @@ class UserError(ValueError):
     """
 
 
+def redacted(text: str) -> str:
+    """`text` without the user and password of any address, and without the values of SECRETS."""
+    for name in SECRETS:
+        if len(value := os.environ.get(name, "")) > 3:
+            text = text.replace(value, "***")
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
+
+
 @contextlib.contextmanager
 def user_errors_in_one_line() -> Iterator[None]:
     """For entry points: a user's error is one line and exit code 2, a bug a traceback and exit code 1."""
     try:
         yield
     except UserError as error:
-        print(f"{SAID}{error}", file=sys.stderr)
+        print(redacted(f"{SAID}{error}"), file=sys.stderr)
         sys.exit(2)

@@ -6,6 +6,7 @@ botocore, a body that breaks off here. boto3 is imported only where an `s3://` a
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,33 @@ CONNECT_S, READ_S = 10, 60
 WORKERS = 16
 """Objects in flight at once; small files are bound by the round trip, not by the bandwidth."""
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) of an account that may use the bucket"
+
+REGION = (
+    "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301",
+)  # fmt: skip
+QUOTA = "delete old data versions there, or have the quota raised"
+CAUSES = {
+    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"): (
+        "the keys have expired", "get new ones (`aws sso login`, or AWS_SESSION_TOKEN with its two keys)",
+    ),
+    ("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"): (
+        "the clock of this machine is off", "set it (`timedatectl set-ntp true`)",
+    ),
+    ("InvalidAccessKeyId", "InvalidToken", "UnrecognizedClientException"): (
+        "access denied, the server does not know the key", CREDENTIALS,
+    ),
+    ("SignatureDoesNotMatch",): ("access denied, the secret key is not the one of this access key", CREDENTIALS),
+    ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403"): (
+        "access denied: the account may not do this", "have it allowed to read, list and write there; or " + CREDENTIALS,
+    ),
+    ("SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "ServiceUnavailable"): (
+        f"the server asks to slow down, {ATTEMPTS} times in a row", "try again later",
+    ),
+    ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull", "StorageFull", "InsufficientStorage"): (
+        "the storage is full", QUOTA,
+    ),
+}  # fmt: skip
+"""Codes of S3 and of servers that speak its protocol -> what is wrong, and the remedy."""
 
 
 class MissingObject(UserError):
@@ -169,13 +197,26 @@ class S3Objects:
         where = f"{self.uri}/{key}" if key else self.uri
         try:
             yield
+        except UserError:  # is a ValueError, and has its cause already
+            raise
         except S3UploadFailedError as error:  # boto3 keeps the reason as the cause, or only as text
             raise self._refusal(error.__context__ or error, where) from error
         except botocore.ClientError as error:
             raise self._refusal(error, where) from error
         except (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.ProfileNotFound) as error:
             raise UserError(f"{where}: no usable credentials ({error}); {CREDENTIALS}") from error
-        except (botocore.SSLError, botocore.ParamValidationError, ValueError) as error:
+        except botocore.SSLError as error:
+            raise UserError(
+                f"{where}: {_one_line(error)}; name the file of the server's CA in AWS_CA_BUNDLE"
+            ) from error
+        except (botocore.EndpointConnectionError, botocore.ConnectTimeoutError) as error:
+            reason = f"no server answers, gave up after {ATTEMPTS} attempts ({_one_line(error)})"
+            raise UserError(f"{where}: {reason}; start it, or check AWS_ENDPOINT_URL and the connection") from error
+        except (botocore.TokenRetrievalError, botocore.UnauthorizedSSOTokenError) as error:
+            raise UserError(
+                f"{where}: the keys have expired ({_one_line(error)}); `aws sso login` gets new ones"
+            ) from error
+        except (botocore.ParamValidationError, ValueError) as error:
             raise UserError(f"{where}: {_one_line(error)}; check the address and the endpoint") from error
         except (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError, HTTPError) as error:
             raise _gave_up(where, error) from error
@@ -183,17 +224,30 @@ class S3Objects:
             raise UserError(f"{where}: {_one_line(error)}") from error
 
     def _refusal(self, error: BaseException, where: str) -> UserError:
+        """What the server said no with, each cause in its own line with its own remedy."""
         response = getattr(error, "response", None) or {}
-        code = str(response.get("Error", {}).get("Code", ""))
+        said = response.get("Error", {})
         status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        text = str(error)
-        if code == "NoSuchBucket" or "NoSuchBucket" in text:
+        text = str(error)  # all there is where boto3 wraps the error of an upload
+        code = str(said.get("Code", "")) or next(iter(re.findall(r"\((\w+)\) when calling", text)), "")
+        if code == "NoSuchBucket":
             return UserError(f"s3://{self.bucket} does not exist: make the bucket first, or check its name")
         if code in ("NoSuchKey", "404", "NotFound"):
             return MissingObject(f"{where} does not exist")
-        if status in (401, 403) or any(word in text for word in ("AccessDenied", "SignatureDoesNotMatch", "Forbidden")):
+        if code in REGION or status in (301, 307):
+            region = said.get("Region") or next(iter(re.findall(r"expecting '([\w-]+)'", text)), "")
+            named = f"set AWS_DEFAULT_REGION={region}" if region else "set AWS_DEFAULT_REGION to the bucket's region"
+            return UserError(f"{where}: the bucket is in another region ({code or status}); {named}")
+        for codes, (what, remedy) in CAUSES.items():
+            if code in codes:
+                return UserError(f"{where}: {what} ({code}); {remedy}")
+        if status == 429:
+            return UserError(f"{where}: the server asks to slow down ({status}); try again later")
+        if status == 507:
+            return UserError(f"{where}: the storage is full ({status}); {QUOTA}")
+        if status in (401, 403) or "Forbidden" in text:
             return UserError(f"{where}: access denied ({code or status}); {CREDENTIALS}")
-        if status >= 500 or code in ("SlowDown", "RequestTimeout"):
+        if status >= 500 or code == "RequestTimeout":
             return _gave_up(where, error)
         return UserError(f"{where}: {_one_line(error)}")
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
+from huesong.runtime.errors import redacted
+
 Item = TypeVar("Item")
 log = logging.getLogger("huesong")
 
@@ -15,10 +17,17 @@ log = logging.getLogger("huesong")
 def configure(verbose: bool = False) -> None:
     """Send the package's log lines to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Redacting("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     log.handlers = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
+
+
+class _Redacting(logging.Formatter):
+    """Errors of libraries quote the addresses they tried, passwords included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None, every_s: float = 15.0) -> Iterator[Item]:

@@ -6,6 +6,7 @@ for the rest of the stage. Everything goes through `MlflowClient`; MLflow's proc
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from huesong import contracts
 from huesong.config import Params
+from huesong.runtime.errors import redacted
 from huesong.runtime.progress import log
 from huesong.tracking import store
 from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
@@ -32,11 +34,14 @@ CURVES = {contracts.HISTORY: "", contracts.CRITIC_HISTORY: "critic_"}
 """Files whose columns become step metrics, and the prefix of their names."""
 SETTLE_SECONDS = 0.3
 SYSTEM_METRICS_SECONDS = 2.0
-REMEDY = "check MLFLOW_TRACKING_URI, or set HUESONG_TRACKING=off to do without"
+SAME_PROCESS_S = 5.0
+"""When a process began is told from the machine's clock, which may be set meanwhile."""
 
 SESSION_TAG = "huesong.session"
 STAGE_TAG = "huesong.stage"
 ERROR_TAG = "huesong.error"
+PROCESS_TAG = "huesong.process"
+"""The process that a run belongs to: host, id, and when it began, since ids come again."""
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -175,7 +180,8 @@ class Run:
         except store.errors() as error:
             self._client = None
             where, why = store.shown(self.uri), store.one_line(error)
-            log.warning("%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s", self.stage, where, why, REMEDY)
+            hint = f"{store.remedy(error)}, or set HUESONG_TRACKING=off to do without"
+            log.warning("%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s", self.stage, where, why, hint)
 
     def _start(self) -> None:
         client = store.connect(self.uri)
@@ -192,17 +198,22 @@ class Run:
                 "mlflow.user": user_name(),
                 "mlflow.source.name": f"huesong {self.stage}",
                 "mlflow.source.type": "LOCAL",
+                PROCESS_TAG: this_process(),
+                STAGE_TAG: self.stage,
             }
+            end_dead_runs(client, experiment)
             if self.parent_id:
                 tags[PARENT_TAG] = self.parent_id
             self.run_id = client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id
         self._client = client
-        self._log({STAGE_TAG: self.stage, **self.tags}, self._parameters)
+        # Two stages may be given one run: each has its own names in it.
+        own = {f"{self.stage}.{key}": value for key, value in self._parameters.items()} if resumed else self._parameters
+        self._log({STAGE_TAG: self.stage, **self.tags}, own)
         self._start_monitor()
 
     def _finish(self, status: str, error: BaseException | None) -> None:
         if error is not None:
-            lines = str(error).strip().splitlines()
+            lines = redacted(str(error)).strip().splitlines()
             self._log({ERROR_TAG: f"{type(error).__name__}: {lines[0] if lines else ''}"[:1000]})
         self._stop_monitor()
         self._client.set_terminated(self.run_id, status)
@@ -259,6 +270,49 @@ def settle(client: Any, parent: str) -> None:
     client.set_terminated(parent, next((s for s in stages if s != "FINISHED"), "FINISHED"))
 
 
+def this_process() -> str:
+    """Host, process id, and when the process began, in seconds."""
+    import psutil
+
+    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
+
+
+def end_dead_runs(client: Any, experiment: str) -> list[str]:
+    """End as KILLED the runs of this machine that still stand as RUNNING though their process is gone.
+
+    A process that is killed cannot say so itself: the next stage does.
+
+    Returns:
+        The ids of those runs.
+    """
+    import psutil
+
+    ended = []
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        host, _, rest = run.data.tags.get(PROCESS_TAG, "").partition(" ")
+        if host != socket.gethostname():
+            continue
+        pid, began = (int(word) for word in rest.split())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if abs(psutil.Process(pid).create_time() - began) < SAME_PROCESS_S:
+                continue
+        _end_as_killed(client, run)
+        if parent := run.data.tags.get(PARENT_TAG):
+            settle(client, parent)
+        ended.append(run.info.run_id)
+    return ended
+
+
+def _end_as_killed(client: Any, run: Any) -> str:
+    """Say that a run's stage did not come to its end, in its run and in its parent's; returns the stage."""
+    stage, parent = run.data.tags.get(STAGE_TAG, ""), run.data.tags.get(PARENT_TAG)
+    client.set_tag(run.info.run_id, ERROR_TAG, "the stage did not come to its end")
+    client.set_terminated(run.info.run_id, "KILLED")
+    if parent and f"{STAGE_TAG}.{stage}" not in client.get_run(parent).data.tags:
+        client.set_tag(parent, f"{STAGE_TAG}.{stage}", "KILLED")
+    return str(stage)
+
+
 def end_orphaned_runs(uri: str, key: str) -> list[str]:
     """End as KILLED the runs of session `key` that still stand as RUNNING, once none of its stages lives any more.
 
@@ -278,12 +332,7 @@ def end_orphaned_runs(uri: str, key: str) -> list[str]:
             for parent in sessions(client, experiment.experiment_id, key):
                 below = f"tags.`{PARENT_TAG}` = '{parent}' and attributes.status = 'RUNNING'"
                 for run in client.search_runs([experiment.experiment_id], below):
-                    stage = run.data.tags.get(STAGE_TAG, "")
-                    client.set_tag(run.info.run_id, ERROR_TAG, "the stage did not come to its end")
-                    client.set_terminated(run.info.run_id, "KILLED")
-                    if f"{STAGE_TAG}.{stage}" not in client.get_run(parent).data.tags:
-                        client.set_tag(parent, f"{STAGE_TAG}.{stage}", "KILLED")
-                    left.append(stage)
+                    left.append(_end_as_killed(client, run))
                 settle(client, parent)
     return left
 

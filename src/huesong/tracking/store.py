@@ -6,11 +6,14 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from huesong.runtime.errors import redacted
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -80,15 +83,55 @@ def connect(uri: str) -> Any:
 
 
 def _ask(uri: str) -> None:
-    import requests
+    """Whether anything answers, asked as MLflow asks: with the same certificates, user and password.
+
+    Whatever it answers will do: a server that is not MLflow's fails with the first request.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
     timeout = int(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"))
-    try:  # whatever it answers: a server that is not MLflow's fails with the first request
-        requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
-    except requests.Timeout:
-        raise OSError(f"no answer in {timeout} s") from None
-    except requests.ConnectionError:
-        raise OSError("nothing answers there") from None
+    try:
+        http_request(get_default_host_creds(uri), "/health", "GET", timeout=timeout, max_retries=0)
+    except (MlflowException, OSError) as error:
+        raise OSError(_unreached(error, timeout)) from None
+
+
+def _unreached(error: BaseException, timeout: int) -> str:
+    """Why nothing answers, in words."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text or "SSLError" in text or "SSLCertVerification" in text:
+        return "its certificate is not trusted here"
+    if "NameResolution" in text or "Name or service not known" in text:
+        return "there is no machine of that name"
+    if "imed out" in text or "Timeout" in text:
+        return f"no answer in {timeout} s"
+    if "onnection" in text or "Max retries" in text:
+        return "nothing answers there"
+    return one_line(error)
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about an error of `errors()`: each cause has its own."""
+    text, code = str(error), str(getattr(error, "error_code", ""))
+    if "certificate is not trusted" in text:
+        return "name the file of its CA in MLFLOW_TRACKING_SERVER_CERT_PATH"
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED") or re.search(r"\b40[13]\b", text):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of an account that may"
+    if "disk is full" in text or "No space left" in text:
+        return "free some space on the disk that holds the store"
+    if "readonly database" in text or "Permission denied" in text:
+        return "the store may only be read: change its permissions"
+    if "not a database" in text or "malformed" in text:
+        return "the file is damaged: put a copy of it back, or move it away and run `huesong register`"
+    if "database is locked" in text:
+        return "another process writes to it: run the command again"
+    if code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
+        return "the store itself answers: change what is asked of it"
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return "the store answers, but has it no more: run the command again, or check MLFLOW_TRACKING_URI"
+    return "start the server or check MLFLOW_TRACKING_URI, then run the command again"
 
 
 def _open_database(uri: str) -> None:
@@ -157,8 +200,15 @@ def _set(values: Mapping[str, str | None]) -> None:
 def experiment_id(client: Any, experiment: str, uri: str, root: Path) -> str:
     """Id of the experiment of that name; made if missing, also when another process makes it at the same time."""
     from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_STATE
 
     if found := client.get_experiment_by_name(experiment):
+        if found.lifecycle_stage != "active":
+            raise MlflowException(
+                f"the experiment {experiment!r} was deleted: `mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}` brings it back; or name another one as register.experiment in params.yaml",
+                error_code=INVALID_STATE,
+            )
         return str(found.experiment_id)
     try:
         return str(client.create_experiment(experiment, artifact_location=artifact_root(uri, root)))
@@ -188,7 +238,7 @@ def errors() -> tuple[type[Exception], ...]:
 def one_line(error: BaseException) -> str:
     """The first line of an error, shortened."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    text = lines[0].strip() if lines else type(error).__name__
+    text = redacted(lines[0].strip() if lines else type(error).__name__)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

@@ -19,9 +19,6 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import require
 from huesong.runtime.progress import track
 
-HELD_OUT = ("test", "judge", "val")
-"""Splits of the groups that no generator learns its notes from."""
-
 
 @dataclass(frozen=True)
 class RealPiece:
