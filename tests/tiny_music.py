@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,14 +45,13 @@ def encoded(made: REMI, score: Score) -> list[int]:
     return tokens.encode_base(made, score, heads_of(plan), header.beginning("mixed", plan.tonic, plan.mode))
 
 
-def planned(bars: int, metre: tuple[int, int] = (4, 4), tempo: float = 120.0) -> Constraints:
-    """A plan with the least said."""
+def planned(bars: int, metre: tuple[int, int] = (4, 4), tempo: float = 120.0, **others: Any) -> Constraints:
+    """A plan with the least said, and what else is asked of the piece."""
     head = header.head(
         left=1, relation="new", back=0, density=0.3, loudness=0.6, chords=[(0, 0, "maj")], cadence=""
     )  # fmt: skip
-    return Constraints(
-        bars, metre, tempo, beginning=tuple(header.beginning("mixed", 0, "major")), heads=(tuple(head),) * bars
-    )
+    beginning = tuple(header.beginning("mixed", 0, "major"))
+    return Constraints(bars, metre, tempo, beginning=beginning, heads=(tuple(head),) * bars, **others)
 
 
 def vocabulary_of(made: REMI) -> Vocabulary:

@@ -57,6 +57,8 @@ class State:
     notes: int = 0
     silent_bars: int = 0
     latest_end: int = 0
+    ends: dict[int, int] = field(default_factory=dict)
+    """End tick of the last note of each pitch; a key struck again ends its note before."""
     sounding: list[int] = field(default_factory=list)
     """End ticks of notes that still sound, ascending."""
     onsets_s: list[float] = field(default_factory=list)
@@ -167,9 +169,9 @@ class Grammar:
         allowed &= ~begins | wanted
         if not next_bar:  # the piece ends at this bar's end, or within it
             allowed &= ~table.bar
-        kept = self._within_caps(state, allowed)
         if room <= state.bar_ticks and self._may_end(state):
-            kept |= self._only([self._ending_token(state, room)])
+            allowed[self._ending_token(state, room)] = True
+        kept = self._within_caps(state, allowed)
         return kept if kept.any() else allowed
 
     def next_bar(self, state: State) -> bool:
@@ -305,7 +307,10 @@ class Grammar:
             if value > room:
                 value = self.durations[bisect_right(self.durations, room) - 1]
             end = state.tick + value
-            state.latest_end = max(state.latest_end, end)
+            if state.ends.get(state.pitch, 0) > state.tick:
+                state.sounding.remove(state.ends[state.pitch])
+            state.ends[state.pitch] = end
+            state.latest_end = max(state.ends.values())
             insort(state.sounding, end)
             state.pitch_classes[state.pitch % 12] += value
         return value
