@@ -213,38 +213,40 @@ def plan_of(model: Model, request: Request, conditioning: Conditioning, config: 
     Raises:
         UserError: what was settled does not fit together, or the model does not know it.
     """
-    plan, grammar = request.plan, model.grammar
+    plan = request.plan
+    if request.tempo is not None:
+        _check_tempo(model, request.tempo)
     if plan is None:
-        plan = _invented(request, conditioning, config, None if grammar.vocabulary.has_heads else (4, 4))
-    tempos = grammar.table.tempos
-    if not 0.9 * tempos[0] <= plan.tempo <= 1.1 * tempos[-1]:
-        raise UserError(
-            f"--tempo {plan.tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute"
-        )
+        plan = _invented(request, conditioning, config, None if model.vocabulary.has_heads else (4, 4))
+    _check_tempo(model, plan.tempo)
     return plan
+
+
+def _check_tempo(model: Model, tempo: float) -> None:
+    tempos = model.grammar.table.tempos
+    if not 0.9 * tempos[0] <= tempo <= 1.1 * tempos[-1]:
+        raise UserError(f"--tempo {tempo:g}: this model knows {tempos[0]:.0f} to {tempos[-1]:.0f} quarters a minute")
 
 
 def _invented(
     request: Request, conditioning: Conditioning, config: SamplingConfig, metre: tuple[int, int] | None
 ) -> Plan:
     """A plan for the request; after a primer's bars, if it has some, one for the time that is left."""
-    seconds, bars, begun = (
-        config.seconds if request.seconds is None else request.seconds,
-        request.bars,
-        request.primer_plan,
-    )
+    seconds = config.seconds if request.seconds is None else request.seconds
+    bars, begun = request.bars, request.primer_plan
     settings = Settings(key=request.key, tempo=request.tempo, metre=metre, bars=bars)
+    seed = request.seed % 2**64  # a seed may be negative
     if begun is None:
-        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
+        return invent(conditioning.valence, conditioning.arousal, seconds, seed, settings)
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
-    if left < 60 / begun.tempo or (count is not None and count < 1):
+    if left < 60 / begun.tempo if count is None else count < 1:
         length = f"{seconds:g} s" if bars is None else f"{bars} bars"
         raise UserError(
             f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s; ask for "
             "more, or take a shorter one"
         )
     settings = Settings(key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
-    rest = invent(conditioning.valence, conditioning.arousal, left, request.seed, settings)
+    rest = invent(conditioning.valence, conditioning.arousal, left, seed, settings)
     return replace(
         rest, tempo=begun.tempo, bars=begun.bars + rest.bars, dynamics=begun.dynamics + rest.dynamics,
         density=begun.density + rest.density,

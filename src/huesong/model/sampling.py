@@ -28,6 +28,7 @@ from huesong.model.folder import Model
 from huesong.model.network import KVCache
 from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of, plan_of
 from huesong.music.grammar import Grammar, LastRead, State
+from huesong.music.vocabulary import TokenTable
 from huesong.runtime.errors import UserError
 
 MOST_PIECES = 32
@@ -178,8 +179,13 @@ def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> 
         state = grammar.start(constraints)
         start = Hypothesis(conditioning, plan, state, generator, model.vocabulary.bos, request.seed)
         for token in primer:
-            _append(grammar, start, token)
-            if state.last_read >= LastRead.LAST_BAR or state.latest_end > state.last_onset:
+            try:
+                _append(grammar, start, token)
+            except ValueError as error:
+                raise UserError(
+                    f"the primer is not what its plan says ({error}): give the plan of its own bars"
+                ) from error
+            if state.last_read >= LastRead.LAST_BAR:
                 raise UserError(
                     f"the primer is too long for a piece of {len(plan.bars)} bars ({plan.seconds:.0f} s): ask for more, "
                     "or take a shorter one"
@@ -347,21 +353,28 @@ def last_bars(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[int]:
     read, bars, table = hypothesis.read[:-1], hypothesis.bars, grammar.table
     begin = read[: bars[0]]
     # Of the first bar: `Position 0` and `Tempo` end its head.
-    tempo = next((place for place, token in enumerate(read) if table.tempo[token] >= 0), -1)
-    named = [table.ids["Position"][0], read[tempo]] if tempo >= 0 and len(table.base[read[tempo]]) == 1 else []
+    tempo = next((int(table.tempo[token]) for token in read if table.tempo[token] >= 0), -1)
+    named = [table.ids["Position"][0], table.ids["Tempo"][tempo]] if tempo >= 0 else []
     fitting = [start for start in bars if len(begin) + len(named) + len(read) - start <= room and start < len(read)]
     if not fitting:
         return read[-room:]
     kept = read[fitting[0] :]
     if fitting[0] == bars[0]:
         return begin + kept
+    # The tempo stands within what an older vocabulary may have as one token: bar, position and note.
+    kept = _base_ids(table, kept[:1]) + kept[1:] if table.reach[kept[0]] >= 0 else kept
     head = 1  # the bar's own token, its metre and its head
     while head < len(kept) and table.planned[kept[head]]:
         head += 1
     rest = kept[head:]
-    if named and rest and rest[0] == named[0]:
-        rest = rest[1:]
+    if named and rest and table.opens[rest[0]] == 0:
+        rest = _base_ids(table, rest[:1])[1:] + rest[1:]
     return begin + kept[:head] + named + rest
+
+
+def _base_ids(table: TokenTable, ids: Sequence[int]) -> list[int]:
+    """The ids of their base tokens."""
+    return [table.ids[kind][value] for token in ids for kind, value in table.base[token]]
 
 
 def predict_va(model: Model, ids: list[int]) -> tuple[float, float]:

@@ -209,6 +209,9 @@ class Grammar:
 
         That is the token itself, or its base tokens with shorter durations where the last chord cuts notes off; nothing
         for EOS.
+
+        Raises:
+            ValueError: the plan says another token.
         """
         if token == self.vocabulary.eos:
             state.last_read = LastRead.DONE
@@ -225,7 +228,8 @@ class Grammar:
         left = list(base)
         while state.planned and left:
             wanted = self.table.base[state.planned.pop(0)]
-            assert left[: len(wanted)] == wanted[: len(left)], f"the plan says {wanted}, not {left}"
+            if left[: len(wanted)] != wanted[: len(left)]:
+                raise ValueError(f"the plan says {wanted}, not {left}")
             state.planned[:0] = [self.table.merged[(part,)] for part in wanted[len(left) :]]
             left = left[len(wanted) :]
 
