@@ -30,7 +30,7 @@ load_profile()
 GATE = Path(__file__).parent / "data" / "gate.yaml"
 """Lets a model of a few steps pass; the project's own does not."""
 TINY = {
-    "preprocess": {"tokenizer": {"vocabulary_size": 400}, "picture_size": 32, "workers": 2},
+    "preprocess": {"tokenizer": {"vocabulary_size": 760}, "picture_size": 32, "workers": 2},
     "label": {"folds": 2, "bootstrap": 100, "pairs_per_image": 3},
     "train": {
         "device": "cpu", "threads": 1, "steps": 6, "batch_size": 4, "warmup_steps": 2, "eval_every": 3,

@@ -21,7 +21,7 @@ from huesong.runtime.files import folder_digest
 pytestmark = pytest.mark.slow
 
 CONFIG = PreprocessConfig.model_validate(
-    {"picture_size": 32, "workers": 2, "segment_seconds": 10.0, "tokenizer": {"vocabulary_size": 330}}
+    {"picture_size": 32, "workers": 2, "segment_seconds": 10.0, "tokenizer": {"vocabulary_size": 760}}
 )
 PICTURES, PIECES = 8, 10
 

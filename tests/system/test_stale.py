@@ -69,7 +69,7 @@ def test_a_changed_default_runs_every_stage(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "stage"),
     [
-        ("vocabulary_size: 600", "vocabulary_size: 700", "preprocess"),
+        ("vocabulary_size: 800", "vocabulary_size: 900", "preprocess"),
         ("max_load: 3.0", "max_load: 2.0", "label"),
         ("clip_norm: 1.0", "clip_norm: 2.0", "train"),
         ("steering: 8", "steering: 4", "evaluate"),
