@@ -6,10 +6,12 @@ rated), `n_raters` float64 (NaN = unknown), all others text, never NaN (empty = 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -24,6 +26,10 @@ from huesong.runtime.files import replacing_file, require
 NUMBERS = ("valence", "arousal", "n_raters")
 PROBLEMS = ("path_problem", "number_problem", "label_problem")
 """Columns of a parsed table: what its typed cells alone do not show, said with the remedy; "" = nothing."""
+MOST_BYTES, MOST_COLUMNS = 64 * 2**20, 1000
+"""Of a table; more is an error or an attack."""
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""How the path of a file in a DVC cache ends: there its links lead where `cache.type` is symlink."""
 
 
 def read_table(data: Path, name: str, allow_empty: bool = False) -> pd.DataFrame:
@@ -144,13 +150,44 @@ def _read_csv(
     path: Path, columns: Sequence[str] = contracts.RAW_COLUMNS
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Header and rows of a file that should have `columns`."""
+    return parse_csv(read_text(path), path, columns)
+
+
+def read_text(path: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 where its first two bytes say so.
+
+    Raises:
+        UserError: no ordinary file, above MOST_BYTES, or in another encoding.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if not path.is_file():
+            raise UserError(f"{path} is no ordinary file: a table is a text file")
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no table is; remove or split it")
+        data = path.read_bytes()
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV, encoding UTF-8") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+
+
+def parse_csv(
+    text: str, path: Path, columns: Sequence[str] = (), separator: str = ",", before: int = 0
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and rows of a table's text; a row is (number of its last line in the file, cell by column name).
+
+    Args:
+        text: header and rows.
+        path: named in errors.
+        columns: those that it should have; where one is missing, rows of any length are taken.
+        separator: of cells.
+        before: lines of the file before `text`.
+
+    Raises:
+        UserError: no header, a column twice, or a row with too many or too few cells.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [cell.strip() for cell in next(reader, [])]
@@ -158,25 +195,28 @@ def _read_csv(
             raise UserError(
                 f"{path} is empty: it must begin with a header row ({', '.join(columns) or 'column names'})"
             )
+        if len(header) > MOST_COLUMNS:
+            raise UserError(f"{path} line 1: {len(header)} columns; a table has {MOST_COLUMNS} at most")
         if double := next((name for name in header if name and header.count(name) > 1), None):
             raise UserError(f"{path} line 1: column {double} appears twice: rename or remove one")
         whole = not missing_columns(header, columns)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
+            line = reader.line_num + before
             if whole and len(cells) != len(header):
                 raise UserError(
-                    f"{path} line {reader.line_num}: {len(cells)} cells where the header has {len(header)}: "
+                    f"{path} line {line}: {len(cells)} cells where the header has {len(header)}: "
                     "put cells that hold a comma in quotes"
                 )
-            rows.append((reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=whole)}))
+            rows.append((line, {name: cell.strip() for name, cell in zip(header, cells, strict=whole)}))
     except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: not valid CSV ({error})") from error
+        raise UserError(f"{path} line {reader.line_num + before}: not valid CSV ({error})") from error
     return header, rows
 
 
 class Inside:
-    """Checks that relative paths stay inside a folder, links followed."""
+    """Checks that relative paths stay inside a folder, links followed; those into a DVC cache are the folder's own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -185,9 +225,15 @@ class Inside:
 
     def _stays(self, path: Path) -> bool:
         try:
-            return path.resolve().is_relative_to(self.root)
+            real = path.resolve()
         except (OSError, RuntimeError):  # a loop of links
             return False
+        return real.is_relative_to(self.root) or _CACHED.search(real.as_posix()) is not None
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path below the folder leads to something inside, links followed."""
+        parent = self._parent_stays(os.path.relpath(path.parent, self.folder))
+        return parent and (not os.path.islink(path) or self._stays(path))
 
     def problem(self, path: str) -> str:
         """What is wrong with `path`, or ""."""
@@ -198,8 +244,7 @@ class Inside:
             return "is not relative: write it relative to the data folder, with /"
         if ".." in pure.parts:
             return "leaves the data folder: put the file inside and give its path there"
-        full = self.folder / path
-        stays = self._parent_stays(str(pure.parent)) and (not os.path.islink(full) or self._stays(full))
+        stays = self.holds(self.folder / path)
         return "" if stays else "is a link that leaves the data folder: copy the file into it"
 
 
