@@ -137,6 +137,13 @@ def replacing_folder(out: Path, own: Sequence[str] = (), inputs: Iterable[Path] 
             _put_folder(new, place)
 
 
+@contextlib.contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """A workspace beside `beside`, for what is made on the way to it (UserError: it cannot be written)."""
+    with _clear_errors(beside), workspace(beside.absolute().parent) as work:
+        yield work
+
+
 def check_replaceable(out: Path, own: Sequence[str] = (), inputs: Iterable[Path] = ()) -> None:
     """Refuse to replace a folder that is not a command's own (arguments as in `replacing_folder`).
 
@@ -144,7 +151,7 @@ def check_replaceable(out: Path, own: Sequence[str] = (), inputs: Iterable[Path]
         UserError: it holds an input or the current folder, is a file, or holds something else than `own`.
     """
     place = Path(os.path.realpath(out))
-    for path in (*inputs, *([Path.cwd()] if own else [])):
+    for path in (*inputs, Path.cwd()):
         if Path(os.path.realpath(path)).is_relative_to(place):
             what = "the folder you are in" if path == Path.cwd() else f"{path}, which is read"
             raise UserError(f"{out} holds {what}, and would be replaced as a whole: choose another folder with --out")

@@ -10,8 +10,9 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from huesong.data.inside import Inside
 from huesong.data.rules import shown
-from huesong.data.tables import Inside, read_csv
+from huesong.data.tables import read_csv
 from huesong.runtime.errors import UserError
 
 PICTURES = (
