@@ -12,82 +12,13 @@ from hypothesis import strategies as st
 from huesong import contracts
 from huesong.data.importers import importing as importers
 from huesong.data.importers.common import game_of_title, safe_name, stem_of_theme
-from huesong.data.importers.importing import import_dataset
+from huesong.data.importers.importing import Options, import_dataset
 from huesong.data.tables import read_table, write_table
 from huesong.runtime.errors import UserError
 from tests.stage.test_importers_public import OASIS_HEAD, emopia, oasis
 from tests.tiny_sets import midi, picture, rows, sample, sheet, snapshot
 
 IMAGES, MUSIC = contracts.IMAGES_CSV, contracts.MUSIC_CSV
-
-
-# --- a user's own folder -------------------------------------------------------------------------
-
-
-def test_folder_without_a_table_is_unlabelled(tmp_path: Path) -> None:
-    picture(tmp_path / "My trip/day 1/sea.jpg", 1)
-    picture(tmp_path / "My trip/day 2/sea.jpg", 2)
-    picture(tmp_path / "My trip/.cache/thumb.jpg", 3)
-    midi(tmp_path / "My trip/day 1/sea.MID")
-    report = import_dataset("folder", tmp_path / "My trip", tmp_path / "data")
-    got = rows(tmp_path / "data", IMAGES)
-    assert set(got) == {"folder-My_trip_day_1_sea", "folder-My_trip_day_2_sea"}
-    assert all(row["label_kind"] == "" and row["valence"] != row["valence"] for row in got.values())
-    assert len({row["group"] for row in got.values()}) == 2
-    assert [row["path"] for row in rows(tmp_path / "data", MUSIC).values()] == ["music/folder-My_trip/day_1_sea.mid"]
-    assert report.rated == {"images/folder-My_trip": 0, "music/folder-My_trip": 0}
-
-
-def test_folder_with_a_table(tmp_path: Path) -> None:
-    picture(tmp_path / "own/a.jpg", 1)
-    picture(tmp_path / "own/b.jpg", 2)
-    midi(tmp_path / "own/c.mid")
-    sheet(
-        tmp_path / "own/labels.csv",
-        "path,group,valence,arousal,licence,split",
-        *("a.jpg,sea,0.5,-0.25,CC BY 4.0,test", "c.mid,,-1,1,,", "notes.txt,,,,,", "lost.jpg,,,,,", "../x.jpg,,,,,"),
-    )
-    sheet(tmp_path / "own/diary.csv", "day,weather", "1,fine")  # not a table of files
-    (tmp_path / "own/notes.txt").write_text("hello")
-    report = import_dataset("folder", tmp_path / "own", tmp_path / "data")
-    a, b = (rows(tmp_path / "data", IMAGES)[f"folder-own_{n}"] for n in "ab")
-    assert (a["valence"], a["arousal"], a["label_kind"]) == (0.5, -0.25, "mean_rating")
-    assert (a["group"], a["licence"], a["split"]) == ("folder-own_sea", "CC BY 4.0", "test")
-    assert (b["label_kind"], b["licence"]) == ("", "not stated")
-    assert rows(tmp_path / "data", MUSIC)["folder-own_c"]["arousal"] == 1
-    assert dict(report.skipped) == {
-        "notes.txt": "it is neither a picture nor MIDI",
-        "lost.jpg": "its file is missing",
-        "../x.jpg": "its path leaves the folder",
-    }
-
-
-@pytest.mark.parametrize(
-    ("head", "line", "words"),
-    [
-        ("path,valence,arousal", "a.jpg,2,0", "line 2: valence 2 is outside"),
-        ("path,valence,arousal", "a.jpg,x,0", "line 2: valence 'x' is not a number"),
-        ("path,valence,arousal", "a.jpg,,0", "line 2: arousal is given but valence is empty"),
-        ("path,split", "a.jpg,dev", "line 2: split 'dev' is unknown"),
-        ("path,split", "a.jpg,\na.jpg,", "line 3: a.jpg is listed on line 2 too"),
-    ],
-)
-def test_a_bad_cell_of_the_users_table_is_named(tmp_path: Path, head: str, line: str, words: str) -> None:
-    picture(tmp_path / "own/a.jpg")
-    sheet(tmp_path / "own/labels.csv", head, line)
-    with pytest.raises(UserError, match=words):
-        import_dataset("folder", tmp_path / "own", tmp_path / "data")
-
-
-def test_names_that_differ_in_case_or_not_at_all_stay_apart(tmp_path: Path) -> None:
-    for shade, name in enumerate(("a.jpg", "A.png", "a!.jpg", "日の出.jpg", "x" * 200 + ".jpg", "x" * 201 + ".jpg")):
-        picture(tmp_path / "own" / name, shade)
-    import_dataset("folder", tmp_path / "own", tmp_path / "data")
-    table = read_table(tmp_path / "data", IMAGES)
-    assert len(table) == 6
-    assert table["path"].str.casefold().is_unique
-    assert all((tmp_path / "data" / path).is_file() for path in table["path"])
-    assert any("日の出" in item for item in table["id"])
 
 
 # --- the developers' collection ------------------------------------------------------------------
@@ -183,7 +114,7 @@ def test_the_first_real_set_replaces_the_sample(tmp_path: Path) -> None:
     assert read_table(out, IMAGES, allow_empty=True).empty
     assert not (out / "music/sample").exists()
     assert not (out / "images/sample").exists()
-    assert report.removed == ["the sample set (2 files)"]
+    assert report.removed == ["removed the sample set (2 files): --keep-sample keeps it"]
     assert sorted(p.name for p in out.iterdir()) == ["images", IMAGES, "music", MUSIC]
 
 
@@ -203,7 +134,8 @@ def test_importing_again_replaces_only_the_same_source(tmp_path: Path) -> None:
     import_dataset("emopia", source, out)
     assert snapshot(out) == before
     (source / "EMOPIA_1.0/midis/Q3_abc_0.mid").unlink()
-    import_dataset("emopia", source, out)
+    report = import_dataset("emopia", source, out)
+    assert report.removed == ["replaced emopia (3 files before, 2 now; 1 removed: music/emopia_Q3_abc_0)"]
     assert set(rows(out, MUSIC)) == {"emopia_Q1_0vLP-Yi_PN_0", "emopia_Q1_0vLP-Yi_PN_1"}
     assert not (out / "music/emopia/Q3_abc_0.mid").exists()
     assert len(rows(out, IMAGES)) == 3
@@ -214,8 +146,8 @@ def test_copies_share_a_group_across_imports(tmp_path: Path) -> None:
     midi(tmp_path / "one/tune.mid", 61)
     midi(tmp_path / "two/same.mid", 61)
     midi(tmp_path / "two/other.mid", 62)
-    import_dataset("folder", tmp_path / "one", out)
-    import_dataset("folder", tmp_path / "two", out)
+    import_dataset("folder", tmp_path / "one", out, Options(name="one"))
+    import_dataset("folder", tmp_path / "two", out, Options(name="two"))
     groups = {key: row["group"] for key, row in rows(out, MUSIC).items()}
     assert groups["folder-one_tune"] == groups["folder-two_same"] != groups["folder-two_other"]
 

@@ -10,7 +10,7 @@ import pytest
 from huesong import contracts
 from huesong.data.importers import common
 from huesong.data.importers.common import sheet_rows
-from huesong.data.importers.importing import import_dataset
+from huesong.data.importers.importing import Options, import_dataset
 from huesong.data.importers.public import LICENCES
 from huesong.data.tables import read_table
 from huesong.runtime.errors import UserError
@@ -50,7 +50,7 @@ def test_oasis(tmp_path: Path) -> None:
     assert (out / first["path"]).read_bytes() == (tmp_path / "download/images/Acorns 1.jpg").read_bytes()
     assert report.skipped == [("Lost 1", "its picture is missing")]
     assert report.counts == {"images/oasis": 3}
-    assert "left out 1 because its picture is missing (first: Lost 1)" in str(report)
+    assert "left out 1 because its picture is missing: Lost 1" in str(report)
     assert read_table(out, MUSIC, allow_empty=True).empty
 
 
@@ -101,8 +101,15 @@ def test_broken_sheets_are_user_errors(tmp_path: Path, monkeypatch: pytest.Monke
         import_dataset("eimg", tmp_path / "in", tmp_path / "data")
     assert sheet_rows(xlsx(bad, [["a", "", 3.5], [], ["", "z"]])) == [["a", "", "3.5"], [], ["", "z"]]
     monkeypatch.setattr(common, "_MAX_SHEET", 100)
-    with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet \(.* is too large\)"):
+    with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet \(.* MiB unpacked, at most"):
         sheet_rows(bad)
+    monkeypatch.undo()
+    for far in ("A1048576", "XFD1"):
+        book = openpyxl.Workbook()
+        book.active[far] = 1
+        book.save(bad)
+        with pytest.raises(UserError, match=r"more than 20000 rows or 200 columns"):
+            sheet_rows(bad)
     with zipfile.ZipFile(bad, "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook>")
     with pytest.raises(UserError, match=r"all.xlsx is not a readable .xlsx sheet"):
@@ -216,7 +223,7 @@ def words(path: Path) -> Path:
 
 def test_emid(tmp_path: Path) -> None:
     table = words(tmp_path / "table.csv")
-    report = import_dataset("emid", emid(tmp_path / "in"), tmp_path / "data", words=table)
+    report = import_dataset("emid", emid(tmp_path / "in"), tmp_path / "data", Options(words=table))
     got = rows(tmp_path / "data", IMAGES)
     assert set(got) == {"emid_awe_1", "emid_sad_1", "emid_mix_1"}
     assert (got["emid_awe_1"]["valence"], got["emid_awe_1"]["arousal"]) == (-0.062, 0.48)

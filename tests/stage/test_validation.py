@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import struct
@@ -19,6 +20,7 @@ from huesong import contracts
 from huesong.config import PreprocessConfig
 from huesong.data.rules import RULES, problems
 from huesong.data.tables import parse_table, read_table
+from huesong.music.reading import read_score
 from huesong.preprocess import files as validation_files
 from huesong.preprocess import shards
 from huesong.preprocess.files import file_states, inspect
@@ -371,11 +373,43 @@ def test_what_opens(tmp_path: Path) -> None:
     assert state("bomb.png", bomb).startswith("is too large")
     assert state("good.mid", midi_bytes(60)) == ""
     assert state("empty.mid", b"") == "is empty"
-    assert state("text.mid", b"hello") == "is not a MIDI file"
-    assert state("cut.mid", midi_bytes(60)[:9]) == "is a MIDI file without tracks"
-    assert state("bare.mid", struct.pack(">4sIHHH", b"MThd", 6, 1, 0, 480)) == "is a MIDI file without tracks"
-    assert inspect(("music", str(tmp_path))).problem.startswith("cannot be read")
+    no_midi = "is no MIDI file to read"
+    assert state("text.mid", b"hello") == f"{no_midi} (not a MIDI file (no MThd header))"
+    assert state("cut.mid", midi_bytes(60)[:9]) == f"{no_midi} (truncated MIDI header)"
+    bare = struct.pack(">4sIHHH", b"MThd", 6, 1, 0, 480)
+    assert state("bare.mid", bare) == f"{no_midi} (no track follows the MIDI header)"
+    assert state("large.mid", midi_bytes(60) + bytes(2**23)) == "is too big for a MIDI file (limit 8 MiB)"
+    assert inspect(("music", str(tmp_path))).problem == "is no ordinary file"
+    os.mkfifo(tmp_path / "pipe.mid")
+    assert inspect(("music", str(tmp_path / "pipe.mid"))).problem == "is no ordinary file"
     assert inspect(("music", str(tmp_path / "none.mid"))).problem == "does not exist"
+
+
+def test_validation_and_the_reader_ask_the_same_of_midi(tmp_path: Path) -> None:
+    plain = midi_bytes(60)
+    riff = b"RMIDdata" + struct.pack("<I", len(plain)) + plain
+    files = {
+        "plain": plain,
+        "in a RIFF container": b"RIFF" + struct.pack("<I", len(riff)) + riff,
+        "no track declared": plain[:10] + b"\0\0" + plain[12:],
+        "format 2": plain[:8] + b"\0\2" + plain[10:],
+        "SMPTE time": plain[:12] + b"\xe7\x28" + plain[14:],
+        "no time": plain[:12] + b"\0\0" + plain[14:],
+        "text": b"hello",
+        "RIFF of another kind": b"RIFF\4\0\0\0WAVE",
+    }
+    kept = set()
+    for name, content in files.items():
+        path = tmp_path / "x.mid"
+        path.write_bytes(content)
+        opens = not inspect(("music", str(path))).problem
+        if opens:
+            read_score(path)
+            kept.add(name)
+        else:
+            with pytest.raises(UserError):
+                read_score(path)
+    assert kept == {"plain", "in a RIFF container", "no track declared"}
 
 
 def test_the_pool_finds_what_one_process_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,10 @@ def sounding(data: bytes) -> list[tuple[int, int, int, int]]:
         (midi(NOTE + END, form=2), "format 2"),
         (midi(NOTE + END, division=0xE728), "SMPTE"),
         (midi(NOTE + END, division=0), "0 ticks"),
-        (midi(), "0 of 0 tracks"),
+        (midi(), "no track follows the MIDI header"),
+        (midi()[:14] + b"XFIH" + struct.pack(">I", 8) + bytes(8), "0 of 0 tracks"),
+        (midi(*[NOTE] * 1001), "more than 1000 tracks"),
+        (midi(bytes((0, 0x90, 60, 80)) + bytes((1, 60, 80)) * 500_000), "more than 500,000 notes"),
         (midi(NOTE + END, declared=3), "1 of 3 tracks"),
         (midi(NOTE + END)[:-6], "truncated: the chunk at byte 14"),
         (midi(bytes((0, 60, 80)) + END), "data byte without status in track 0"),
@@ -68,6 +71,8 @@ def test_damage_is_named(data: bytes, what: str) -> None:
         midi(NOTE + END, declared=0),
         b"MThd" + struct.pack(">I", 8) + midi(NOTE + END)[8:14] + b"\0\0" + midi(NOTE + END)[14:],  # longer header
         midi(NOTE + END)[:14] + b"XFIH" + struct.pack(">I", 3) + b"abc" + midi(NOTE + END)[14:],  # unknown chunk
+        b"RIFF\x99\0\0\0RMIDLIST\3\0\0\0MTh\0data" + struct.pack("<I", 99) + midi(NOTE + END),  # an odd chunk before
+        midi(NOTE + END, *[b""] * 65534),  # 512 KiB of empty tracks
         b"RIFF" + struct.pack("<I", 99) + b"RMIDdata" + struct.pack("<I", 99) + midi(NOTE + END),
         midi(bytes((0, 0xFF, 0x03, 6)) + b"name\0\xff" + NOTE + END),  # a name that is no text
         midi(bytes((0, 0xF0, 3, 1, 2, 0xF7)) + NOTE + END),  # system exclusive

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from huesong.runtime.errors import UserError
 from huesong.runtime.workers import Crashed, SafePool
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +37,14 @@ def end_the_parent(value: int) -> None:
     time.sleep(600)
 
 
-def fail(value: int) -> int:
-    raise ZeroDivisionError(f"item {value}")
+def fail_for_1(value: int) -> int:
+    if value == 1:
+        raise ZeroDivisionError(f"item\n{value}")
+    return value
+
+
+def refuse(value: int) -> int:
+    raise UserError("too much: lower it")
 
 
 def test_results_come_in_order() -> None:
@@ -71,9 +78,16 @@ def test_workers_go_with_a_parent_that_is_ended() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT, timeout=120).returncode == 143
 
 
-def test_own_bugs_are_raised_not_swallowed() -> None:
-    with pytest.raises(ZeroDivisionError, match="item 0"):
-        list(SafePool(1).map(fail, range(3)))
+def test_an_exception_drops_its_item_with_the_reason() -> None:
+    got = dict(SafePool(2).map(fail_for_1, range(4)))
+    assert got == {0: 0, 1: Crashed("failed the reader (ZeroDivisionError: item 1)"), 2: 2, 3: 3}
+
+
+def test_own_bugs_are_raised_where_that_is_asked_for() -> None:
+    with pytest.raises(ZeroDivisionError, match=r"item\s1"):
+        list(SafePool(1).map(fail_for_1, range(3), raises=True))
+    with pytest.raises(UserError, match="lower it"):
+        list(SafePool(1).map(refuse, range(3)))
 
 
 def test_items_are_taken_as_they_are_needed() -> None:

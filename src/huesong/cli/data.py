@@ -47,14 +47,22 @@ def import_(
         bool, typer.Option("--keep-sample", help="Keep the sample set, which the first real set otherwise replaces.")
     ] = False,
     only: Annotated[str, typer.Option(help="Of these sets alone, such as oasis,emopia,pop909 (shared).")] = "",
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Lowest and highest rating in your tables, such as 1 7 (folder). Default: -1 1."),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(help="Name of the set; the same name replaces it (folder). Default: the folder's name and place."),
+    ] = "",
 ) -> None:
     """Import a public set or a folder of your own.
 
     Turns the layout in which the set is published into huesong's raw layout and adds it to the data folder.
     """
-    from huesong.data.importers.importing import import_dataset
+    from huesong.data.importers.importing import Options, import_dataset
 
-    report = import_dataset(kind, source, out, words=words, keep_sample=keep_sample, only=_names(only))
+    report = import_dataset(kind, source, out, Options(words, scale, name), keep_sample=keep_sample, only=_names(only))
     typer.echo(str(report))
 
 

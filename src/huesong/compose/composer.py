@@ -15,7 +15,7 @@ from huesong import __version__, contracts
 from huesong.compose.files import RECORD_KEY, output_names, targets_of
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.model.requests import Piece, Request
-from huesong.runtime.files import replacing_file, sha256, write_json
+from huesong.runtime.files import replacing_files, sha256, write_json
 
 if TYPE_CHECKING:
     from huesong.model.sampling import OnStep
@@ -202,7 +202,7 @@ def compose_many(
     with ExitStack() as files:
         for request, name, piece in zip(asked, names, pieces, strict=True):
             picture, targets = request.picture, targets_of(name)
-            midi, wav, roll, record = (files.enter_context(replacing_file(target)) for target in targets)
+            midi, wav, roll, record = files.enter_context(replacing_files(targets))
             midi.write_bytes(piece.midi)
             render_wav(piece.score, wav, sounds)
             title = f"{picture.name}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"

@@ -6,17 +6,17 @@ rated), `n_raters` float64 (NaN = unknown), all others text, never NaN (empty = 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pandas as pd
 
 from huesong import contracts
+from huesong.data.inside import Inside
 from huesong.data.rules import problems, shown
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
@@ -24,6 +24,8 @@ from huesong.runtime.files import replacing_file, require
 NUMBERS = ("valence", "arousal", "n_raters")
 PROBLEMS = ("path_problem", "number_problem", "label_problem")
 """Columns of a parsed table: what its typed cells alone do not show, said with the remedy; "" = nothing."""
+MOST_BYTES, MOST_COLUMNS = 64 * 2**20, 1000
+"""Of a table; more is an error or an attack."""
 
 
 def read_table(data: Path, name: str, allow_empty: bool = False) -> pd.DataFrame:
@@ -144,13 +146,44 @@ def _read_csv(
     path: Path, columns: Sequence[str] = contracts.RAW_COLUMNS
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Header and rows of a file that should have `columns`."""
+    return parse_csv(read_text(path), path, columns)
+
+
+def read_text(path: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 where its first two bytes say so.
+
+    Raises:
+        UserError: no ordinary file, above MOST_BYTES, or in another encoding.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if not path.is_file():
+            raise UserError(f"{path} is no ordinary file: a table is a text file")
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no table is; remove or split it")
+        data = path.read_bytes()
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV, encoding UTF-8") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+
+
+def parse_csv(
+    text: str, path: Path, columns: Sequence[str] = (), separator: str = ",", before: int = 0
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and rows of a table's text; a row is (number of its last line in the file, cell by column name).
+
+    Args:
+        text: header and rows.
+        path: named in errors.
+        columns: those that it should have; where one is missing, rows of any length are taken.
+        separator: of cells.
+        before: lines of the file before `text`.
+
+    Raises:
+        UserError: no header, a column twice, or a row with too many or too few cells.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [cell.strip() for cell in next(reader, [])]
@@ -158,49 +191,24 @@ def _read_csv(
             raise UserError(
                 f"{path} is empty: it must begin with a header row ({', '.join(columns) or 'column names'})"
             )
+        if len(header) > MOST_COLUMNS:
+            raise UserError(f"{path} line 1: {len(header)} columns; a table has {MOST_COLUMNS} at most")
         if double := next((name for name in header if name and header.count(name) > 1), None):
             raise UserError(f"{path} line 1: column {double} appears twice: rename or remove one")
         whole = not missing_columns(header, columns)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
+            line = reader.line_num + before
             if whole and len(cells) != len(header):
                 raise UserError(
-                    f"{path} line {reader.line_num}: {len(cells)} cells where the header has {len(header)}: "
+                    f"{path} line {line}: {len(cells)} cells where the header has {len(header)}: "
                     "put cells that hold a comma in quotes"
                 )
-            rows.append((reader.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=whole)}))
+            rows.append((line, {name: cell.strip() for name, cell in zip(header, cells, strict=whole)}))
     except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: not valid CSV ({error})") from error
+        raise UserError(f"{path} line {reader.line_num + before}: not valid CSV ({error})") from error
     return header, rows
-
-
-class Inside:
-    """Checks that relative paths stay inside a folder, links followed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = folder.resolve()
-        self._parent_stays = lru_cache(maxsize=None)(lambda parent: self._stays(self.folder / parent))
-
-    def _stays(self, path: Path) -> bool:
-        try:
-            return path.resolve().is_relative_to(self.root)
-        except (OSError, RuntimeError):  # a loop of links
-            return False
-
-    def problem(self, path: str) -> str:
-        """What is wrong with `path`, or ""."""
-        pure = PurePosixPath(path)
-        if not path or "\0" in path or not pure.name:
-            return "names no file: give the path relative to the data folder"
-        if pure.is_absolute() or PureWindowsPath(path).drive or "\\" in path:
-            return "is not relative: write it relative to the data folder, with /"
-        if ".." in pure.parts:
-            return "leaves the data folder: put the file inside and give its path there"
-        full = self.folder / path
-        stays = self._parent_stays(str(pure.parent)) and (not os.path.islink(full) or self._stays(full))
-        return "" if stays else "is a link that leaves the data folder: copy the file into it"
 
 
 def _number(text: str) -> float:

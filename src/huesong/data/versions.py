@@ -14,14 +14,16 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huesong import contracts
+from huesong.data.inside import Inside
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import disk_error, replacing_folder
+from huesong.runtime.files import WORK, disk_error, replacing_folder
 from huesong.runtime.objects import ATTEMPTS, MissingObject, Objects, in_parallel, open_objects
 from huesong.runtime.progress import track
 
@@ -99,7 +101,10 @@ def publish(data: Path, remote: str, *, endpoint_url: str | None = None) -> Publ
     Raises:
         UserError: no data, a file that changes meanwhile, credentials, connection.
     """
-    paths = sorted((path for path in data.rglob("*") if path.is_file()), key=lambda p: p.relative_to(data).as_posix())
+    inside = Inside(data)
+    paths = sorted(_files(data), key=lambda path: path.relative_to(data).as_posix())
+    if link := next((path for path in paths if not inside.holds(path)), None):
+        raise UserError(f"{link} is a link that leaves the data folder: copy the file into it, or remove it")
     if not paths:
         raise UserError(f"{data} holds no files: make or import data first (`huesong data --help`)")
     for name in (contracts.IMAGES_CSV, contracts.MUSIC_CSV):
@@ -132,6 +137,14 @@ def publish(data: Path, remote: str, *, endpoint_url: str | None = None) -> Publ
     pointer = {"digest": digest, "files": len(paths), "bytes": total, "published": now}
     _put_text(objects, json.dumps(pointer, indent=2).encode() + b"\n", POINTER)
     return PublishReport(digest, len(paths), total, len(missing))
+
+
+def _files(data: Path) -> Iterator[Path]:
+    """What a version holds: all files but those that a killed command has left behind."""
+    for path in data.rglob("*"):
+        left = any(part.startswith((WORK, ".import-")) for part in path.relative_to(data).parts)
+        if path.is_file() and not left:
+            yield path
 
 
 def current(remote: str, *, endpoint_url: str | None = None) -> str:

@@ -53,7 +53,7 @@ def compose_all(
     ]
     pool = SafePool(min(config.workers or cores(), len(batches)), preload=[__name__], time_limit_s=TIME_LIMIT_S)
     samples: list[Piece] = []
-    for _, answers in track(pool.map(answer, batches), "evaluate: composing batches", total=len(batches)):
+    for _, answers in track(pool.map(answer, batches, raises=True), "evaluate: composing batches", total=len(batches)):
         if isinstance(answers, Crashed):
             raise UserError(
                 "a process that composed for the evaluation was ended, perhaps for want of memory: "

@@ -34,6 +34,8 @@ from huesong.runtime import files as artifacts
 from huesong.runtime.progress import log
 from huesong.va import Bootstrap
 
+OWN = (contracts.METRICS, contracts.REQUESTS)
+"""What a folder holds that this stage wrote."""
 GRID_AXIS = (-0.8, -0.4, 0.0, 0.4, 0.8)
 """Both axes of the grid of requested emotions: 5 x 5 targets."""
 
@@ -67,6 +69,7 @@ def run(
     Raises:
         UserError: an artifact is missing or damaged, or there is nothing to evaluate on.
     """
+    artifacts.check_replaceable(out, OWN, [preprocess, label, train])
     pieces = pd.read_parquet(artifacts.require(preprocess / contracts.PIECES_TABLE, "huesong preprocess"))
     piece_labels = pd.read_parquet(artifacts.require(label / contracts.PIECE_LABELS, "huesong label"))
     model = load_model(artifacts.require(train / contracts.MODEL, "huesong train"))
@@ -74,7 +77,7 @@ def run(
     reference = judges.statistics[pieces["label_kind"].isin(MEASURED).to_numpy()]
     trained_on = training_music(judges, label)
 
-    with artifacts.replacing_folder(out) as work:
+    with artifacts.replacing_folder(out, OWN, [preprocess, label, train]) as work:
         asked = pd.concat([picture_requests(config, preprocess, label), grid_requests(config)], ignore_index=True)
         judged = judge_files(compose_all(model, asked, preprocess, config, work / contracts.COMPOSED), judges, work)
         baselines = baseline_answers(judged, model, judges, pieces, piece_labels, config) if config.baselines else {}

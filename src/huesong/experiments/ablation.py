@@ -167,7 +167,7 @@ def gather(runs: Sequence[OneRun], table: Path) -> AblationReport:
     paths = [one.folder / CLOCK for one in runs]
     clocks = [read_json(path, "huesong experiment ablation") for path in paths if path.exists()]
     hours = {key: sum(clock[key] for clock in clocks) / 3600 for key in ("train", "evaluate")} if clocks else {}
-    with replacing_folder(table) as work:
+    with replacing_folder(table, ("ablation.json",)) as work:
         write_json(work / "ablation.json", {"figures": figures, "comparisons": comparisons, "hours": hours})
         (work / "ablation.md").write_text(markdown(figures, comparisons, hours), encoding="utf-8")
         chart(figures, work / "ablation.png")

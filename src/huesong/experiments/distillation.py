@@ -14,7 +14,7 @@ from huesong.experiments.distill import MEAN, SD, SIDE, Pictures, Projection, Re
 from huesong.pictures.encoders import Encoder, Settings
 from huesong.pictures.student import Figures
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import replacing_folder, write_json
+from huesong.runtime.files import check_replaceable, replacing_folder, write_json
 from huesong.va import agreement_figures
 
 FIGURES = "figures.json"
@@ -37,6 +37,7 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
     Raises:
         UserError: no pictures, a bad table, a teacher without features, or fewer training pictures than can be learnt from.
     """
+    check_replaceable(out, (FIGURES,), [data])
     if teacher.kind != "features":
         raise UserError(f"encoder '{teacher.name}' gives pixels, which teach nothing: name a folder or a hub model")
     images = read_table(data, contracts.IMAGES_CSV)
@@ -50,7 +51,7 @@ def distill(data: Path, teacher: Encoder, out: Path, recipe: Recipe, preprocess:
     probe = Settings(out.resolve().name, "features", (), SIDE, 1, MEAN, SD)
     encoder = Encoder(probe, student).with_pooling(preprocess.picture_grid)
     student.figures = figures = compare({"student": encoder, "teacher": teacher}, train, val)
-    with replacing_folder(out) as work:
+    with replacing_folder(out, (FIGURES,), [data]) as work:
         encoder.save(work)
         write_json(work / FIGURES, figures)
     return figures

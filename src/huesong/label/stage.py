@@ -25,6 +25,8 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
 from huesong.va import Bootstrap
 
+OWN = (contracts.METRICS, contracts.PAIRS)
+"""What a folder holds that this stage wrote."""
 FITTED_ON = ("train", "val")
 """Splits the final labellers are fitted to: never `judge`, never `test`."""
 CHECKED_ON = (*FITTED_ON, "judge")
@@ -54,10 +56,12 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
     """Label everything in `preprocess`, pair pictures with music, and write the folder `out` (contracts.py).
 
     Raises:
-        UserError: inputs are missing or do not belong together, or too little is rated to fit a labeller.
+        UserError: `out` is not this stage's, inputs are missing or do not belong together, or too little is rated to fit
+            a labeller.
     """
+    artifacts.check_replaceable(out, OWN, [preprocess])
     found = read_inputs(preprocess)
-    with artifacts.replacing_folder(out) as work:
+    with artifacts.replacing_folder(out, OWN, [preprocess]) as work:
         log.info("label: cross-validating the labellers by group")
         held = {"images": validate_images(found, config), "pieces": validate_pieces(found, config)}
         log.info("label: fitting the labellers")

@@ -14,24 +14,38 @@ SUSTAIN, TEMPO, METRE, END_OF_TRACK = 64, 0x51, 0x58, 0x2F
 """The number of a controller, and of three meta events."""
 
 
+MAX_BYTES = 8 * 2**20
+TOO_BIG = f"is too big for a MIDI file (limit {MAX_BYTES >> 20} MiB)"
+MAX_EVENTS = 500_000
+"""Notes, pedals and the like of a file; an hour of the densest music has a tenth of it."""
+MAX_TRACKS = 1000
+
+
 class Damage(ValueError):
     """What is wrong with the bytes of a MIDI file, and where."""
 
 
-def rewrite(data: bytes) -> bytes:
-    """Check all chunks and events of `data` and return its music as a minimal file that any parser reads alike.
+def unwrapped(data: bytes) -> bytes:
+    """The MIDI file in a RIFF container (RMID, suffix .rmi), whose chunks are walked up to `data`; else `data` as it is."""
+    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
+        return data
+    start = 12
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start + 4 : start + 8], "little")
+        if data[start : start + 4] == b"data":
+            return data[start + 8 : start + 8 + size]
+        start += 8 + size + size % 2
+    return data
 
-    Kept: notes, programs, sustain pedals, tempos, time signatures that say a metre. Accepted as harmless: a RIFF
-    wrapper, bytes after the last track, unknown chunks, more tracks than declared, a missing end of track, running
-    status across meta events.
+
+def header(data: bytes) -> tuple[int, int, int]:
+    """Where the first chunk after the header of an unwrapped file begins, how many tracks it declares, and its division.
 
     Raises:
-        Damage: not MIDI, truncated, damaged, endless, or a kind that is no piece in beats (SMPTE time, format 2).
+        Damage: it is no MIDI file, or of a kind that is no piece in beats.
     """
     if not data:
         raise Damage("empty file (0 bytes)")
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        data = data[max(data.find(b"MThd"), 0) :]
     if data[:4] != b"MThd":
         raise Damage("not a MIDI file (no MThd header)")
     if len(data) < 14:
@@ -45,28 +59,50 @@ def rewrite(data: bytes) -> bytes:
         raise Damage("SMPTE time division has no beats: save it with ticks per quarter")
     if division == 0:
         raise Damage("damaged MIDI header (0 ticks per quarter)")
+    if len(data) < 8 + length + 8:
+        raise Damage("no track follows the MIDI header")
+    return 8 + length, declared, division
+
+
+def rewrite(data: bytes) -> bytes:
+    """Check all chunks and events of `data` and return its music as a minimal file that any parser reads alike.
+
+    Kept: notes, programs, sustain pedals, tempos, time signatures that say a metre, and the tracks that have any of these.
+    Accepted as harmless: a RIFF wrapper, bytes after the last track, unknown chunks, more tracks than declared, a missing
+    end of track, running status across meta events.
+
+    Raises:
+        Damage: not MIDI, truncated, damaged, endless, or a kind that is no piece in beats (SMPTE time, format 2).
+    """
+    data = unwrapped(data)
+    start, declared, division = header(data)
+    events = count = 0
     tracks: list[bytes] = []
-    start = 8 + length
     while start + 8 <= len(data):
         kind, length = data[start : start + 4], int.from_bytes(data[start + 4 : start + 8], "big")
         start, end = start + 8, start + 8 + length
         if kind == b"MTrk" and end <= len(data):
-            tracks.append(_rewrite_track(data, start, end, len(tracks)))
-        elif len(tracks) >= declared:
+            track, more = _rewrite_track(data, start, end, count, MAX_EVENTS - events)
+            count, events = count + 1, events + more
+            if more:
+                tracks.append(track)
+            if len(tracks) > MAX_TRACKS:
+                raise Damage(f"more than {MAX_TRACKS} tracks")
+        elif count >= declared:
             break  # whatever follows the last track
         elif end > len(data):
             raise Damage(f"truncated: the chunk at byte {start - 8} has {len(data) - start} of {length} bytes")
         start = end
-    if len(tracks) < max(declared, 1):
-        raise Damage(f"truncated: {len(tracks)} of {declared} tracks")
+    if count < max(declared, 1):
+        raise Damage(f"truncated: {count} of {declared} tracks")
     chunks = [b"MTrk" + struct.pack(">I", len(track)) + track for track in tracks]
     return b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), division) + b"".join(chunks)
 
 
-def _rewrite_track(data: bytes, position: int, end: int, number: int) -> bytes:
-    """The music of one track chunk as a new chunk body, every event with its own status byte."""
+def _rewrite_track(data: bytes, position: int, end: int, number: int, most: int) -> tuple[bytes, int]:
+    """The music of one track chunk as a new chunk body, every event with its own status byte; and the number of these."""
     out = bytearray()
-    tick = written = status = 0
+    tick = written = status = kept = 0
     try:
         while position < end:
             start, body = position, b""
@@ -110,11 +146,14 @@ def _rewrite_track(data: bytes, position: int, end: int, number: int) -> bytes:
             if body:
                 out += _number(tick - written) + body
                 written = tick
+                kept += 1
+                if kept > most:
+                    raise Damage(f"more than {MAX_EVENTS:,} notes and other events")
     except IndexError:
         raise Damage(f"truncated event in track {number}") from None
     if tick > MAX_TICKS:
         raise Damage(f"endless MIDI ({tick} ticks) in track {number}")
-    return bytes(out) + bytes((0, 0xFF, END_OF_TRACK, 0))
+    return bytes(out) + bytes((0, 0xFF, END_OF_TRACK, 0)), kept
 
 
 def _read_number(data: bytes, position: int, what: str, track: int, start: int) -> tuple[int, int]:

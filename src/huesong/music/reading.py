@@ -15,7 +15,7 @@ import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.metre.clock import Clock, seconds_at, tempo_map
-from huesong.music.midi import Damage, rewrite
+from huesong.music.midi import MAX_BYTES, TOO_BIG, Damage, rewrite
 from huesong.runtime.errors import UserError
 
 TICKS_PER_QUARTER = 480
@@ -28,7 +28,6 @@ ABSURD_SHARE = 0.05
 DENSE_SHARE = 0.1
 """Share of a piece's time that may be denser than allowed: a long pedal is music, a black MIDI is not."""
 
-MAX_BYTES = 8 * 2**20
 MAX_HOURS = 6.0
 """A file that sounds longer is taken for damaged: one wrong byte makes a piece endless."""
 
@@ -90,11 +89,10 @@ def read_score(path: Path) -> Score:
         UserError: missing, too big, endless, or refused by `midi.rewrite`.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(
-                f"{path}: {size / 2**20:.0f} MiB is too big for a MIDI file (limit {MAX_BYTES >> 20}): remove it"
-            )
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} cannot be read (it is no ordinary file): give a MIDI file")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} {TOO_BIG}: remove it")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error

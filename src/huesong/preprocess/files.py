@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from huesong.music.midi import MAX_BYTES, TOO_BIG, Damage, header, unwrapped
 from huesong.pictures.decode import Refused, opened, read
 from huesong.runtime.progress import track
 from huesong.runtime.workers import Crashed, SafePool
@@ -44,25 +45,29 @@ def file_states(data: Path, table: str, paths: Sequence[str], workers: int = 0) 
 def inspect(file: tuple[str, str]) -> FileState:
     """Whether the file (table, path) exists and begins like what it should be, and its digest; read in blocks.
 
-    A picture's header must be one Pillow knows (its pixels are decoded later, in preprocess); MIDI must begin with a
-    header chunk that counts a track.
+    A picture's header must be one Pillow knows (its pixels are decoded later, in preprocess), that of MIDI one that the
+    reader takes. What is no ordinary file is not opened.
     """
     table, path = file
     if not path:
         return FileState(MISSING)
     try:
+        if not Path(path).is_file():
+            return FileState("is no ordinary file" if Path(path).exists() else MISSING)
         with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
             problem = "is empty" if not stream.read(1) else ""
             stream.seek(0)
             if not problem:
-                problem = _picture_problem(stream) if table == "images" else _midi_problem(stream.read(14))
+                problem = _picture_problem(stream) if table == "images" else _midi_problem(stream)
             return FileState(problem, digest)
     except FileNotFoundError:
         return FileState(MISSING)
     except OSError as error:
         return FileState(f"cannot be read ({error.strerror or error})")
+    except Exception as error:  # whatever a foreign file raises, it costs that file alone
+        return FileState(f"cannot be read ({type(error).__name__}: {str(error)[:200]})")
 
 
 def _picture_problem(stream: BinaryIO) -> str:
@@ -80,9 +85,13 @@ def _picture_problem(stream: BinaryIO) -> str:
         return str(refused)
 
 
-def _midi_problem(head: bytes) -> str:
-    if head[:4] != b"MThd":
-        return "is not a MIDI file"
-    if len(head) < 14 or int.from_bytes(head[10:12], "big") == 0:
-        return "is a MIDI file without tracks"
+def _midi_problem(stream: BinaryIO) -> str:
+    """Why the reader (music.reading) would refuse the file by its header; "" if it would not."""
+    data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        return TOO_BIG
+    try:
+        header(unwrapped(data))
+    except Damage as damage:
+        return f"is no MIDI file to read ({damage})"
     return ""

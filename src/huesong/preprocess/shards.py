@@ -63,7 +63,7 @@ def validate(config: PreprocessConfig, *, data: Path, out: Path, refused: Path |
             music = name == "music"
             table["assigned_split"] = assign_splits(table, config.splits, config.seed, with_judge=music)
     tokens.build_tokenizer(config.tokenizer)  # settings that cannot work are refused before the long part
-    with replacing_folder(out) as work:
+    with replacing_folder(out, (SETTINGS,), [data]) as work:
         check(data, tables, work, refused or out.parent, config.workers)
         for name, file in (("images", contracts.IMAGES_TABLE), ("music", MUSIC_TABLE)):
             table = tables[name].assign(split=tables[name]["assigned_split"])
@@ -90,7 +90,7 @@ def shard(*, data: Path, checked: Path, out: Path, part: int, parts: int) -> Non
     config = PreprocessConfig.model_validate(read_json(checked / SETTINGS, MADE_BY))
     pool = start_workers(config)
     dropped = Dropped()
-    with replacing_folder(out) as work:
+    with replacing_folder(out, (PLACE,), [data, checked]) as work:
         encoder = load_encoder(
             config.encoder, size=config.picture_size, grid=config.picture_grid, scales=config.picture_scales
         )

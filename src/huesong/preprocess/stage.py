@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +27,13 @@ from huesong.preprocess.shards import (
     validate,
 )
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import disk_error, read_json, replacing_folder, write_json
+from huesong.runtime.files import check_replaceable, read_json, replacing_folder, scratch, write_json
 from huesong.runtime.progress import log
 
 __all__ = ["KEPT_DROPPED", "KEPT_VALIDATION", "PreprocessReport", "merge", "run"]
 
+OWN = (contracts.METRICS, contracts.VALIDATION_JSON)
+"""What a folder holds that this stage wrote."""
 KEPT_DROPPED = "preprocess-dropped.csv"
 """What a run that finds nothing usable leaves beside its artifacts' folder."""
 
@@ -57,14 +58,10 @@ def run(config: PreprocessConfig, *, data: Path, out: Path) -> PreprocessReport:
     Raises:
         UserError: no data, bad tables, a critical finding of the validation, or nothing usable left.
     """
+    check_replaceable(out, OWN, [data])
     start_workers(config)  # they import what they need while the tables are read
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{out.name}-parts-", dir=out.parent)
-    except OSError as error:
-        raise disk_error(error, out) from error
-    with scratch as name:
-        checked, only = Path(name) / "checked", Path(name) / "shard"
+    with scratch(out) as folder:
+        checked, only = folder / "checked", folder / "shard"
         validate(config, data=data, out=checked, refused=out.parent)
         shard(data=data, checked=checked, out=only, part=0, parts=1)
         return merge(config, checked=checked, shards=[only], out=out)
@@ -92,7 +89,7 @@ def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], ou
         return [pd.read_parquet(path) for path in parts(name)]
 
     dropped = Dropped.join(parts(contracts.DROPPED))
-    with replacing_folder(out) as work:
+    with replacing_folder(out, OWN, [checked, *shards]) as work:
         pictures = join_frames(tables(contracts.IMAGES_TABLE))
         require_some(pictures, "picture", contracts.IMAGES_CSV, dropped, out)
         segments = join_segments(shards)

@@ -102,6 +102,7 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
         UserError: no model or figures, a foreign picture encoder, a training set without a stated licence, weights
             that float16 cannot hold, or more than MOST_BYTES in all.
     """
+    artifacts.check_replaceable(out, (SUMS,), [train, evaluate])
     model = artifacts.require(train / contracts.MODEL, "huesong train")
     config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
     metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
@@ -113,7 +114,7 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
     for row in config.get("training", {}).get("data", []):
         if row.get("licence", "").partition(":")[0].strip().lower() in contracts.UNSTATED_LICENCES:
             raise UserError(f"{model} was trained on {row['source']}, whose licence is not stated: train without it")
-    with artifacts.replacing_folder(out) as work:
+    with artifacts.replacing_folder(out, (SUMS,), [train, evaluate]) as work:
         shutil.copytree(model, work, dirs_exist_ok=True)
         for path in sorted(work.rglob("*.safetensors")):
             halve(path)

@@ -30,6 +30,8 @@ from huesong.runtime.progress import log
 from huesong.tracking.figures import numbers
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA, LOCK_DIGEST, VERSION, provenance
 
+OWN = (contracts.REGISTRATION,)
+"""What a folder holds that this stage wrote."""
 VERSION_TAGS = (VERSION, DATA_DIGEST, GIT_SHA, LOCK_DIGEST)
 
 
@@ -72,8 +74,7 @@ def run(
 
     Args:
         config: names of the registered model and of the experiment.
-        train, evaluate: artifact folders of the earlier stages.
-        gate: the promotion gate (mlflow/gate.yaml).
+        train, evaluate, gate: artifact folders of the earlier stages, and the promotion gate (mlflow/gate.yaml).
         out: folder to write (contracts.REGISTRATION and the model card), replaced as a whole.
         tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the sqlite file in the current folder.
         run_id: the MLflow run that the model belongs to; None: a run of its own.
@@ -82,6 +83,7 @@ def run(
     Raises:
         UserError: an artifact is missing or damaged, the gate file is wrong, or the registry does not answer.
     """
+    artifacts.check_replaceable(out, OWN, [train, evaluate, gate])
     folder = artifacts.require(train / contracts.MODEL, "huesong train")
     model_config = artifacts.read_json(folder / contracts.MODEL_CONFIG, "huesong train")
     metrics = read_figures(evaluate)
@@ -92,7 +94,7 @@ def run(
 
     registry = Registry(config.model_name, uri=tracking_uri, root=root)
     model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from)
-    with artifacts.replacing_folder(out) as work:
+    with artifacts.replacing_folder(out, OWN, [train, evaluate, gate]) as work:
         path = work / contracts.MODEL_CARD
         result, _ = model.judged(policy, registry.by_alias(contracts.CHAMPION), registered(registry, model.digest))
         path.write_text(model_card(model_config, metrics, made_from, result), encoding="utf-8")

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TIME_LIMIT_S = 300
 """Seconds one item may take before its worker is ended as hung."""
+LONGEST_REASON = 200
+"""Characters of an error that are kept."""
 
 
 @dataclass(frozen=True)
 class Crashed:
-    """Stands for the result of an item that ended its worker process twice, the second time alone."""
+    """Stands for the result of an item that raised an error, or ended its worker process twice, the second time alone."""
 
     reason: str = "crashed the reader"
 
@@ -50,13 +53,16 @@ class SafePool:
             self._context.set_forkserver_preload(list(preload))
             forkserver.ensure_running()  # it imports while this process goes on; the first pool's `preload` counts
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | Crashed]]:
-        """Yield every item with its result or `Crashed`, in order. Exceptions of `function` are raised here.
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item], raises: bool = False
+    ) -> Iterator[tuple[Item, Result | Crashed]]:
+        """Yield every item with its result or `Crashed`, in order.
 
-        `function`, items and results must be picklable; the function one of a module's own.
+        `function`, items and results must be picklable; the function one of a module's own. Its exceptions make an item
+        `Crashed`, for a foreign file may raise any; `raises` raises them here.
 
         Raises:
-            UserError: worker processes cannot start at all.
+            UserError: worker processes cannot start at all, or raised by `function`.
         """
         waiting: deque[tuple[Item, Future[Any]]] = deque()
         left = iter(items)
@@ -79,15 +85,17 @@ class SafePool:
                     return
                 item, future = waiting.popleft()
                 try:
-                    yield item, future.result()
+                    result = _result(future, raises)
                 except BrokenProcessPool:
                     # One of those in flight ended its worker and took the pool with it: each again, alone.
                     pool.shutdown(wait=True)
                     suspects = [(item, future), *waiting]
                     waiting.clear()
                     for suspect, done in suspects:
-                        yield suspect, self._result_alone(function, suspect, done)
+                        yield suspect, self._result_alone(function, suspect, done, raises)
                     pool = self._new(self.workers)
+                else:
+                    yield item, result
         except (KeyboardInterrupt, SystemExit):
             end(pool)
             raise
@@ -106,16 +114,17 @@ class SafePool:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _result_alone(self, function: Callable[[Item], Result], item: Item, done: Future[Any]) -> Result | Crashed:
+    def _result_alone(
+        self, function: Callable[[Item], Result], item: Item, done: Future[Any], raises: bool
+    ) -> Result | Crashed:
         try:
-            result: Result = done.result()
+            return _result(done, raises)
         except BrokenProcessPool:
             with self._new(1) as pool:
                 try:
-                    return pool.submit(_limited, function, item, self.time_limit_s).result()
+                    return _result(pool.submit(_limited, function, item, self.time_limit_s), raises)
                 except BrokenProcessPool:
                     return Crashed()
-        return result
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(workers, mp_context=self._context)
@@ -125,6 +134,20 @@ def end(pool: ProcessPoolExecutor) -> None:
     """Send SIGTERM to the workers: what they do may take longer than a scheduler waits for us to end."""
     for worker in list((pool._processes or {}).values()):
         worker.terminate()
+
+
+def _result(future: Future[Any], raises: bool) -> Any:
+    """What came out; `Crashed` for an error that is not to be raised."""
+    try:
+        return future.result()
+    except (BrokenProcessPool, UserError):
+        raise
+    except Exception as error:
+        if raises:
+            raise
+        log.debug("an item was dropped", exc_info=error)
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return Crashed(f"failed the reader ({what[:LONGEST_REASON]})")
 
 
 def _failed(error: BaseException) -> Future[Any]:

@@ -29,7 +29,15 @@ from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.distributed import Processes, joined_processes
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import read_json, replacing_file, replacing_folder, require, sha256, write_json
+from huesong.runtime.files import (
+    check_replaceable,
+    read_json,
+    replacing_file,
+    replacing_folder,
+    require,
+    sha256,
+    write_json,
+)
 from huesong.runtime.progress import log
 from huesong.runtime.workers import cores
 from huesong.train.critic import train_critic
@@ -38,6 +46,8 @@ from huesong.train.picture_head import picture_figures, picture_shape
 from huesong.train.rewards import REINFORCE, reinforce
 from huesong.train.starting import start_from, starting_digest
 
+OWN = (contracts.METRICS, contracts.MODEL)
+"""What a folder holds that this stage wrote."""
 KEPT_BASES = 3
 COPIES = 12
 """Passages of the copy test in the training log."""
@@ -87,6 +97,7 @@ def run(
         UserError: missing or mismatched inputs, no CUDA where it was asked for, a loss that is not finite.
     """
     check_settings(config)
+    check_replaceable(out, OWN, [preprocess, label, checkpoints])
     for stage, folder in (("preprocess", preprocess), ("label", label)):
         for name in (*INPUTS[stage], *HANDED_ON[stage]):
             require(folder / name, f"huesong {stage}")
@@ -112,7 +123,7 @@ def run(
             **{f"picture_{name}": value for name, value in picture_figures(training.network, examples, device).items()},
         }
         if processes.writes:
-            with replacing_folder(out) as work:
+            with replacing_folder(out, OWN, [preprocess, label, checkpoints]) as work:
                 write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
             if not keep_pairs:
                 stores[PAIRS].clear()

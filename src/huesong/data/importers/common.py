@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from huesong.data.inside import Inside
 from huesong.data.rules import shown
-from huesong.data.tables import Inside, read_csv
+from huesong.data.tables import read_csv
 from huesong.runtime.errors import UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MIDI = (".mid", ".midi")
+PICTURES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
+    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+"""What the formats of pictures.decode are called."""
+MIDI = (".mid", ".midi", ".kar", ".smf", ".rmi")
+HIDDEN = (".", "__MACOSX")
+"""How names begin that a system gives to files of its own."""
 
 
 @dataclass
@@ -37,10 +45,11 @@ class Item:
 
 @dataclass
 class Found:
-    """What a reader found: the items, and what was listed but cannot be imported, with the reason."""
+    """What a reader found: the items, what cannot be imported, with the reason, and what else a user should know."""
 
     items: list[Item] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, name: str, reason: str) -> None:
         """Note that `name` is left out."""
@@ -127,15 +136,48 @@ def game_of_title(title: str) -> str:
     return safe_name("_".join(words[: 2 if after or len(words) > 2 else 1]).lower())
 
 
+@dataclass
+class Survey:
+    """What lies below a folder: ordinary files that can be read, sorted; and what is left out, with the reason."""
+
+    files: list[Path] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+def survey(folder: Path) -> Survey:
+    """All of a folder but what is hidden, no file, unreadable, or a link that leaves the folder (tables.Inside)."""
+    found, inside = Survey(), Inside(folder)
+
+    def leave(path: Path | str, reason: str) -> None:
+        found.left_out.append((os.path.relpath(path, folder), reason))
+
+    for at, folders, names in os.walk(folder, onerror=lambda error: leave(error.filename, "it cannot be read")):
+        for name in sorted(folders):
+            if name.startswith(HIDDEN):
+                leave(os.path.join(at, name), "it is hidden")
+            elif os.path.islink(os.path.join(at, name)):
+                leave(os.path.join(at, name), "it is a link to a folder")
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        for name in names:
+            path = Path(at, name)
+            if name.startswith(HIDDEN):
+                leave(path, "it is hidden")
+            elif not inside.holds(path):
+                leave(path, "it is a link that leaves the folder")
+            elif not path.is_file():
+                leave(path, "it is a link to nothing" if path.is_symlink() else "it is no ordinary file")
+            elif not os.access(path, os.R_OK):
+                leave(path, "it cannot be read")
+            else:
+                found.files.append(path)
+    found.files.sort()
+    found.left_out.sort()
+    return found
+
+
 def all_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files below `folder` with one of the suffixes, sorted; hidden files and folders are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-    )
+    """Files that `survey` finds, with one of the suffixes."""
+    return [path for path in survey(folder).files if path.suffix.lower() in suffixes]
 
 
 def find_file(folder: Path, names: tuple[str, ...], what: str) -> Path:
@@ -159,15 +201,21 @@ class FileIndex:
         self.folder = folder
         self._inside = Inside(folder)
         self._by_name: dict[str, list[Path]] = {}
+        self._by_path: dict[str, Path] = {}
         for path in all_files(folder, suffixes):
             self._by_name.setdefault(path.name.lower(), []).append(path)
+            self._by_path.setdefault(path.relative_to(folder).as_posix().lower(), path)
 
     def path(self, relative: str) -> tuple[Path | None, str]:
         """The file at `relative`, or None and the reason."""
         if problem := self._inside.problem(relative):
             return None, f"its path {problem.split(':')[0].replace('data folder', 'folder')}"
         full = self.folder / relative
-        return (full, "") if full.is_file() else (None, "its file is missing")
+        if not full.exists():
+            full = self._by_path.get(PurePosixPath(relative).as_posix().lower(), full)
+        if not full.is_file():
+            return None, "its file is missing"
+        return (full, "") if os.access(full, os.R_OK) else (None, "it cannot be read")
 
     def name(self, name: str) -> Path | None:
         """The one file of that name anywhere below the folder (the first, if there are several)."""
@@ -175,8 +223,10 @@ class FileIndex:
         return hits[0] if hits else None
 
 
-_MAX_SHEET = 2**27
-"""Bytes that a part of an .xlsx file may have unpacked; more is an error or an attack."""
+_MAX_SHEET = 2**24
+"""Bytes that an .xlsx file may have unpacked; more is an error or an attack."""
+_MAX_ROWS, _MAX_COLUMNS = 20_000, 200
+"""Of a sheet: a single cell far off makes a reader fill in all before it."""
 
 
 def sheet_rows(path: Path) -> list[list[str]]:
@@ -189,11 +239,16 @@ def sheet_rows(path: Path) -> list[list[str]]:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            if large := next((part.filename for part in archive.infolist() if part.file_size > _MAX_SHEET), None):
-                raise ValueError(f"{large} is too large")
+            if (size := sum(part.file_size for part in archive.infolist())) > _MAX_SHEET:
+                raise ValueError(f"{size >> 20} MiB unpacked, at most {_MAX_SHEET >> 20} are read")
         with contextlib.closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # what the file says of its size is not to be relied on
-            return [["" if cell is None else str(cell).strip() for cell in row] for row in sheet.values]
+            rows = []
+            for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+                if number > _MAX_ROWS or len(row) > _MAX_COLUMNS:
+                    raise ValueError(f"more than {_MAX_ROWS} rows or {_MAX_COLUMNS} columns")
+                rows.append(["" if cell is None else str(cell).strip() for cell in row])
+            return rows
     except (zipfile.BadZipFile, SyntaxError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise UserError(f"{path} is not a readable .xlsx sheet ({error}): save it again, or as CSV") from error

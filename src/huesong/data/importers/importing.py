@@ -6,12 +6,10 @@ all or nothing.
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.data.importers import local, public
-from huesong.data.importers.common import Found, Item, safe_name
+from huesong.data.importers import collection, folder, public
+from huesong.data.importers.common import HIDDEN, Found, Item, safe_name, survey
+from huesong.data.importers.own_tables import Scale
 from huesong.data.tables import as_table, read_table, write_table
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import disk_error, sha256
+from huesong.runtime.files import WORK, replacing_folder, sha256
 from huesong.runtime.progress import log, track
 
 SAMPLE = "sample"
@@ -31,17 +30,45 @@ SAMPLE = "sample"
 TABLES = {"images": contracts.IMAGES_CSV, "music": contracts.MUSIC_CSV}
 BACKBONE = "mobilenet_v2"
 """Folder in `encoders/` of the backbone that the developers' collection brings."""
+NAMED = 8
+"""Files left out for one reason that are named."""
+SYSTEM = ("thumbs.db", "desktop.ini")
+"""Files that systems put beside others."""
 
-READERS: dict[str, Callable[[Path, Path | None], Found]] = {
-    "oasis": lambda source, words: public.read_oasis(source),
-    "eimg": lambda source, words: public.read_eimg(source),
-    "emopia": lambda source, words: public.read_emopia(source),
-    "vgmidi": lambda source, words: public.read_vgmidi(source),
-    "emid": public.read_emid,
-    "folder": lambda source, words: local.read_folder(source),
-    "shared": lambda source, words: local.read_shared(source),
+
+@dataclass(frozen=True)
+class Options:
+    """What some kinds of sets can be told.
+
+    words (emid): table of emotions with valence and arousal. scale (folder): lowest and highest rating. name (folder):
+    of the set; "" = after the folder's name and place.
+    """
+
+    words: Path | None = None
+    scale: Scale | None = None
+    name: str = ""
+
+    def check(self, kind: str) -> None:
+        """Refuse an option that means nothing for `kind`, and a scale that is none."""
+        if kind != "folder" and (self.scale or self.name):
+            raise UserError(f"--scale and --name are for `data import folder`: leave them out for {kind}")
+        if self.scale and not -1e6 < self.scale[0] < self.scale[1] < 1e6:
+            raise UserError(
+                f"--scale {self.scale[0]:g} {self.scale[1]:g}: give the lowest and the highest rating, such as 1 7"
+            )
+
+
+READERS: dict[str, Callable[[Path, Options], Found]] = {
+    "oasis": lambda source, options: public.read_oasis(source),
+    "eimg": lambda source, options: public.read_eimg(source),
+    "emopia": lambda source, options: public.read_emopia(source),
+    "vgmidi": lambda source, options: public.read_vgmidi(source),
+    "emid": lambda source, options: public.read_emid(source, options.words),
+    "folder": lambda source, options: folder.read_folder(source, options.scale, options.name),
+    "shared": lambda source, options: collection.read_shared(source),
 }
 KINDS = tuple(READERS)
+DEFAULTS = Options()
 
 
 @dataclass
@@ -49,8 +76,8 @@ class ImportReport:
     """What an import did.
 
     counts: files imported, by `<table>/<source>`. rated: how many of those have a label. skipped: name and reason of
-    what was listed but left out. licences: by source. removed: what was taken out of the data folder.
-    encoder: the converted backbone, if any.
+    what was left out. licences: by source. removed: what was replaced in the data folder, or taken out of it.
+    notes: what else a user should know. encoder: the converted backbone, if any.
     """
 
     kind: str
@@ -60,6 +87,7 @@ class ImportReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     licences: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     encoder: Path | None = None
 
     def __str__(self) -> str:
@@ -68,9 +96,10 @@ class ImportReport:
             for key, count in self.counts.items()
         ]
         for reason, count in Counter(reason for _, reason in self.skipped).items():
-            first = next(name for name, why in self.skipped if why == reason)
-            lines.append(f"left out {count} because {reason} (first: {first})")
-        lines += [f"removed {name}" for name in self.removed]
+            names = [name for name, why in self.skipped if why == reason]
+            more = " ..." if count > NAMED else ""
+            lines.append(f"left out {count} because {reason}: {', '.join(names[:NAMED])}{more}")
+        lines += [*self.removed, *self.notes]
         if self.encoder:
             lines.append(f"picture encoder: {self.encoder} (preprocess.encoder in params.yaml)")
         return "\n".join([*lines, f"added to {self.out}"])
@@ -80,54 +109,57 @@ def import_dataset(
     kind: str,
     source: Path,
     out: Path,
-    words: Path | None = None,
+    options: Options = DEFAULTS,
     keep_sample: bool = False,
     only: Sequence[str] = (),
 ) -> ImportReport:
     """Add a set to the data folder `out`: files to `{images,music}/<source>/`, rows to images.csv and music.csv.
 
     Rows and files of the same source are replaced, those of other sources stay; the sample set goes, unless
-    `keep_sample`. On any error the data folder stays as it was.
+    `keep_sample`. The new data folder is made beside the old one and takes its place in one step: on an error, or if the
+    process is killed, it stays as it was.
 
     Args:
         kind: one of KINDS: oasis, eimg, emopia, vgmidi, emid, folder, shared.
         source: the set as its authors publish it, unpacked.
         out: the data folder; made if it does not exist.
-        words: emid only: table of emotions with valence and arousal.
+        options: what only some kinds take.
         keep_sample: whether the sample set stays.
         only: of these sources alone, where the set holds several; () = of all.
 
     Raises:
-        UserError: unknown kind or source, wrong layout, a bad cell, no file found, or the disk is full.
+        UserError: unknown kind or source, wrong layout, a bad cell, no file found, a file in the way that no table lists,
+            or the disk is full.
     """
-    items, report = _found(kind, source, out, words, only)
+    items, report = _found(kind, source, out, options, only)
     old = {table: _old_table(out, name) for table, name in TABLES.items()}
     gone = {item.source for item in items} | (set() if keep_sample else {SAMPLE})
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with _staging(out) as stage:
-            tables = _merged_tables(items, old, gone, out, stage)
-            encoder = _convert_backbone(source, stage) if kind == "shared" else None
-            folders = [f"{table}/{name}" for table in TABLES for name in sorted(gone)]
-            with _swapped(out, stage, [*folders, f"encoders/{BACKBONE}"] if encoder else folders):
-                for table, frame in tables.items():
-                    write_table(frame, out, TABLES[table])
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise disk_error(error, out) from error
-        raise
-    samples = sum(int((frame["source"] == SAMPLE).sum()) for frame in old.values())
-    if SAMPLE in gone and samples:
-        report.removed.append(f"the sample set ({samples} files)")
-        log.info("removed the sample set (%d files): keep it with --keep-sample", samples)
+    replaced = [f"{table}/{name}" for table in TABLES for name in sorted(gone)]
+    _refuse_foreign(out, old, replaced)
+    if os.path.ismount(out):
+        raise UserError(
+            f"{out} is the top of a mounted disk, which cannot be replaced in one step: name a folder in it"
+        )
+    with replacing_folder(out) as stage:
+        tables = _merged_tables(items, old, gone, out, stage)
+        encoder = _convert_backbone(source, stage) if kind == "shared" else None
+        for table, frame in tables.items():
+            write_table(frame, stage, TABLES[table])
+        if out.exists():
+            _link_rest(
+                out, stage, {*replaced, *(f"encoders/{BACKBONE}" for _ in [encoder] if encoder), *TABLES.values()}
+            )
+    report.removed = _removed(old, tables, gone)
+    for line in report.removed:
+        log.info("%s", line)
     report.encoder = out / "encoders" / BACKBONE if encoder else None
     if report.skipped:
-        log.warning("%d listed files were left out (first: %s: %s)", len(report.skipped), *report.skipped[0])
+        log.warning("%d files were left out (first: %s: %s)", len(report.skipped), *report.skipped[0])
     return report
 
 
 def _found(
-    kind: str, source: Path, out: Path, words: Path | None, only: Sequence[str]
+    kind: str, source: Path, out: Path, options: Options, only: Sequence[str]
 ) -> tuple[list[Item], ImportReport]:
     """The items to import, each with an id of its own, and the report on them."""
     if kind not in READERS:
@@ -136,18 +168,25 @@ def _found(
         raise UserError(f"{source} is not a folder: give the folder into which you unpacked the set")
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out} lies inside {source}: choose a data folder outside of what is imported")
-    found = READERS[kind](source, words)
+    options.check(kind)
+    found = READERS[kind](source, options)
+    found.skipped += [
+        (name, why) for name, why in survey(source).left_out if kind != "folder" and why != "it is hidden"
+    ]
     items = _of_sources(found.items, only, source) if only else found.items
     if not items:
         reason = f" ({found.skipped[0][0]}: {found.skipped[0][1]})" if found.skipped else ""
         raise UserError(f"{source}: not one of {len(found.skipped)} listed files can be imported{reason}")
     _name_apart(items)
-    report = ImportReport(kind, out, skipped=found.skipped)
+    named = {name: reason for name, reason in reversed(found.skipped)}
+    report = ImportReport(kind, out, skipped=sorted(named.items(), key=lambda item: item[::-1]), notes=found.notes)
+    licences: dict[str, set[str]] = {}
     for item in items:
         key = f"{item.table}/{item.source}"
         report.counts[key] = report.counts.get(key, 0) + 1
         report.rated[key] = report.rated.get(key, 0) + bool(item.label_kind)
-        report.licences[item.source] = item.licence
+        licences.setdefault(item.source, set()).add(item.licence)
+    report.licences = {name: ", ".join(sorted(stated)) for name, stated in licences.items()}
     return items, report
 
 
@@ -247,40 +286,58 @@ def _convert_backbone(source: Path, stage: Path) -> Path | None:
     return out
 
 
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A temporary folder inside `out` (so that renaming works), removed at the end."""
-    stage = Path(tempfile.mkdtemp(prefix=".import-", dir=out))
+def _refuse_foreign(out: Path, old: dict[str, pd.DataFrame], replaced: list[str]) -> None:
+    """Refuse to remove a file from the folders to be replaced that no table lists: it is not ours."""
+    for folder_name in replaced:
+        listed = {path.casefold() for path in old[folder_name.split("/")[0]]["path"]}
+        for path in sorted((out / folder_name).rglob("*")):
+            name = path.relative_to(out).as_posix()
+            hidden = any(part.startswith(HIDDEN) for part in path.relative_to(out).parts) or path.name.lower() in SYSTEM
+            if not path.is_dir() and not hidden and name.casefold() not in listed:
+                raise UserError(
+                    f"{path} is listed in no table and would be lost, for {out / folder_name} is replaced: move it elsewhere first"
+                )
+
+
+def _link_rest(out: Path, stage: Path, replaced: set[str]) -> None:
+    """Put all of the old data folder into the new one but what is replaced: the same files under one more name."""
+    for at, folders, files in os.walk(out):
+        below = Path(at).relative_to(out)
+        links = [name for name in folders if os.path.islink(os.path.join(at, name))]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in links
+            and not name.startswith((WORK, ".import-"))
+            and (below / name).as_posix() not in replaced
+        ]
+        (stage / below).mkdir(parents=True, exist_ok=True)
+        for name in (*files, *links):
+            if (below / name).as_posix() not in replaced:
+                _link(Path(at, name), stage / below / name)
+
+
+def _link(old: Path, new: Path) -> None:
     try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        os.link(old, new, follow_symlinks=False)
+    except OSError:  # the file system has no hard links
+        shutil.copy2(old, new, follow_symlinks=False)
 
 
-@contextlib.contextmanager
-def _swapped(out: Path, stage: Path, folders: list[str]) -> Iterator[None]:
-    """Put the staged folders in the place of the old ones; on an error in the block, put everything back."""
-    with contextlib.ExitStack() as undo:
-        for name in TABLES.values():
-            undo.callback(_restore, out / name, (out / name).read_bytes() if (out / name).exists() else None)
-        for folder in folders:
-            if (out / folder).exists():
-                _move(out / folder, stage / "replaced" / folder)
-                undo.callback(_move, stage / "replaced" / folder, out / folder)
-            if (stage / folder).exists():
-                _move(stage / folder, out / folder)
-                undo.callback(_move, out / folder, stage / "refused" / folder)
-        yield
-        undo.pop_all()  # no error: nothing to undo
-
-
-def _move(old: Path, new: Path) -> None:
-    new.parent.mkdir(parents=True, exist_ok=True)
-    old.rename(new)
-
-
-def _restore(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-    elif path.read_bytes() != content:
-        path.write_bytes(content)
+def _removed(old: dict[str, pd.DataFrame], new: dict[str, pd.DataFrame], gone: set[str]) -> list[str]:
+    """What became of the rows of the sources that were replaced, as one says it."""
+    lines = []
+    for source in sorted(gone):
+        before, after = (
+            [f"{table}/{row}" for table, frame in tables.items() for row in frame["id"][frame["source"] == source]]
+            for tables in (old, new)
+        )
+        lost = sorted(set(before) - set(after))
+        if before and not after and source == SAMPLE:
+            lines.append(f"removed the sample set ({len(before)} files): --keep-sample keeps it")
+        elif before:
+            names = f": {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}" if lost else ""
+            lines.append(
+                f"replaced {source} ({len(before)} files before, {len(after)} now; {len(lost)} removed{names})"
+            )
+    return lines

@@ -20,7 +20,7 @@ from huesong.data.sample.melody import SLOWEST
 from huesong.data.sample.music import compose_by_rule
 from huesong.data.sample.pictures import SCENES, paint
 from huesong.data.tables import as_table, write_table
-from huesong.runtime.files import disk_error, replacing_folder
+from huesong.runtime.files import replacing_folder
 from huesong.runtime.progress import track
 
 EDGE = 0.95
@@ -52,30 +52,26 @@ def make_sample(out: Path, seed: int = 0, pictures: int = 128, pieces: int = 320
     `construction`, `split` is left empty.
 
     Args:
-        out: data folder; its sample files and both tables are replaced.
+        out: data folder; replaced as a whole, and only if it is absent, empty or a sample set.
         seed: everything follows from it.
         pictures, pieces: how many to make.
 
     Raises:
-        UserError: the disk is full or `out` is not writable.
+        UserError: `out` holds something else, is not writable, or the disk is full.
     """
     image_plans = plan_pictures(pictures, seed)
     piece_plans = plan_pieces(pieces, seed)
-    try:
-        with replacing_folder(out / "images" / "sample") as work:
-            for plan in track(image_plans, "painting", len(image_plans)):
-                image = paint(plan.valence, plan.arousal, plan.seed, scene=plan.scene, layout_seed=plan.layout_seed)
-                image.save(work / f"{plan.id}.jpg", quality=JPEG_QUALITY, optimize=True)
-        with replacing_folder(out / "music" / "sample") as work:
-            for plan in track(piece_plans, "composing", len(piece_plans)):
-                score = compose_by_rule(
-                    plan.valence, plan.arousal, plan.seed, bars=plan.bars, theme_seed=plan.layout_seed
-                )
-                score.dump_midi(work / f"{plan.id}.mid")
-    except OSError as error:
-        raise disk_error(error, out) from error
-    write_table(table(image_plans, "images/sample", "jpg"), out, contracts.IMAGES_CSV)
-    write_table(table(piece_plans, "music/sample", "mid"), out, contracts.MUSIC_CSV)
+    with replacing_folder(out, ("images/sample", "music/sample")) as data:
+        for folder in ("images/sample", "music/sample"):
+            (data / folder).mkdir(parents=True)
+        for plan in track(image_plans, "painting", len(image_plans)):
+            image = paint(plan.valence, plan.arousal, plan.seed, scene=plan.scene, layout_seed=plan.layout_seed)
+            image.save(data / "images/sample" / f"{plan.id}.jpg", quality=JPEG_QUALITY, optimize=True)
+        for plan in track(piece_plans, "composing", len(piece_plans)):
+            score = compose_by_rule(plan.valence, plan.arousal, plan.seed, bars=plan.bars, theme_seed=plan.layout_seed)
+            score.dump_midi(data / "music/sample" / f"{plan.id}.mid")
+        write_table(table(image_plans, "images/sample", "jpg"), data, contracts.IMAGES_CSV)
+        write_table(table(piece_plans, "music/sample", "mid"), data, contracts.MUSIC_CSV)
 
 
 def spread_emotions(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
