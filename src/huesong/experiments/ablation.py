@@ -39,8 +39,17 @@ if TYPE_CHECKING:
     from huesong.evaluate.judges import Judges
 
 PAPER: dict[str, Any] = {
-    "network": {"width": 256, "heads": 4, "encoder_layers": 3, "decoder_layers": 3, "positions": "absolute"},
+    "network": {
+        "width": 256,
+        "heads": 4,
+        "encoder_layers": 3,
+        "decoder_layers": 3,
+        "positions": "absolute",
+        "smear": False,
+    },
     "condition_dropout": 0.0,
+    "repeats": 0.0,
+    "transpose": False,
 }
 """The network of Kundu, Singh and Iwahori (2024), without guidance; presets/paper.yaml holds the same."""
 OBJECTIVES = ("ce", "ce+contrastive", "ce+va_head", "ce+va_critic")
