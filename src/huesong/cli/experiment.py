@@ -73,3 +73,29 @@ def results(
         put_into(report, part, page)
         put_picture(report, part, artifacts / CALIBRATION, "calibration.png")
         typer.echo(str(report))
+
+
+@app.command()
+def structure(
+    data: Annotated[Path, typer.Argument(help="Folder that holds music_unlabelled/ and music_annotated/.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file whose part between <!-- form --> markers is replaced.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split whose pieces are scored: train or val.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pieces of each set.")] = None,
+    learn: Annotated[bool, typer.Option(help="First learn the package's statistics anew, from split train.")] = False,
+) -> None:
+    """Hold plans that are read from notes against those of people: chords, keys, phrases, letters, cadences."""
+    from huesong.experiments.structure import page
+    from huesong.report.tables import put_into
+
+    if report is not None:
+        put_into(report, "form", None)
+    if learn:
+        typer.echo(str(page.learn(data)))
+    text = page.markdown(data, split, limit)
+    if report is None:
+        typer.echo(text, nl=False)
+    else:
+        put_into(report, "form", text)
+        typer.echo(str(report))

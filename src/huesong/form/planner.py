@@ -2,57 +2,286 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from huesong.form.plan import BarPlan, Chord, Plan
-from huesong.music.keys import Key
+from huesong.form.heard.cadences import kind_of
+from huesong.form.heard.grid import beat_of
+from huesong.form.plan import DENSEST, BarPlan, Cadence, Chord, Plan, Relation
+from huesong.form.progressions import Arrival, Chain, Functional, chain_of
+from huesong.form.settings import STYLES, Settings
+from huesong.form.shapes import SHORT, cadences_of, outline, relations_of
+from huesong.form.statistics import statistics
+from huesong.music.keys import SCALES, Key
 from huesong.va import Trajectory, mean_of, value_at
+
+__all__ = ["Settings", "invent"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the user has settled; None = as the planner likes.
+class Character:
+    """How plans depend on emotion: at first by published findings, as simple monotone functions.
 
-    form: label and number of bars of each phrase (0 = as fits). chords: one a bar, over and over. metre: numerator,
-    denominator. key: tonic and whether it is major. tempo: quarters a minute. style: whose habits of harmony and form.
-    loop: whether the end leads back to the beginning.
+    Mode, tempo, loudness and density carry most of a piece's emotion, additively and mostly linearly (Eerola, Friberg &
+    Bresin 2013, Frontiers in Psychology 4:487; Gabrielsson & Lindstrom 2010). Of pairs the first is the value at the
+    middle of the plane, then come its changes by arousal and by valence.
     """
 
-    form: tuple[tuple[str, int], ...] | None = None
-    chords: tuple[tuple[Chord, ...], ...] | None = None
-    metre: tuple[int, int] | None = None
-    key: Key | None = None
-    tempo: float | None = None
-    style: str | None = None
-    loop: bool = False
-    bars: int | None = None
+    mode: float = 3.0
+    """Log odds of major, by valence."""
+    tempo: tuple[float, float, float] = (6.65, 0.55, 0.1)
+    """Octaves above one quarter a minute."""
+    tempo_spread: float = 0.12
+    """Standard deviation, octaves."""
+    notes: tuple[float, float, float] = (2.3, 0.9, 0.1)
+    """Octaves above one note a second."""
+    loudness: tuple[float, float, float] = (0.5, 0.16, 0.0)
+    metres: tuple[tuple[tuple[int, int], float, float], ...] = (
+        ((4, 4), 0.68, 0.0), ((3, 4), 0.17, -0.6), ((6, 8), 0.09, -0.4), ((2, 4), 0.06, 0.5),
+    )  # fmt: skip
+    """Metre, its share (of EIMG's clips, rounded), and how its log odds change by arousal."""
+
+
+CHARACTER = Character()
+ARC, LETTER, FRAME = 0.05, 0.04, 0.07
+"""How much louder the middle of a phrase is than its ends, how much phrases of other letters differ from the first
+one's, and how much softer introductions and endings are."""
 
 
 def invent(
     valence: Trajectory, arousal: Trajectory, seconds: float, seed: int, settings: Settings | None = None
 ) -> Plan:
-    """A plan for an emotion (or a course of it), about `seconds` long; the same arguments give the same plan.
+    """A plan for an emotion, or a course of it; the same arguments give the same plan.
+
+    Args:
+        valence, arousal: each in [-1, 1], or a course of such values over the piece.
+        seconds: the length: exact, but where the tempo is settled within 10 %; not looked at if `settings.bars` is given.
+        seed: any integer.
+        settings: what the user has settled.
 
     Raises:
-        UserError: the settings do not fit each other or the length.
+        UserError: the settings do not fit each other or the length; says the remedy.
     """
     settings = settings or Settings()
-    rng = np.random.default_rng([seed, 7])
-    mean_valence, mean_arousal = mean_of(valence), mean_of(arousal)
-    metre = settings.metre or (4, 4)
-    tempo = settings.tempo or 100 + 40 * mean_arousal
-    tonic, major = settings.key or (int(rng.integers(12)), mean_valence >= 0)
+    rng = np.random.default_rng([seed % 2**63, 7])
+    mood = mean_of(valence), mean_of(arousal)
+    metre = settings.metre or _metre(mood, seconds <= SHORT, rng)
+    key = _key(mood, settings, rng)
+    styles = STYLES[settings.style or "mixed"]
+    style = str(rng.choice(styles))
     quarters = 4 * metre[0] / metre[1]
-    count = settings.bars or max(2, round(seconds * tempo / 60 / quarters))
-    quality = "maj" if major else "min"
-    bars = tuple(
-        BarPlan(metre, "new", 0, "A", (count - 1 - bar) % 4 + 1, "", (Chord(0.0, tonic, quality),))
-        for bar in range(count)
+    octaves = _by_emotion(CHARACTER.tempo, mood) + CHARACTER.tempo_spread * float(np.clip(rng.normal(), -2, 2))
+    shape = outline(seconds, 2**octaves, quarters, settings, rng)
+    labels = [label for label, _ in shape.phrases]
+    relations = relations_of(shape.phrases, rng)
+    cadences = cadences_of(labels, style, settings.loop, rng)
+    course = [(value_at(valence, (bar + 0.5) / shape.bars), value_at(arousal, (bar + 0.5) / shape.bars))
+              for bar in range(shape.bars)]  # fmt: skip
+    if settings.chords is None:
+        writer = _Harmony(chain_of(styles, key[1]), style, metre, key, rng)
+        chords = writer.write(shape.phrases, cadences, relations, [v for v, _ in course])
+    else:
+        chords = _given_chords(settings, shape.phrases, metre, key)
+    bars = _bars(shape.phrases, metre, relations, cadences if settings.chords is None else None, chords, key)
+    dynamics, density = _levels(shape.phrases, course, shape.tempo)
+    return Plan(key[0], "major" if key[1] else "minor", shape.tempo, bars, dynamics, density)
+
+
+def _by_emotion(line: tuple[float, float, float], mood: tuple[float, float]) -> float:
+    return line[0] + line[1] * mood[1] + line[2] * mood[0]
+
+
+def _metre(mood: tuple[float, float], short: bool, rng: np.random.Generator) -> tuple[int, int]:
+    """A short piece takes no short bars."""
+    odds = np.array([
+        share * math.exp(by * mood[1]) * (upper / lower > 0.5 or not short)
+        for (upper, lower), share, by in CHARACTER.metres
+    ])  # fmt: skip
+    return CHARACTER.metres[int(rng.choice(len(odds), p=odds / odds.sum()))][0]
+
+
+def _key(mood: tuple[float, float], settings: Settings, rng: np.random.Generator) -> Key:
+    tonic, chance = int(rng.integers(12)), float(rng.random())
+    if settings.key is not None:
+        return settings.key
+    if settings.chords is not None:
+        return key_of([chord for bar in settings.chords for chord in bar])
+    return tonic, chance < 1 / (1 + math.exp(-CHARACTER.mode * mood[0]))
+
+
+def key_of(chords: Sequence[Chord]) -> Key:
+    """The key whose scale holds most of the chords' tones; of such keys one whose tonic triad begins or ends them."""
+    named = [chord for chord in chords if chord.quality != "N"]
+    if not named:
+        return 0, True
+
+    def worth(key: Key) -> float:
+        scale = {(key[0] + step) % 12 for step in SCALES[key[1]][:7]}
+        third = (key[0] + (4 if key[1] else 3)) % 12
+        inside = sum(len(chord.tones & scale) / len(chord.tones) for chord in named) / len(named)
+        home = [chord.root == key[0] and third in chord.tones for chord in (named[0], named[-1])]
+        return inside + 0.15 * home[0] + 0.1 * home[1]
+
+    return max(((tonic, major) for major in (True, False) for tonic in range(12)), key=worth)
+
+
+# --- chords ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Harmony:
+    """Writes the chords of phrase after phrase; those of a label that returns come back."""
+
+    chain: Chain
+    style: str
+    metre: tuple[int, int]
+    key: Key
+    rng: np.random.Generator
+
+    def write(
+        self, phrases: Sequence[tuple[str, int]], cadences: list[Cadence], relations: list[tuple[Relation, int]],
+        valences: list[float],
+    ) -> list[tuple[Chord, ...]]:  # fmt: skip
+        """The chords of every bar."""
+        found: list[tuple[Chord, ...]] = []
+        known: dict[str, tuple[int, int, Cadence]] = {}
+        for (label, bars), cadence in zip(phrases, cadences, strict=True):
+            begin = len(found)
+            arrival = Arrival(cadence, self.key[1], float(np.mean(valences[begin : begin + bars])))
+            source = known.get(label) or (known.get(label[0]) if label not in ("i", "o") else None)
+            if source is not None and source[1] == bars:
+                found += found[source[0] : source[0] + bars]
+                if source[2] != cadence:
+                    self._end_anew(found, begin, arrival)
+            else:
+                rhythm = self._rhythm(bars)
+                names = self.chain.sample(sum(map(len, rhythm)), arrival, self.rng)
+                self._place(found, rhythm, names)
+                self._repeat_within(found, begin, bars, relations)
+            known.setdefault(label, (begin, bars, cadence))
+            known.setdefault(label[0], (begin, bars, cadence))
+        return found
+
+    def _rhythm(self, bars: int) -> list[list[float]]:
+        """Per bar where chords begin, quarters; a phrase begins with one, and arrives on its last bar line."""
+        table = statistics()["habits"]["rhythms"]
+        name = "/".join(map(str, self.metre))
+        shares = table.get(f"{self.style} {name}") or table.get(f"classical {name}") or {"0": 1.0}
+        patterns, odds = list(shares), np.array(list(shares.values()))
+        beat = beat_of(*self.metre)
+        found = []
+        for bar in range(bars):
+            pattern = str(self.rng.choice(patterns, p=odds / odds.sum()))
+            beats = [int(word) * beat for word in pattern.split()]
+            if bar == bars - 1:
+                beats = [0.0]
+            elif (bar == 0 or bar == bars - 2) and 0.0 not in beats:
+                beats = [0.0, *beats]
+            found.append(beats)
+        return found
+
+    def _place(self, found: list[tuple[Chord, ...]], rhythm: list[list[float]], names: list[Functional]) -> None:
+        waiting = iter(names)
+        for beats in rhythm:
+            chords = [self._chord(beat, next(waiting)) for beat in beats]
+            if not beats or beats[0] > 0:  # the chord before holds on
+                chords.insert(0, found[-1][-1]._replace(position=0.0))
+            found.append(tuple(chords))
+
+    def _chord(self, beat: float, name: Functional) -> Chord:
+        return Chord(beat, (self.key[0] + name[0]) % 12, name[1])
+
+    def _functional(self, chord: Chord) -> Functional:
+        return (chord.root - self.key[0]) % 12, chord.quality
+
+    def _end_anew(self, found: list[tuple[Chord, ...]], begin: int, arrival: Arrival) -> None:
+        """Another cadence for a phrase that returns: its last two bars, going on from what stands before."""
+        keep = max(begin, len(found) - 2)
+        rhythm = self._rhythm(len(found) - keep)
+        before = self._functional(found[keep - 1][-1]) if keep > begin else None
+        del found[keep:]
+        count = sum(map(len, rhythm))
+        if before in self.chain.names:
+            names = self.chain.sample(count + 1, arrival, self.rng, start=before)[1:]
+        else:
+            names = self.chain.sample(count, arrival, self.rng)
+        self._place(found, rhythm, names)
+
+    def _repeat_within(
+        self, found: list[tuple[Chord, ...]], begin: int, bars: int, relations: list[tuple[Relation, int]]
+    ) -> None:
+        """Bars that repeat or vary one of their own phrase have its chords; the last two are the cadence's."""
+        for bar in range(begin, begin + bars - 2):
+            relation, back = relations[bar]
+            if relation in ("repeat", "variation") and back <= bar - begin:
+                found[bar] = found[bar - back]
+
+
+def _given_chords(
+    settings: Settings, phrases: Sequence[tuple[str, int]], metre: tuple[int, int], key: Key
+) -> list[tuple[Chord, ...]]:
+    """The user's chords, from the first one on in each phrase; the last bar is the tonic, unless the piece is a loop."""
+    assert settings.chords is not None, "asked for"
+    quarters, beat = 4 * metre[0] / metre[1], beat_of(*metre)
+    bars = []
+    for given in settings.chords:
+        placed: dict[float, Chord] = {}
+        for chord in given:
+            place = min(round(chord.position / 4 * quarters / beat), math.ceil(quarters / beat) - 1) * beat
+            placed.setdefault(float(place), chord._replace(position=float(place)))
+        bars.append(tuple(placed.values()))
+    found = [bars[bar % len(bars)] for _, length in phrases for bar in range(length)]
+    if not settings.loop and len(found) > 1:
+        found[-1] = (Chord(0.0, key[0], "maj" if key[1] else "min"),)
+    return found
+
+
+def _bars(
+    phrases: Sequence[tuple[str, int]], metre: tuple[int, int], relations: list[tuple[Relation, int]],
+    cadences: list[Cadence] | None, chords: list[tuple[Chord, ...]], key: Key,
+) -> tuple[BarPlan, ...]:  # fmt: skip
+    """The bars; a repeat with other chords than before is a variation; cadences None: those that the chords make."""
+    found: list[BarPlan] = []
+    for index, (label, length) in enumerate(phrases):
+        for left in range(length, 0, -1):
+            bar = len(found)
+            relation, back = relations[bar]
+            if relation == "repeat" and chords[bar] != chords[bar - back]:
+                relation = "variation"
+            cadence: Cadence = ""
+            if left == 1:
+                before = chords[bar][-2] if len(chords[bar]) > 1 else chords[bar - 1][-1] if bar else None
+                heard = kind_of(before, chords[bar][-1], key) if before else ""
+                cadence = heard if cadences is None else cadences[index]
+            found.append(BarPlan(metre, relation, back, label, left, cadence, chords[bar]))
+    return tuple(found)
+
+
+# --- levels --------------------------------------------------------------------------------------------
+
+
+def _levels(
+    phrases: Sequence[tuple[str, int]], course: list[tuple[float, float]], tempo: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Dynamics and density of every bar: the emotion's there, an arc in each phrase, contrast between letters."""
+    dynamics: list[float] = []
+    density: list[float] = []
+    letters = list(dict.fromkeys(label[0] for label, _ in phrases))
+    last = len(phrases) - 1
+    for index, (label, bars) in enumerate(phrases):
+        other = 0 if label[0] in "io" else LETTER * (-1) ** letters.index(label[0]) * (letters.index(label[0]) > 0)
+        frame = FRAME * (label[0] in "io")
+        for bar in range(bars):
+            mood = course[len(dynamics)]
+            arc = ARC * (math.sin(math.pi * (bar + 0.5) / bars) - 0.5)
+            dynamics.append(_by_emotion(CHARACTER.loudness, mood) + arc - other - frame)
+            notes = 2 ** (_by_emotion(CHARACTER.notes, mood) - 8 * frame - 4 * other)
+            closing = 0.5 if bar == bars - 1 and index == last else 0.8 if bar == bars - 1 else 1.0
+            density.append(notes * 60 / tempo / DENSEST * closing)
+    return (
+        tuple(round(float(np.clip(level, 0.1, 0.95)), 3) for level in dynamics),
+        tuple(round(float(np.clip(level, 0.03, 1)), 3) for level in density),
     )
-    course = [value_at(arousal, (bar + 0.5) / count) for bar in range(count)]
-    return Plan(
-        tonic, "major" if major else "minor", tempo if settings.bars else 60 * count * quarters / seconds, bars,
-        tuple(round(0.5 + 0.25 * level, 3) for level in course), tuple(round(0.35 + 0.25 * level, 3) for level in course),
-    )  # fmt: skip

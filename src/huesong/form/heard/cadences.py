@@ -39,7 +39,7 @@ def cadence_of(chords: list[tuple[Chord, ...]], grid: Grid, keys: list[Key], beg
 
 
 def kind_of(before: Chord, chord: Chord, key: Key) -> Cadence:
-    """Of the step from one chord to the next: authentic onto the tonic, or from a dominant seventh a fifth down."""
+    """Of the step from one chord to the next; a dominant seventh also closes on another chord than the tonic."""
     if "N" in (before.quality, chord.quality):
         return ""
     tonic, major = key
@@ -48,12 +48,12 @@ def kind_of(before: Chord, chord: Chord, key: Key) -> Cadence:
     dominant = (there == 7 and before.quality in DOMINANTS) or (there == 11 and before.quality in LEADING)
     if stable and here == 0 and dominant:
         return "authentic"
+    if here == 7 and chord.quality in DOMINANTS and there != 11:
+        return "half"
     if stable and before.quality == "7" and (before.root - chord.root) % 12 == 7:
         return "authentic"
     if stable and here == 0 and there in (5, 2) and before.quality not in ("7", "dim7"):
         return "plagal"
-    if here == 7 and chord.quality in DOMINANTS and there != 11:
-        return "half"
     if dominant and here == (9 if major else 8) and stable:
         return "deceptive"
     return ""
