@@ -34,6 +34,7 @@ from huesong.cli.options import (
     grouped,
     with_sampling_options,
 )
+from huesong.music.header import STYLES
 from huesong.runtime import progress
 from huesong.runtime.errors import user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm
@@ -181,10 +182,23 @@ class PieceOptions:
     arousal: Annotated[
         str | None, typer.Option(help="-1 (calm) to 1 (excited), or a trajectory. Default: what the picture shows.")
     ] = None
-    bars: Annotated[int | None, typer.Option(help="Length in 4/4 bars instead, at the tempo the piece takes.")] = None
-    tempo: Annotated[float | None, typer.Option(help="Quarters a minute throughout. Default: as the music comes.")] = (
+    bars: Annotated[int | None, typer.Option(help="Length in bars instead, at the tempo the piece takes.")] = None
+    tempo: Annotated[
+        float | None, typer.Option(help="Quarters a minute throughout. Default: as suits the emotion.")
+    ] = None
+    meter: Annotated[str | None, typer.Option(help="Time signature, such as 3/4. Default: as suits the emotion.")] = (
         None
     )
+    form: Annotated[
+        str | None, typer.Option(help="A letter a phrase: AABA, or with bars: 'A8 A8 B8 A8'. Default: invented.")
+    ] = None
+    chords: Annotated[str | None, typer.Option(help="A chord a bar, over and over: 'Am F C G'. Default: invented.")] = (
+        None
+    )
+    style: Annotated[str | None, typer.Option(help=f"Of what music: {', '.join(STYLES)}. Default: no certain one.")] = (
+        None
+    )
+    loop: Annotated[bool, typer.Option("--loop", help="End so that the piece can begin again.")] = False
     key: Annotated[str | None, typer.Option(help="Key, such as C, 'F# minor' or Bbm. Default: as the music comes.")] = (
         None
     )
@@ -221,11 +235,13 @@ def compose(
     """
     from huesong.compose.composer import compose_many
     from huesong.compose.files import place
+    from huesong.form.settings import parse_chords, parse_form, parse_metre
     from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
 
     request = Request(
         picture, parse_trajectory(asked.valence, "valence"), parse_trajectory(asked.arousal, "arousal"), asked.seed,
-        sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer,
+        sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer, style=asked.style,
+        form=parse_form(asked.form), chords=parse_chords(asked.chords), metre=parse_metre(asked.meter), loop=asked.loop,
     )  # fmt: skip
     config = sampling_config(**sampling)
     made = compose_many([request], [place(out, picture)], lambda: _model_folder(model), config, soundfont, force=force)

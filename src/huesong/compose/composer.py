@@ -48,6 +48,7 @@ class Composition:
         notes = sum(len(track.notes) for track in piece.score.tracks)
         lines = [f"{self.picture}: {self.seconds:.1f} s, {notes} notes"]
         lines += [f"  {name:9}  valence {va[0]:+.2f}  arousal {va[1]:+.2f}   {note}" for name, va, note in rows if va]
+        lines += [f"  {'plan':9}  {line}" for line in piece.plan.describe().splitlines()[:2]]
         lines += [f"  {'model':9}  {self.model}"]
         files = (("MIDI", self.midi), ("audio", self.wav), ("roll", self.roll))
         return "\n".join(lines + [f"  {kind:9}  {path}" for kind, path in files])
@@ -215,7 +216,7 @@ def compose_many(
 
 def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict[str, Any]:
     """What a piece was composed for and what came out; `files`: name -> where the file is while it is written."""
-    plain = ("valence", "arousal", "seed", "seconds", "bars", "tempo", "key")
+    plain = ("valence", "arousal", "seed", "seconds", "bars", "tempo", "key", "style", "form", "chords", "metre")
     heard = {name: getattr(piece, name) for name in ("requested", "predicted", "obtained", "critic")}
     return {
         RECORD_KEY: __version__,
@@ -223,5 +224,7 @@ def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict
         "primer": request.primer.name if isinstance(request.primer, Path) else None,
         "asked": {name: value for name in plain if (value := getattr(request, name)) is not None},
         **heard,
+        "plan": piece.plan.describe().splitlines(),
+        "bars": piece.plan.to_dict(),
         "files": {name: sha256(path) for name, path in files.items()},
     }

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from huesong.config import SamplingConfig
 from huesong.form.heads import heads_of
-from huesong.form.plan import Plan
+from huesong.form.plan import Chord, Plan
 from huesong.form.planner import Settings, invent
 from huesong.music import header
 from huesong.music.keys import Constraints, Key
@@ -43,12 +43,12 @@ class Request:
 
     picture: an image file, an RGB image, or the row that a model's encoder has made of it (float [S, C] or uint8
     [H, W, 3]); None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None = what
-    the picture suggests. seed: any integer. seconds: None = the sampling settings' length. bars: length in 4/4 bars
-    instead, at the tempo that the piece takes. tempo: quarters a minute; None = as it suits the emotion. key: whose scale
-    all notes are from and whose tonic ends the piece (`parse_key`); None = as it comes. primer: what the piece begins with,
-    counted towards its length: a MIDI file, a score, or token ids without BOS. plan: what is composed bar by bar; None =
-    one is invented for the emotion. style: one of header.STYLES; None = no certain one. primer_plan: the plan of a primer
-    that is given as token ids; it begins the piece's.
+    the picture suggests. seed: any integer. seconds: None = the sampling settings' length. bars: length in bars instead,
+    at the tempo that the piece takes. tempo: quarters a minute. key: whose scale all notes are from and whose tonic ends
+    the piece (`parse_key`). primer: what the piece begins with, counted towards its length: a MIDI file, a score, or token
+    ids without BOS. plan: what is composed bar by bar; None = one is invented. style: one of header.STYLES. form, chords,
+    metre: as form.settings reads them. loop: whether the end leads back to the beginning. primer_plan: the plan of a
+    primer that is given as token ids; it begins the piece's. None = as suits the emotion.
 
     Raises:
         UserError: a value out of range, or neither a picture nor both valence and arousal.
@@ -65,9 +65,21 @@ class Request:
     primer: Any = None
     plan: Plan | None = None
     style: str | None = None
+    form: tuple[tuple[str, int], ...] | None = None
+    chords: tuple[tuple[Chord, ...], ...] | None = None
+    metre: tuple[int, int] | None = None
+    loop: bool = False
     primer_plan: Plan | None = None
 
+    @property
+    def settings(self) -> Settings:
+        """What of the plan is settled."""
+        return Settings(
+            self.form, self.chords, self.metre, self.key, self.tempo, self.style, self.loop, self.bars
+        )  # fmt: skip
+
     def __post_init__(self) -> None:
+        assert self.settings is not None, "which checks itself"
         check_emotion(self.valence, self.arousal)
         if self.picture is None and (self.valence is None or self.arousal is None):
             raise UserError("a request without a picture needs both a valence and an arousal")
@@ -78,8 +90,10 @@ class Request:
             raise UserError(f"--bars {self.bars}: give a number from 1 to {MOST_BARS}, or --seconds")
         if self.tempo is not None and not 0 < self.tempo < math.inf:  # nan fails as well
             raise UserError(f"--tempo {self.tempo}: give quarters a minute, such as 96")
-        if self.tempo is not None and self.primer is not None:
-            raise UserError("a primer brings its own tempo: leave out --tempo")
+        if self.primer is not None:
+            for name, value in (("tempo", self.tempo), ("meter", self.metre)):
+                if value is not None:
+                    raise UserError(f"a primer brings its own {name}: leave out --{name}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +248,7 @@ def _invented(
     """A plan for the request; after a primer's bars, if it has some, one for the time that is left."""
     seconds = config.seconds if request.seconds is None else request.seconds
     bars, begun = request.bars, request.primer_plan
-    settings = Settings(key=request.key, tempo=request.tempo, metre=metre, bars=bars)
+    settings = replace(request.settings, metre=request.metre or metre)
     seed = request.seed % 2**64  # a seed may be negative
     if begun is None:
         return invent(conditioning.valence, conditioning.arousal, seconds, seed, settings)
@@ -245,7 +259,7 @@ def _invented(
             f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s; ask for "
             "more, or take a shorter one"
         )
-    settings = Settings(key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
+    settings = replace(settings, key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
     rest = invent(conditioning.valence, conditioning.arousal, left, seed, settings)
     return replace(
         rest, tempo=begun.tempo, bars=begun.bars + rest.bars, dynamics=begun.dynamics + rest.dynamics,
@@ -268,6 +282,6 @@ def constraints_of(model: Model, request: Request, plan: Plan, config: SamplingC
     return Constraints(
         len(plan.bars), metre, plan.tempo, request.key, tonic=plan.key,
         beginning=tuple(header.beginning(request.style or "mixed", plan.tonic, plan.mode)) if heads else (),
-        heads=tuple(map(tuple, heads_of(plan))) if heads else (), polyphony=config.max_polyphony,
-        notes_per_second=config.max_notes_per_second, silence=config.max_silence,
+        heads=tuple(map(tuple, heads_of(plan))) if heads else (), closing=not request.loop,
+        polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second, silence=config.max_silence,
     )  # fmt: skip
