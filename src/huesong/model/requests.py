@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from huesong.config import SamplingConfig
+from huesong.config import FASTEST, SLOWEST, SamplingConfig
 from huesong.music.keys import FEWEST_BEATS, Constraints, Key
 from huesong.runtime.errors import UserError
 from huesong.va import Trajectory, check_emotion, mean_of, value_at
@@ -68,8 +68,10 @@ class Request:
         sampling_config(seconds=self.seconds)
         if self.bars is not None and not 1 <= self.bars <= MOST_BARS:
             raise UserError(f"--bars {self.bars}: give a number from 1 to {MOST_BARS}, or --seconds")
-        if self.tempo is not None and not 0 < self.tempo < math.inf:  # nan fails as well
-            raise UserError(f"--tempo {self.tempo}: give quarters a minute, such as 96")
+        if self.tempo is not None and not SLOWEST <= self.tempo <= FASTEST:  # nan fails as well
+            raise UserError(f"--tempo {self.tempo:g}: give quarters a minute from {SLOWEST} to {FASTEST}, such as 96")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**32 - 1}")
         if self.tempo is not None and self.primer is not None:
             raise UserError("a primer brings its own tempo: leave out --tempo")
 
