@@ -70,8 +70,8 @@ class Request:
             raise UserError(f"--bars {self.bars}: give a number from 1 to {MOST_BARS}, or --seconds")
         if self.tempo is not None and not SLOWEST <= self.tempo <= FASTEST:  # nan fails as well
             raise UserError(f"--tempo {self.tempo:g}: give quarters a minute from {SLOWEST} to {FASTEST}, such as 96")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**32 - 1}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**63 - 1}")
         if self.tempo is not None and self.primer is not None:
             raise UserError("a primer brings its own tempo: leave out --tempo")
 
