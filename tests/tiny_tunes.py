@@ -1,89 +1,52 @@
-"""Tunes in the form A A B A with an accompaniment, in any metre, as a score says them or as somebody might play them."""
+"""A tune of sixteen bars over held chords, whose bars, chords, phrases and cadences are known by construction."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-CHORDS = {"A": (0, 5, 7, 0, 9, 5, 7, 0), "B": (9, 4, 5, 7, 2, 9, 5, 7)}
-"""Roots of the eight bars of each part, in C."""
-RHYTHMS = {
-    (4, 4): ((0, 1, 1.5, 2, 3), (0, 1.5, 2, 2.5, 3, 3.5), (0, 1, 2, 3), (0, 2)),
-    (3, 4): ((0, 1, 2), (0, 2), (0, 1, 1.5, 2), (0,)),
-    (6, 8): ((0, 1, 1.5, 2.5), (0, 0.5, 1, 1.5, 2, 2.5), (0, 1, 1.5, 2, 2.5), (0, 1.5)),
-}
-BASS = {(4, 4): (0, 2), (3, 4): (0,), (6, 8): (0, 1.5)}
-CHORD = {(4, 4): (1, 3), (3, 4): (1, 2), (6, 8): (0.5, 1, 2, 2.5)}
-
-Notes = list[tuple[float, float, int, int]]
-"""Onset, length (quarters), pitch, velocity."""
+TRIADS = {"C": (0, 4, 7), "F": (5, 9, 0), "G": (7, 11, 2), "G7": (7, 11, 2, 5), "Am": (9, 0, 4), "Dm": (2, 5, 9)}
+Tune = Sequence[tuple[float, float, int]]
+"""Onset in the bar, length (both quarters), pitch."""
 
 
-def tune(metre: tuple[int, int], seed: int = 0, upbeat: bool = False, form: str = "AABA") -> Notes:
-    """Thirty-two bars from quarter 0 on (an upbeat lies before it): a melody over bass and chords."""
-    bar = 4 * metre[0] / metre[1]
-    parts = {}
-    for name, roots in CHORDS.items():
-        rng = np.random.default_rng([seed, ord(name)])
-        parts[name] = [_bar(metre, root, bar, rng, index) for index, root in enumerate(roots)]
-    notes = [
-        (bar * i + at, length, pitch, loud)
-        for i, one in enumerate(one for part in form for one in parts[part])
-        for at, length, pitch, loud in one
-    ]
-    if upbeat:
-        notes += [(-0.5, 0.5, 67, 70)] if metre[1] == 8 else [(-1.0, 1.0, 67, 70)]
-    return sorted(notes)
-
-
-def _bar(metre: tuple[int, int], root: int, bar: float, rng: np.random.Generator, index: int) -> Notes:
-    rhythm = RHYTHMS[metre][3 if index % 4 == 3 else int(rng.integers(3))]
-    notes: Notes = []
-    for at, until in zip(rhythm, (*rhythm[1:], bar), strict=True):
-        scale = np.array([0, 4, 7, 12]) if at in (0, *BASS[metre]) else np.array([0, 2, 4, 5, 7, 9, 11])
-        pitch = 60 + (root if at in (0, *BASS[metre]) else 0) % 12 + int(rng.choice(scale))
-        notes.append((at, until - at, pitch, 84))
-    notes += [(at, bar / len(BASS[metre]), 36 + root % 12, 76) for at in BASS[metre]]
-    for at in CHORD[metre]:
-        notes += [(at, 0.4, 48 + (root + step) % 12, 60) for step in (4, 7)]
-    return notes
-
-
-def written(
-    notes: Notes, metre: tuple[int, int] | None, tempo: float = 100.0, later: float = 0.0, tpq: int = 480
+def piece(
+    bars: Sequence[tuple[Tune, Sequence[str]]], metre: tuple[int, int] = (4, 4), tempo: float = 100, velocity: int = 80
 ) -> Score:
-    """A score of the notes, `later` quarters after tick 0; melody and accompaniment are two tracks."""
-    score = Score(tpq)
+    """A melody over held chords, each of which lasts its equal share of the bar."""
+    score = Score(480)
     score.tempos.append(Tempo(0, tempo))
-    if metre:
-        score.time_signatures.append(TimeSignature(0, *metre))
-    tracks = Track("right"), Track("left")
-    for onset, length, pitch, loud in notes:
-        tracks[pitch < 60].notes.append(Note(round((onset + later) * tpq), max(1, round(length * tpq)), pitch, loud))
-    score.tracks.extend(tracks)
+    score.time_signatures.append(TimeSignature(0, *metre))
+    track = Track()
+    length = 4 * metre[0] / metre[1]
+    for number, (tune, chords) in enumerate(bars):
+        start = number * length
+        for onset, lasts, pitch in tune:
+            track.notes.append(Note(round(480 * (start + onset)), round(480 * lasts), pitch, velocity))
+        for index, name in enumerate(chords):
+            share = length / len(chords)
+            for step, tone in enumerate(TRIADS[name]):
+                pitch = 36 + tone if step == 0 else 48 + tone
+                track.notes.append(Note(round(480 * (start + index * share)), round(480 * share), pitch, velocity - 20))
+    score.tracks.append(track)
     return score
 
 
-def played(
-    notes: Notes, tempo: float, seed: int = 0, bend: float = 0.08, scatter_s: float = 0.008
-) -> tuple[Score, np.ndarray]:
-    """The notes as a transcription of a performance at a nominal 120: the score, and the seconds of quarters 0, 1, 2 ...
+def quarters(*pitches: int, last: float = 1) -> Tune:
+    """A note a quarter, the last one of length `last`."""
+    return [(i, last if i == len(pitches) - 1 else 1, pitch) for i, pitch in enumerate(pitches)]
 
-    The tempo swells in arcs of eight quarters and drifts, by about `bend` (log); onsets scatter by `scatter_s`.
-    """
-    rng = np.random.default_rng(seed)
-    first = min(note[0] for note in notes)
-    quarters = np.arange(first, max(on + length for on, length, _, _ in notes) + 1.25, 0.25)
-    drift = np.convolve(rng.normal(size=len(quarters) + 63), np.ones(64) / 8, "valid")
-    qpm = tempo * np.exp(bend * (0.5 * drift - np.cos(2 * np.pi * quarters / 8)))
-    seconds = 1.0 + np.concatenate(([0.0], np.cumsum(0.25 * 60 / qpm)))[:-1]
 
-    def when(quarter: float) -> float:
-        return float(np.interp(quarter, quarters, seconds))
-
-    out = [
-        (2 * (when(on) + float(rng.normal()) * scatter_s), 2 * (when(on + length) - when(on)), pitch, loud)
-        for on, length, pitch, loud in notes
-    ]
-    whole = np.arange(np.ceil(first), quarters[-1])
-    return written(out, None, 120.0), np.interp(whole, quarters, seconds)
+A1: list[tuple[Tune, Sequence[str]]] = [
+    (quarters(76, 74, 72, 74), ["C"]), (quarters(76, 76, 76, last=2), ["C"]),
+    (quarters(74, 74, 74, last=2), ["G"]), ([(0, 1, 76), (1, 1, 79), (2, 2, 79)], ["C"]),
+    (quarters(76, 74, 72, 74), ["C"]), (quarters(77, 77, 81, 77), ["F"]),
+    (quarters(74, 74, 76, 74), ["Dm", "G7"]), ([(0, 4, 72)], ["C"]),
+]  # fmt: skip
+B1: list[tuple[Tune, Sequence[str]]] = [
+    ([(0, 0.5, 81), (0.5, 0.5, 79), (1, 1, 77), (2, 2, 81)], ["F"]), ([(0, 1.5, 79), (1.5, 0.5, 76), (2, 2, 72)], ["C"]),
+    ([(0, 0.5, 81), (0.5, 0.5, 79), (1, 1, 77), (2, 2, 81)], ["F"]), ([(0, 1.5, 79), (1.5, 0.5, 76), (2, 2, 72)], ["C"]),
+    ([(0, 0.5, 77), (0.5, 0.5, 77), (1, 1, 81), (2, 2, 77)], ["Dm"]), ([(0, 1, 76), (1, 1, 81), (2, 2, 76)], ["Am"]),
+    ([(0, 0.5, 78 - 1), (0.5, 0.5, 74), (1, 1, 77), (2, 2, 74)], ["Dm"]), ([(0, 4, 67)], ["G"]),
+]  # fmt: skip
