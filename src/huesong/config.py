@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""As every library takes it."""
 
 
 class Section(BaseModel):
@@ -26,6 +29,16 @@ class SplitShares(Section):
     judge: float = Field(0.25, gt=0, lt=1)
     test: float = Field(0.15, gt=0, lt=1)
 
+    @model_validator(mode="after")
+    def _some_left_to_train(self) -> SplitShares:
+        if self.val + self.judge + self.test >= 1:
+            raise ValueError("val, judge and test leave nothing to train on: their sum must be below 1")
+        return self
+
+
+SLOWEST, FASTEST = 10, 400
+"""Tempos in quarters a minute that any model may know."""
+
 
 class TokenizerConfig(Section):
     """MidiTok REMI and its byte pair encoding."""
@@ -37,10 +50,18 @@ class TokenizerConfig(Section):
     velocities: int = Field(12, ge=2, le=127)
     tempos: int = Field(32, ge=2, le=128)
     tempo_range: tuple[int, int] = (40, 220)
+    """Quarters a minute, within SLOWEST and FASTEST."""
+
+    @field_validator("tempo_range")
+    @classmethod
+    def _ascending(cls, tempos: tuple[int, int]) -> tuple[int, int]:
+        if not SLOWEST <= tempos[0] < tempos[1] <= FASTEST:
+            raise ValueError(f"give two numbers from {SLOWEST} to {FASTEST}, the lower one first")
+        return tempos
 
 
 class PreprocessConfig(Section):
-    seed: int = 0
+    seed: Seed = 0
     encoder: str = "builtin"
     """`builtin`, a local folder of a transformers backbone, or its name on the hub."""
     picture_size: int = Field(64, ge=32, le=512)
@@ -49,24 +70,30 @@ class PreprocessConfig(Section):
     """A backbone's feature map is average-pooled to grid x grid image tokens."""
     picture_scales: int = Field(1, ge=1, le=3)
     """A CNN backbone looks at the picture in its own size, in twice that, and so on; its tokens are the means."""
-    max_pixels: int = Field(64_000_000, ge=1)
-    min_notes: int = Field(12, ge=1)
+    max_pixels: int = Field(64_000_000, ge=1, le=10**9)
+    min_notes: int = Field(12, ge=1, le=10**6)
     min_seconds: float = Field(4.0, gt=0)
     max_seconds: float = Field(1800.0, gt=0)
     segment_seconds: float = Field(48.0, gt=4)
     """Longer pieces are cut at bar lines into segments of about this length."""
-    max_polyphony: int = Field(24, ge=1)
-    workers: int = Field(0, ge=0)
+    max_polyphony: int = Field(24, ge=1, le=128)
+    workers: int = Field(0, ge=0, le=1024)
     """Worker processes; 0 = one per core."""
     splits: SplitShares = SplitShares()
     tokenizer: TokenizerConfig = TokenizerConfig()
 
+    @model_validator(mode="after")
+    def _some_length(self) -> PreprocessConfig:
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"min_seconds = {self.min_seconds:g} is not below max_seconds = {self.max_seconds:g}")
+        return self
+
 
 class LabelConfig(Section):
-    seed: int = 0
+    seed: Seed = 0
     folds: int = Field(5, ge=2, le=20)
-    bootstrap: int = Field(1000, ge=100)
-    pairs_per_image: int = Field(8, ge=1)
+    bootstrap: int = Field(1000, ge=100, le=10**6)
+    pairs_per_image: int = Field(8, ge=1, le=1000)
     """k of the k nearest pieces in VA space."""
     pairing_map: Literal["none", "affine", "rank"] = "rank"
     """How the pictures' VA distribution is mapped into the music's before pairing."""
@@ -75,41 +102,41 @@ class LabelConfig(Section):
 
 
 class NetworkConfig(Section):
-    width: int = Field(128, ge=16)
-    heads: int = Field(4, ge=1)
-    encoder_layers: int = Field(3, ge=1)
-    decoder_layers: int = Field(3, ge=1)
-    feed_forward: int = Field(4, ge=1)
+    width: int = Field(128, ge=16, le=4096)
+    heads: int = Field(4, ge=1, le=128)
+    encoder_layers: int = Field(3, ge=1, le=48)
+    decoder_layers: int = Field(3, ge=1, le=48)
+    feed_forward: int = Field(4, ge=1, le=16)
     """Width of the feed-forward layer as a multiple of `width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["absolute", "rotary"] = "rotary"
     smear: bool = True
     """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
-    context: int = Field(1024, ge=32)
+    context: int = Field(1024, ge=32, le=65536)
     """Longest token sequence the network attends to."""
 
 
 class CriticConfig(Section):
     """The music-VA critic: a small Transformer over token embeddings, frozen after its own training."""
 
-    width: int = Field(96, ge=16)
-    heads: int = Field(4, ge=1)
-    layers: int = Field(2, ge=1)
+    width: int = Field(96, ge=16, le=4096)
+    heads: int = Field(4, ge=1, le=128)
+    layers: int = Field(2, ge=1, le=48)
     dropout: float = Field(0.1, ge=0, lt=1)
     distilled_share: float = Field(0.5, ge=0, lt=1)
     """Share of each batch that carries the music labeller's predictions instead of people's ratings."""
-    steps: int = Field(300, ge=1)
-    batch_size: int = Field(32, ge=2)
+    steps: int = Field(300, ge=1, le=10**8)
+    batch_size: int = Field(32, ge=2, le=65536)
     learning_rate: float = Field(1e-3, gt=0)
 
 
 class ReinforceConfig(Section):
     """Fine-tuning by reward after the pairs: the VA that critic and labeller predict for sampled pieces."""
 
-    steps: int = Field(0, ge=0)
+    steps: int = Field(0, ge=0, le=10**8)
     """0 = none."""
-    requests: int = Field(8, ge=1)
-    samples: int = Field(4, ge=2)
+    requests: int = Field(8, ge=1, le=65536)
+    samples: int = Field(4, ge=2, le=4096)
     """Pieces a request: each is rewarded against the others."""
     seconds: float = Field(12.0, ge=4, le=60)
     """Length of the sampled pieces."""
@@ -119,22 +146,22 @@ class ReinforceConfig(Section):
     learning_rate: float = Field(1e-4, gt=0)
     kl_weight: float = Field(0.1, ge=0)
     """How strongly the network is held near the supervised one."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=65536)
     """Pieces a backward pass."""
     checkpoint_every: int = Field(5, ge=1)
 
 
 class TrainConfig(Section):
-    seed: int = 0
+    seed: Seed = 0
     """Of the pairs phase: drawn rows, windows, dropout."""
-    base_seed: int = 0
+    base_seed: Seed = 0
     """Of what runs with other seeds and objectives share: the critic, the first weights, pre-training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """CPU threads of torch in each process; 0 = all cores. Part of what bit-for-bit resumption depends on."""
-    processes: int = Field(0, ge=0)
+    processes: int = Field(0, ge=0, le=1024)
     """Processes that share every batch; 0 = one for each GPU, one without any. Draws of
     dropout depend on it."""
     compile: bool = False
@@ -144,13 +171,13 @@ class TrainConfig(Section):
     """A model folder whose weights training goes on from, as for fine-tuning; None = from random ones."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
-    pretrain_steps: int = Field(0, ge=0)
+    pretrain_steps: int = Field(0, ge=0, le=10**8)
     """Steps on all training segments without pictures before the pairs; 0 = none."""
     pretrain_learning_rate: float = Field(1.5e-3, gt=0)
-    steps: int = Field(300, ge=1)
-    batch_size: int = Field(16, ge=1)
+    steps: int = Field(300, ge=1, le=10**8)
+    batch_size: int = Field(16, ge=1, le=65536)
     """Pieces a backward pass; `ce+contrastive` compares them with each other."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=65536)
     """Backward passes a step, each of pieces of like length."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(30, ge=0)
@@ -175,7 +202,7 @@ class TrainConfig(Section):
     transpose: bool = True
     """Whether every training row is moved into a key drawn at random."""
     eval_every: int = Field(50, ge=1)
-    eval_batches: int = Field(8, ge=1)
+    eval_batches: int = Field(8, ge=1, le=10**6)
     patience: int = Field(6, ge=1)
     """Early stopping: evaluations without improvement of the validation loss."""
     checkpoint_every: int = Field(100, ge=1)
@@ -189,16 +216,16 @@ class SamplingConfig(Section):
     """
 
     seconds: float = Field(30.0, ge=4, le=600, description="Length of the piece, 4 to 600.")
-    temperature: float = Field(0.9, gt=0, description="Below 1: more expected; above: more daring.")
+    temperature: float = Field(0.9, gt=0, le=100, description="Below 1: more expected; above: more daring.")
     top_p: float = Field(0.95, gt=0, le=1, description="Share of the probability that is sampled from.")
-    guidance: float = Field(3.0, ge=0, description="How strongly the emotion is followed; 1 = off.")
+    guidance: float = Field(3.0, ge=0, le=100, description="How strongly the emotion is followed; 1 = off.")
     """Classifier-free guidance: logits = u + guidance * (c - u)."""
-    candidates: int = Field(4, ge=1, description="Compose n, keep the nearest in emotion.")
+    candidates: int = Field(4, ge=1, le=256, description="Compose n, keep the nearest in emotion.")
     """Best of n: the piece that critic and music labeller score nearest to the request."""
-    steering: int = Field(8, ge=1)
+    steering: int = Field(8, ge=1, le=256)
     """Parts of a piece; after each the candidates are scored and the nearer ones continued. 1 = choose at the end only."""
-    max_polyphony: int = Field(24, ge=1, description="Most notes at once, but for the closing chord.")
-    max_notes_per_second: float = Field(30.0, ge=1, description="Most notes that begin in a second.")
+    max_polyphony: int = Field(24, ge=1, le=128, description="Most notes at once, but for the closing chord.")
+    max_notes_per_second: float = Field(30.0, ge=1, le=1000, description="Most notes that begin in a second.")
     max_silence: float = Field(1.0, gt=0, le=600, description="Longest silence in seconds.")
     """96 of 100 rated training pieces have none above 1 s (docs/lab-diary.md)."""
 
@@ -207,7 +234,7 @@ class EvaluationSampling(SamplingConfig):
     """Sampling settings with the evaluation's own defaults."""
 
     seconds: float = Field(15.0, ge=4, le=600)
-    candidates: int = Field(1, ge=1)
+    candidates: int = Field(1, ge=1, le=256)
 
 
 class SecondJudgeConfig(Section):
@@ -215,37 +242,37 @@ class SecondJudgeConfig(Section):
 
     members: int = Field(4, ge=1, le=5)
     """Networks, each with another fifth of the groups left out."""
-    steps: int = Field(200, ge=1)
+    steps: int = Field(200, ge=1, le=10**8)
     """Of each network."""
-    width: int = Field(64, ge=16, multiple_of=4)
-    layers: int = Field(2, ge=1)
+    width: int = Field(64, ge=16, le=4096, multiple_of=4)
+    layers: int = Field(2, ge=1, le=48)
     dropout: float = Field(0.3, ge=0, lt=1)
-    context: int = Field(192, ge=16)
+    context: int = Field(192, ge=16, le=65536)
     """Notes read at once; a longer piece is read in parts."""
-    batch_size: int = Field(24, ge=2)
+    batch_size: int = Field(24, ge=2, le=65536)
     learning_rate: float = Field(1e-3, gt=0)
 
 
 class EvaluateConfig(Section):
-    seed: int = 0
-    per_picture: int = Field(1, ge=1)
+    seed: Seed = 0
+    per_picture: int = Field(1, ge=1, le=1000)
     """Pieces composed for each picture of the test split."""
-    max_pictures: int = Field(200, ge=1)
-    grid_seeds: int = Field(2, ge=1)
+    max_pictures: int = Field(200, ge=1, le=10**6)
+    grid_seeds: int = Field(2, ge=1, le=1000)
     """Pieces composed for each of the 5 x 5 requested emotions of the grid."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=65536)
     """Requests that one process answers side by side."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1024)
     """Processes that compose; 0 = one a core. The pieces do not depend on it."""
-    bootstrap: int = Field(1000, ge=100)
-    report_pieces: int = Field(8, ge=0)
+    bootstrap: int = Field(1000, ge=100, le=10**6)
+    report_pieces: int = Field(8, ge=0, le=1000)
     """Pieces with player and piano roll in report.html."""
     second_judge: SecondJudgeConfig = SecondJudgeConfig()
     baselines: bool = True
     """Whether the baselines answer the same requests."""
-    unconditional: int = Field(1000, ge=0)
+    unconditional: int = Field(1000, ge=0, le=10**6)
     """Most requests, evenly spread, that the model without a condition answers; 0 = leave it out."""
-    novelty_pieces: int = Field(300, ge=0)
+    novelty_pieces: int = Field(300, ge=0, le=10**6)
     """Held-out pieces whose copied passages are the reference for novelty."""
     quality_pieces: int = Field(200, ge=0)
     """Composed pieces, evenly spread, whose musical quality is measured; 0 = leave it out."""

@@ -112,7 +112,9 @@ def test_the_scoring_server_answers_json(loaded: Any) -> None:
     assert second["predicted_valence"] is None
     refused = client.post("/invocations", json={"dataframe_records": [{"valence": 0.5}]})
     assert refused.status_code == 400
-    assert "row 0" in refused.text
+    assert "row 0: a request without a picture needs both" in refused.text
+    assert "stack_trace" not in refused.text
+    assert "Traceback" not in refused.text
 
 
 def test_the_same_row_gives_the_same_bytes_and_another_seed_does_not(loaded: Any) -> None:
@@ -135,6 +137,8 @@ def test_parameters_reach_the_sampler(loaded: Any) -> None:
     assert daring != usual
     with pytest.raises(UserError, match="top-p"):
         loaded.predict(row, params={"top_p": 1.5})
+    with pytest.raises(UserError, match="unknown parameter 'tempo'"):
+        loaded.unwrap_python_model().predict(None, row, {"tempo": 90.0})
 
 
 def test_bytes_are_taken_where_no_schema_stands_before(loaded: Any) -> None:

@@ -30,6 +30,7 @@ RUN = {
     "huesong evaluate": "system/test_cli.py",
     "huesong experiment ablation": "stage/test_ablation.py",
     "huesong experiment results": "stage/test_results_page.py",
+    "huesong experiment structure": "stage/test_structure.py",
     "huesong export": "stage/test_shipped.py",
     "huesong pipeline compile": "system/test_pipeline_console.py",
     "huesong pipeline list": "system/test_pipeline_console.py",

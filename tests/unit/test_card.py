@@ -63,3 +63,15 @@ def test_figures_without_interval_stand_alone() -> None:
 
 def test_a_cell_cannot_break_the_table() -> None:
     assert table(("a",), [("x|y\nz",)]).splitlines()[2] == "| x\\|y z |"
+
+
+def test_what_a_data_set_says_of_itself_is_text_and_no_markup() -> None:
+    rows = [{
+        "source": "<script>alert(1)</script>[click](javascript:alert(1))", "licence": "![x](http://e.vil/p.png) `a` \\[b]",
+        "kind": "pictures", "labels": "mean_rating", "items": 3,
+    }]  # fmt: skip
+    card = model_card({"training": {"data": rows}}, {}, {})
+    assert "<script>" not in card
+    assert "\\[click\\](javascript" in card
+    assert "!\\[x\\](http" in card
+    assert "\\`a\\` \\\\\\[b\\]" in card

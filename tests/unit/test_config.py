@@ -125,3 +125,31 @@ def test_values_that_mean_something_else_are_refused_by_name(tmp_path: Path, tex
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("preprocess: {seed: -1}", "preprocess.seed = -1"),
+        ("train: {seed: 4294967296}", "train.seed = 4294967296"),
+        ("train: {base_seed: -7}", "train.base_seed = -7"),
+        ("preprocess: {tokenizer: {tempo_range: [220, 40]}}", "preprocess.tokenizer.tempo_range = [220, 40]"),
+        ("preprocess: {tokenizer: {tempo_range: [0, 100000]}}", "preprocess.tokenizer.tempo_range"),
+        ("preprocess: {min_seconds: 60, max_seconds: 30}", "min_seconds = 60 is not below max_seconds = 30"),
+        ("preprocess: {splits: {val: 0.5, judge: 0.4, test: 0.3}}", "leave nothing to train on"),
+        ("train: {network: {encoder_layers: 1000000}}", "train.network.encoder_layers = 1000000"),
+        ("train: {network: {width: 1000000000}}", "train.network.width = 1000000000"),
+        ("train: {critic: {layers: 1000000}}", "train.critic.layers = 1000000"),
+        ("train: {batch_size: 1000000000}", "train.batch_size = 1000000000"),
+        ("evaluate: {sampling: {candidates: 1000000000}}", "evaluate.sampling.candidates = 1000000000"),
+        ("evaluate: {bootstrap: 100000000000}", "evaluate.bootstrap = 100000000000"),
+        ("preprocess: {workers: 1000000}", "preprocess.workers = 1000000"),
+    ],
+)
+def test_what_would_never_end_or_fit_is_refused_by_name(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -55,7 +55,7 @@ def test_a_value_is_checked_without_loading_torch() -> None:
         ({"seconds": 3.9}, r"--seconds 3\.9: .*4 to 600"),
         ({"seconds": float("nan")}, "--seconds nan: give a finite number"),
         ({"bars": 0}, "--bars 0: give a number from 1 to 300, or --seconds"),
-        ({"tempo": 0.0}, r"--tempo 0\.0: give quarters a minute, such as 96"),
+        ({"tempo": 0.0}, "--tempo 0: give quarters a minute from 10 to 400, such as 96"),
         ({"tempo": 90.0, "primer": (1, 2)}, "a primer brings its own tempo: leave out --tempo"),
         ({"valence": 2.0}, r"--valence 2\.0: give a number from -1 to 1"),
     ],
@@ -63,3 +63,15 @@ def test_a_value_is_checked_without_loading_torch() -> None:
 def test_a_request_is_checked_when_it_is_made(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Request(**({"picture": "any"} | given))
+
+
+@pytest.mark.parametrize("tempo", [500.0, 9.0, 0.0, -3.0, float("nan"), float("inf")])
+def test_a_tempo_that_no_model_knows_is_refused_at_once(tempo: float) -> None:
+    with pytest.raises(UserError, match=r"--tempo .*: give quarters a minute from 10 to 400"):
+        Request(None, 0.0, 0.0, tempo=tempo)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_a_seed_that_libraries_do_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(UserError, match=f"--seed {seed}: give a whole number from 0"):
+        Request(None, 0.0, 0.0, seed=seed)

@@ -65,15 +65,16 @@ class Composer:
         """
         # here, not at the top: what a user got wrong is told before seconds of imports
         from huesong.emotion.scorer import LabellerScorer
-        from huesong.model.folder import load_model
+        from huesong.model.folder import as_damage, load_model
         from huesong.music import tokens
         from huesong.pictures.encoders import Encoder
 
         self.name = name or str(folder)
-        self.model = load_model(folder, device)
-        self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
-        self.encoder = Encoder.load(folder / contracts.ENCODER)
-        self.scorer = LabellerScorer.of_model(folder)
+        with as_damage(folder):
+            self.model = load_model(folder, device)
+            self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
+            self.encoder = Encoder.load(folder / contracts.ENCODER)
+            self.scorer = LabellerScorer.of_model(folder)
 
     def compose(
         self, requests: Sequence[Request], config: SamplingConfig | None = None, on_step: OnStep | None = None

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd  # at run time: MLflow reads the type hint of `predict`
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
 from huesong import contracts
-from huesong.config import PreprocessConfig
+from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.runtime.errors import UserError
 
 NUMBERS = ("valence", "arousal", "seconds")
 COLUMNS = ("picture", *NUMBERS, "seed")
+
+
+class Refused(MlflowException, UserError):
+    """A UserError that MLflow's server answers with its text alone; of any other exception it sends the stack."""
 
 
 class HuesongModel(PythonModel):
@@ -31,7 +37,7 @@ class HuesongModel(PythonModel):
         self.composer = Composer(Path(context.artifacts[contracts.MODEL]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Compose a piece for every row.
+        """Compose a piece for every row; a request that cannot be answered is a `Refused`, which servers answer with 400.
 
         Args:
             context: MLflow's.
@@ -46,14 +52,23 @@ class HuesongModel(PythonModel):
             predicts for the piece).
 
         Raises:
-            UserError: names the row (counted from 0) and what is wrong with it.
+            Refused: names the row (counted from 0) and what is wrong with it.
         """
+        try:
+            return self.answer(model_input, params or {})
+        except UserError as error:
+            raise Refused(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def answer(self, model_input: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+        """As `predict`; UserError where that raises Refused."""
         from huesong.model.requests import sampling_config
 
         unknown = [str(column) for column in model_input.columns if column not in COLUMNS]
         if unknown:
             raise UserError(f"unknown column '{unknown[0]}' (known: {', '.join(COLUMNS)})")
-        config = sampling_config(**(params or {}))
+        if odd := sorted(set(params) - set(SamplingConfig.model_fields)):
+            raise UserError(f"unknown parameter '{odd[0]}' (known: {', '.join(SamplingConfig.model_fields)})")
+        config = sampling_config(**params)
         requests = [request(number, row) for number, row in enumerate(model_input.to_dict("records"))]
         pieces = self.composer.compose(requests, config) if requests else []
         made = [

@@ -20,6 +20,7 @@ import pandas as pd
 import sklearn
 import skops.io
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
@@ -37,6 +38,9 @@ TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredict
 """The one class in a saved file that skops does not know as harmless: the nodes of a tree."""
 
 
+MOST_BYTES = 256 * 2**20
+"""Of a labeller's file, unpacked; the shipped one has 9 MB."""
+MOST_TREES = 10_000
 MEMORY_ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)')
 
 
@@ -184,7 +188,11 @@ class BoostedVA:
         """
         again = f"run `{cls.MADE_BY}` again"
         try:
-            content = skops.io.load(require(path, cls.MADE_BY), trusted=TRUSTED_TYPES)
+            with zipfile.ZipFile(require(path, cls.MADE_BY)) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > MOST_BYTES:
+                raise UserError(f"{path} unpacks to {unpacked:,} bytes, more than {MOST_BYTES:,}: {again}")
+            content = skops.io.load(path, trusted=TRUSTED_TYPES)
         except UserError:
             raise
         except UntrustedTypesFoundException as error:
@@ -202,8 +210,57 @@ class BoostedVA:
             log.warning(
                 "%s was written with scikit-learn %s, here is %s", path, content["sklearn"], sklearn.__version__
             )
-        kernel = KernelVA(**found) if (found := content.get("kernel")) else None
-        return cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"], kernel)
+        try:
+            kernel = KernelVA(**found) if (found := content.get("kernel")) else None
+            made = cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"], kernel)
+            made.check()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise UserError(f"{path} is damaged ({type(error).__name__}: {detail}): {again}") from error
+        return made
+
+    def check(self) -> None:
+        """Hold what was read against what it must be, before compiled code trusts it: a file is data.
+
+        Raises:
+            ValueError: a tree whose nodes lead elsewhere than down it, or a prediction that is no number.
+        """
+        count = len(self.names)
+        if not self.members or len(self.spread) != len(AXES) or any(len(one) != len(AXES) for one in self.members):
+            raise ValueError(f"{len(self.members)} members, not one and more of {len(AXES)} each")
+        for member in self.members:
+            for model in member:
+                check_trees(model, count)
+        for model in self.spread:
+            check_trees(model, count + len(AXES))
+        mean, sd = self.predict_with_sd(np.zeros((1, count)))
+        if mean.shape != (1, 2) or not np.isfinite([mean, sd]).all():
+            raise ValueError("it predicts what is no number")
+
+
+def check_trees(model: Any, features: int) -> None:
+    """Every tree reads features that there are, and leads from node to later node down to a leaf.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(model, HistGradientBoostingRegressor):
+        raise ValueError(f"a {type(model).__name__} where a booster belongs")
+    if model.n_features_in_ != features or model._preprocessor is not None or model.is_categorical_ is not None:
+        raise ValueError(f"a booster of {model.n_features_in_} features, not of {features}")
+    if len(model._predictors) > MOST_TREES:
+        raise ValueError(f"{len(model._predictors)} trees")
+    for [tree] in model._predictors:
+        nodes = tree.nodes
+        if nodes.dtype != PREDICTOR_RECORD_DTYPE or nodes.ndim != 1 or not len(nodes):
+            raise ValueError("a tree whose nodes have another layout")
+        inner = nodes["is_leaf"] == 0
+        here, left, right = np.flatnonzero(inner), nodes["left"][inner], nodes["right"][inner]
+        down = (np.minimum(left, right) > here).all() and (np.maximum(left, right) < len(nodes)).all()
+        reads = nodes["feature_idx"][inner]
+        known = ((reads >= 0) & (reads < features)).all() and not nodes["is_categorical"].any()
+        if not down or not known or not np.isfinite(nodes["value"]).all():
+            raise ValueError("a tree whose nodes lead nowhere")
 
 
 def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:

@@ -108,7 +108,7 @@ def _ending(cadence: Cadence, major: bool) -> Any:
             return 0.0
         if cadence in ("authentic", "deceptive"):
             return float(quality in (("dim", "dim7", "hdim") if root == 11 else ("maj", "7", "sus4")))
-        return 1.0
+        return float(cadence == "half" or quality in ("maj", "min", "maj7", "min7"))
 
     return leads, arrives
 

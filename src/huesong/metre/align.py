@@ -11,7 +11,7 @@ from symusic import ControlChange, Note, Pedal, Score, Tempo, TimeSignature, Tra
 
 from huesong.metre.bars import Bar, BarLines, regular
 from huesong.metre.clock import Clock, tempo_map
-from huesong.metre.estimate import estimate
+from huesong.metre.estimate import Estimate, estimate, notes_of
 
 TICKS_PER_QUARTER = 480
 
@@ -51,17 +51,24 @@ def align(score: Score, known: BarLines | None = None) -> Aligned:
     The same score gives the same result, bit by bit.
     """
     low, high = _extent(score)
-    found = estimate(score) if known is None and high > low else None
-    bars = known or (found.bars if found else BarLines(0.0, ((0.0, 4, 4),), "none", 0.0))
-    reason = found.reason if found else "" if known else "no notes"
-    spans = regular(bars.spans(low, high))
+    if known is None and high > low:
+        found = estimate(score)
+    else:
+        lines_known = known or BarLines(0.0, ((0.0, 4, 4),), "none", 0.0)
+        reason = "" if known else "no notes"
+        found = Estimate(
+            regular(lines_known.spans(low, high)), lines_known.source, lines_known.confidence, reason=reason
+        )
+    spans = [span for span in found.bars if span.end > low + 1e-6] or found.bars[
+        -1:
+    ]  # rewriting may have made some empty
     lines = np.array([span.start for span in spans] + [spans[-1].end])
     new = np.cumsum([0.0, *(span.full for span in spans)])
-    if found and found.beats is not None:
+    if found.beats is not None:
         lines, new = _with_beats(lines, new, found.beats)
     metres = _metres(spans, new[-1])
     written, later_s = _written(score, lines, new, metres)
-    return Aligned(written, BarLines(0.0, metres, bars.source, bars.confidence), later_s, reason, lines, new)
+    return Aligned(written, BarLines(0.0, metres, found.source, found.sure), later_s, found.reason, lines, new)
 
 
 def _with_beats(lines: np.ndarray, new: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +85,10 @@ def _with_beats(lines: np.ndarray, new: np.ndarray, beats: np.ndarray) -> tuple[
 
 def _extent(score: Score) -> tuple[float, float]:
     """Quarters from the first onset to the last end; (0, 0) without notes."""
-    parts = [track.notes.numpy() for track in score.tracks if len(track.notes)]
-    if not parts:
+    notes = notes_of(score)
+    if not len(notes.onset):
         return 0.0, 0.0
-    low = min(int(part["time"].min()) for part in parts)
-    high = max(int((part["time"] + part["duration"]).max()) for part in parts)
-    return low / score.tpq, max(high, low + 1) / score.tpq
+    return float(notes.onset[0]) / score.tpq, float(notes.end.max()) / score.tpq
 
 
 def _metres(spans: list[Bar], end: float) -> tuple[tuple[float, int, int], ...]:

@@ -35,6 +35,11 @@ class Clock:
         index = np.maximum(np.searchsorted(self.tick, ticks, side="right") - 1, 0)  # before tick 0 as after it
         return self._began[index] + (ticks - self.tick[index]) * self._per_tick[index]
 
+    def ticks(self, seconds: np.ndarray) -> np.ndarray:
+        """The ticks (float64, not whole) at `seconds`: the inverse of `seconds`."""
+        index = np.maximum(np.searchsorted(self._began, seconds, side="right") - 1, 0)
+        return self.tick[index] + (seconds - self._began[index]) / self._per_tick[index]
+
     def between(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """The part of the map in force from `start` to `stop`, with `start` as tick 0."""
         first = np.searchsorted(self.tick, start, side="right") - 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -14,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
-from huesong.config import CriticConfig, NetworkConfig
+from huesong.config import CriticConfig, NetworkConfig, Section, describe
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music.grammar import Grammar
@@ -25,11 +27,21 @@ from huesong.runtime.files import require, sha256, write_json
 REMEDY = "train again with `huesong train`, or copy the whole model folder again"
 VOCABULARY_KEY = "vocabulary"
 """Metadata of the weight files: digest of the vocabulary they were trained on, since another may have the same size."""
+MOST_BYTES = 4 * 2**30
+"""Of a file of a model folder; the shipped model's largest has 7 MB."""
+MOST_TEXT = 16 * 2**20
+"""Of a JSON file of a model folder."""
+MOST_NUMBER = 20_000
+"""Of the settings of tokenizer and encoder: some become numbers of tokens, or sides of arrays."""
+MOST_STEPS = 2_000
+"""Durations that a tokenizer may tell apart."""
 REQUIRED = (contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
 MODEL_TYPE = "huesong"
 """`model_type` in config.json, as model hubs have it; format 1 had none."""
 WEIGHTS = {1: "weights.safetensors", contracts.MODEL_FORMAT: contracts.MODEL_WEIGHTS}
 """Format of a model folder -> its file of the network's weights; what else changed is named at MODEL_TYPE."""
+
+Settings = TypeVar("Settings", bound=Section)
 
 
 @dataclass
@@ -108,6 +120,11 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     Raises:
         UserError: no model folder, another format, a missing, damaged or foreign file.
     """
+    with as_damage(folder):
+        return _loaded(folder, device)
+
+
+def _loaded(folder: Path, device: str | torch.device) -> Model:
     config = _read_config(folder)
     weights = WEIGHTS[config["format"]]
     _check_files(folder, config["files"], (weights, *REQUIRED))
@@ -117,13 +134,18 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
         size, digest = config["vocabulary"]["size"], config["vocabulary"]["digest"]
         picture = PictureShape(**config["picture"])
         # A folder whose network does not say `smear` was written before there were smeared keys.
-        network_config = NetworkConfig.model_validate({"smear": False} | config["network"])
-        critic_config = CriticConfig.model_validate(config["critic"])
-    except (KeyError, TypeError, ValidationError) as error:
+        network_config = settings_of(NetworkConfig, {"smear": False} | config["network"], path, "network")
+        critic_config = settings_of(CriticConfig, config["critic"], path, "critic")
+    except (KeyError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{path} does not describe a model ({detail}): {REMEDY}") from error
     if (vocabulary.size, vocabulary.digest) != (size, digest):
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
+    check_settings(folder, size, picture)
+    with torch.device("meta"):  # shapes without memory: what does not fit its weights is never made
+        shapes = HuesongNetwork(network_config, size, picture), Critic(critic_config, size)
+    for module, name in zip(shapes, (weights, contracts.CRITIC_WEIGHTS), strict=True):
+        check_shapes(module, folder / name)
     network = HuesongNetwork(network_config, size, picture)
     grammar = Grammar(vocabulary)
     critic = Critic(critic_config, size, grammar.table.heads_V)
@@ -132,6 +154,20 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
     network.to(device).eval().requires_grad_(False)
     critic.to(device).freeze()
     return Model(network, critic, vocabulary, grammar, config, folder)
+
+
+def settings_of(kind: type[Settings], value: object, path: Path, key: str) -> Settings:
+    """A section of config.json as typed settings.
+
+    Raises:
+        UserError: names the value that makes no sense.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(
+            f"{describe(error, path, kind)}: {path.name} does not describe a model ({key}): {REMEDY}"
+        ) from error
 
 
 def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
@@ -151,12 +187,9 @@ def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
             learnt = (stream.metadata() or {}).get(VOCABULARY_KEY)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
-    own = module.state_dict()
-    wrong = sorted(own.keys() ^ tensors.keys()) + sorted(
-        name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape
-    )
-    if wrong:
-        raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
+    odd = next((name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()), None)
+    if odd is not None:
+        raise UserError(f"{path} holds values that are no numbers ('{odd}'): {REMEDY}")
     if learnt is None:
         raise UserError(f"{path} does not name the vocabulary it was trained on: {REMEDY}")
     if learnt != vocabulary:
@@ -164,14 +197,103 @@ def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
     module.load_state_dict(tensors)
 
 
+def check_shapes(module: torch.nn.Module, path: Path) -> None:
+    """Hold the shapes of a file of weights against those of `module`; only the file's head is read.
+
+    Raises:
+        UserError: a damaged file, or weights of another architecture.
+    """
+    try:
+        with safe_open(path, "pt") as stream:
+            found = {name: list(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
+    own = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    wrong = sorted(own.keys() ^ found.keys()) + sorted(n for n in own.keys() & found.keys() if own[n] != found[n])
+    if wrong:
+        raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
+
+
+def check_settings(folder: Path, size: object, picture: PictureShape) -> None:
+    """Hold what is not typed settings of huesong's own to sane values.
+
+    Raises:
+        UserError: names the file and the value.
+    """
+    where = folder / contracts.MODEL_CONFIG
+    numbers = {"vocabulary.size": size, **{f"picture.{key}": value for key, value in asdict(picture).items()}}
+    if numbers.pop("picture.kind") not in ("features", "pixels"):
+        raise UserError(f"{where} does not describe a model (picture.kind = {picture.kind!r}): {REMEDY}")
+    for key, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 2**16:
+            raise UserError(f"{where} does not describe a model ({key} = {value!r}): {REMEDY}")
+    tokenizer = folder / contracts.TOKENIZER
+    found = read_document(tokenizer)
+    config = found.get("config", {}) if isinstance(found, dict) else None
+    if not isinstance(config, dict):
+        raise UserError(f"{tokenizer} is damaged (it has no settings): {REMEDY}")
+    check_numbers(tokenizer, config)
+    for key in ("beat_res", "beat_res_rest"):
+        steps = config.get(key, {})
+        try:
+            total = sum((int(k.split("_")[1]) - int(k.split("_")[0])) * int(v) for k, v in steps.items())
+        except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{tokenizer} is damaged (config.{key}): {REMEDY}") from error
+        if not 0 <= total <= MOST_STEPS:
+            raise UserError(f"{tokenizer} is damaged (config.{key} makes {total} durations): {REMEDY}")
+    for path in sorted((folder / contracts.ENCODER).glob("*.json")):
+        check_numbers(path, read_document(path))
+
+
+def check_numbers(path: Path, value: Any, key: str = "") -> None:
+    """Refuse numbers beyond MOST_NUMBER anywhere in a JSON value."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            check_numbers(path, item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER:  # nan as well
+        raise UserError(f"{path} is damaged ({key} = {str(value)[:30]}): {REMEDY}")
+
+
+def read_document(path: Path) -> Any:
+    """A JSON file of a model folder.
+
+    Raises:
+        UserError: it is missing, too large, or no JSON.
+    """
+    try:
+        if path.stat().st_size > MOST_TEXT:
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {MOST_TEXT:,}: {REMEDY}")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {REMEDY}") from error
+
+
+@contextlib.contextmanager
+def as_damage(folder: Path) -> Iterator[None]:
+    """What libraries raise on content that is no sound model, as the user's one line: a model folder is data.
+
+    Raises:
+        UserError: in place of any exception, and of the panics of libraries written in Rust.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder} is no sound model ({type(error).__name__}: {detail}): {REMEDY}") from error
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / contracts.MODEL_CONFIG
     if not path.is_file():
         raise UserError(f"{folder} is not a model folder ({contracts.MODEL_CONFIG} is missing): {REMEDY}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
+    config = read_document(path)
     found = config if isinstance(config, dict) else {}
     if (other := found.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
         raise UserError(f"{path}: model_type {other!r}, but huesong composes with models of its own alone: {REMEDY}")
@@ -186,7 +308,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, files: dict[str, Any], required: tuple[str, ...]) -> None:
-    for name in (*required, *files):
+    """Every file that is read is listed, lies in the folder, and has its digest."""
+    encoder = sorted(path for path in (folder / contracts.ENCODER).rglob("*") if not path.is_dir())
+    read = [*encoder, *((folder / contracts.PIECE_LABELLER,) if (folder / contracts.PIECE_LABELLER).exists() else ())]
+    for name in (*required, *(path.relative_to(folder).as_posix() for path in read), *files):
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
             raise UserError(f"{folder / contracts.MODEL_CONFIG} names a file outside the model folder: {name!r}")
@@ -195,5 +320,7 @@ def _check_files(folder: Path, files: dict[str, Any], required: tuple[str, ...])
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing: {REMEDY}")
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} has more than {MOST_BYTES // 2**30} GiB: {REMEDY}")
         if sha256(path) != files[name]:
             raise UserError(f"{path} is damaged (its SHA-256 is not the one in {contracts.MODEL_CONFIG}): {REMEDY}")

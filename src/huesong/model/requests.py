@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from huesong.config import SamplingConfig
+from huesong.config import FASTEST, SLOWEST, SamplingConfig
 from huesong.form.heads import heads_of
 from huesong.form.plan import Chord, Plan
 from huesong.form.planner import Settings, invent
@@ -43,7 +43,7 @@ class Request:
 
     picture: an image file, an RGB image, or the row that a model's encoder has made of it (float [S, C] or uint8
     [H, W, 3]); None = no picture, then valence and arousal are both needed. valence, arousal: in [-1, 1]; None = what
-    the picture suggests. seed: any integer. seconds: None = the sampling settings' length. bars: length in bars instead,
+    the picture suggests. seed: 0 to 2**63 - 1. seconds: None = the sampling settings' length. bars: length in bars instead,
     at the tempo that the piece takes. tempo: quarters a minute. key: whose scale all notes are from and whose tonic ends
     the piece (`parse_key`). primer: what the piece begins with, counted towards its length: a MIDI file, a score, or token
     ids without BOS. plan: what is composed bar by bar; None = one is invented. style: one of header.STYLES. form, chords,
@@ -88,8 +88,10 @@ class Request:
         sampling_config(seconds=self.seconds)
         if self.bars is not None and not 1 <= self.bars <= MOST_BARS:
             raise UserError(f"--bars {self.bars}: give a number from 1 to {MOST_BARS}, or --seconds")
-        if self.tempo is not None and not 0 < self.tempo < math.inf:  # nan fails as well
-            raise UserError(f"--tempo {self.tempo}: give quarters a minute, such as 96")
+        if self.tempo is not None and not SLOWEST <= self.tempo <= FASTEST:  # nan fails as well
+            raise UserError(f"--tempo {self.tempo:g}: give quarters a minute from {SLOWEST} to {FASTEST}, such as 96")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**63 - 1}")
         if self.primer is not None:
             for name, value in (("tempo", self.tempo), ("meter", self.metre)):
                 if value is not None:
@@ -249,7 +251,7 @@ def _invented(
     seconds = config.seconds if request.seconds is None else request.seconds
     bars, begun = request.bars, request.primer_plan
     settings = replace(request.settings, metre=request.metre or metre)
-    seed = request.seed % 2**64  # a seed may be negative
+    seed = request.seed
     if begun is None:
         return invent(conditioning.valence, conditioning.arousal, seconds, seed, settings)
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)

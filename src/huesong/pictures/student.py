@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from huesong import contracts
 from huesong.runtime.errors import UserError
 
+MOST, MOST_NUMBERS = 1024, 20
+"""Of an architecture's numbers: the largest, and how many there are."""
 Figures = dict[str, dict[str, float]]
 """By source of validation pictures: how well student and teacher tell people's ratings of them."""
 
@@ -75,9 +77,19 @@ class Student(nn.Module):
         try:
             with safe_open(path, "pt") as stream:
                 raw, figures = (json.loads((stream.metadata() or {})[key]) for key in ("architecture", "figures"))
-            student = cls(Architecture(tuple(raw["widths"]), tuple(raw["blocks"]), int(raw["channels"])))
+            architecture = Architecture(tuple(raw["widths"]), tuple(raw["blocks"]), raw["channels"])
+            numbers = (*architecture.widths, *architecture.blocks, architecture.channels)
+            if (
+                not all(isinstance(number, int) and 0 <= number <= MOST for number in numbers)
+                or len(numbers) > MOST_NUMBERS
+            ):
+                raise ValueError(f"an architecture of {numbers}"[:200])
+            student = cls(architecture)
             student.figures = figures
-            student.load_state_dict(load_file(path))
+            tensors = load_file(path)
+            if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("values that are no numbers")
+            student.load_state_dict(tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             detail = " ".join(str(error).split())[:200]
             raise UserError(f"{path} is missing or damaged ({detail}): copy the whole encoder folder again") from error

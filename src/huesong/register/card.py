@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -145,7 +147,12 @@ def _data(rows: Any) -> str:
     if not isinstance(rows, list) or not rows:
         return "`images.csv` and `music.csv` of the data version below name the source and the licence of every item."
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    return table(columns, [[row.get(column, "") for column in columns] for row in rows])
+    return table(columns, [[plain(row.get(column, "")) for column in columns] for row in rows])
+
+
+def plain(value: object) -> str:
+    """Text of a data set as what it is: no HTML, no link and no picture in Markdown."""
+    return re.sub(r"([\[\]`\\])", r"\\\1", html.escape(str(value), quote=False))
 
 
 def _has_built_in(rows: Any) -> bool:

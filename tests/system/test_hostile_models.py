@@ -1,0 +1,318 @@
+"""A model folder is data, not trust: whatever is in one, it composes or is refused in one line, in bounded time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from huesong import contracts
+from huesong.compose import Composer, Request, sampling_config
+from huesong.emotion import boosting
+from huesong.emotion.labellers import PieceLabeller
+from huesong.model.folder import load_model
+from huesong.register.shipped import PLACE
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
+from tests.examples import many
+
+pytestmark = pytest.mark.slow
+
+CONFIG = contracts.MODEL_CONFIG
+CPU_S, MEMORY = 60, 3 * 2**30
+"""Of a child that loads a hostile folder and composes with it; more than it needs for a sound one, by far."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PLACE, tmp_path / "model"))
+
+
+def renew(folder: Path) -> None:
+    """Every digest in config.json as the files are now: whoever attacks can count, too."""
+    config = json.loads((folder / CONFIG).read_text())
+    for name in config["files"]:
+        if (folder / name).is_file():
+            config["files"][name] = sha256(folder / name)
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def change(folder: Path, name: str, edit: Callable[[Any], None]) -> None:
+    """Edit a JSON file of the folder, and renew the digests."""
+    value = json.loads((folder / name).read_text())
+    edit(value)
+    (folder / name).write_text(json.dumps(value))
+    renew(folder)
+
+
+def refused(folder: Path, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Composer(folder)
+    message = str(caught.value)
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c["network"].update(width=10**9), "network"),
+        (lambda c: c["network"].update(encoder_layers=10**6), "network"),
+        (lambda c: c["network"].update(width=4096), "another architecture"),
+        (lambda c: c["network"].update(heads=7), "no sound model"),
+        (lambda c: c["network"].update(context=10**12), "network"),
+        (lambda c: c["network"].update(context="512; rm"), "network"),
+        (lambda c: c["critic"].update(layers=48), "another architecture"),
+        (lambda c: c["picture"].update(tokens=10**12), "picture.tokens"),
+        (lambda c: c["picture"].update(kind="code"), "picture.kind"),
+        (lambda c: c["picture"].update(rated=-1), "picture.rated"),
+        (lambda c: c["vocabulary"].update(size=10**12), "vocabulary"),
+        (lambda c: c.update(network=None), "does not describe"),
+        (lambda c: c.update(files=[]), "lists no files"),
+        (lambda c: c["files"].update({"/dev/zero": "0"}), "outside the model folder"),
+        (lambda c: c["files"].update({"encoder/../../x": "0"}), "outside the model folder"),
+        (lambda c: c["files"].pop(contracts.PIECE_LABELLER), "does not list"),
+        (lambda c: c["files"].pop("encoder/encoder.json"), "does not list"),
+    ],
+)
+def test_settings_are_typed_and_bounded(edit: Callable[[Any], None], said: str, folder: Path) -> None:
+    change(folder, CONFIG, edit)
+    refused(folder, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "said"),
+    [
+        (contracts.TOKENIZER, lambda c: c["config"].update(num_tempos=10**9), "num_tempos = 1000000000"),
+        (contracts.TOKENIZER, lambda c: c["config"].update(beat_res={"0_9999": 9999}), "durations"),
+        (contracts.TOKENIZER, lambda c: c["config"].update(beat_res={"0_4": "many"}), "config.beat_res"),
+        (contracts.TOKENIZER, lambda c: c.update(config=3), "no settings"),
+        ("encoder/encoder.json", lambda c: c.update(side=10**9), "side"),
+        ("encoder/encoder.json", lambda c: c.update(grid=float("inf")), "grid"),
+        ("encoder/encoder.json", lambda c: c.update(kind="pickle"), "kind"),
+        (contracts.VOCABULARY, lambda c: c.update(tokens=[["Bar_None"]]), "digest"),
+    ],
+)
+def test_what_the_tokenizer_and_the_encoder_are_told_is_bounded(
+    name: str, edit: Callable[[Any], None], said: str, folder: Path
+) -> None:
+    change(folder, name, edit)
+    refused(folder, said)
+
+
+def test_an_unlisted_file_that_would_be_read_is_refused(folder: Path) -> None:
+    (folder / "notes.txt").write_text("read by nobody")
+    load_model(folder)
+    (folder / "encoder" / "pytorch_model.bin").write_bytes(b"pickle")
+    refused(folder, "does not list encoder/pytorch_model.bin")
+
+
+def test_links_and_devices_are_no_files(folder: Path) -> None:
+    (folder / contracts.TOKENIZER).unlink()
+    os.mkfifo(folder / contracts.TOKENIZER)
+    refused(folder, "missing")
+    (folder / contracts.TOKENIZER).unlink()
+    (folder / contracts.TOKENIZER).symlink_to("/dev/zero")
+    refused(folder, "missing")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, "encoder/student.safetensors"])
+def test_weights_that_are_no_numbers_are_refused(name: str, value: float, folder: Path) -> None:
+    path = folder / name
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    tensors = load_file(path)
+    first = next(key for key, tensor in sorted(tensors.items()) if tensor.is_floating_point())
+    tensors[first].view(-1)[-1] = value
+    save_file(tensors, path, metadata)
+    renew(folder)
+    refused(folder, "no numbers")
+
+
+# --- the labeller, whose trees compiled code follows blindly -----------------------------------------
+
+
+def labeller_with(folder: Path, edit: Callable[[Any], None]) -> None:
+    """Rewrite the labeller's file with an edited content."""
+    path = folder / contracts.PIECE_LABELLER
+    content = skops.io.load(path, trusted=boosting.TRUSTED_TYPES)
+    edit(content)
+    path.write_bytes(skops.io.dumps(content))
+    renew(folder)
+
+
+def nodes_of(content: Any) -> Any:
+    return content["members"][0][0]._predictors[0][0].nodes
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: nodes_of(c)["left"].__setitem__(0, 0), "lead nowhere"),  # a circle: predict would never end
+        (lambda c: nodes_of(c)["right"].__setitem__(0, 2**31), "lead nowhere"),  # outside: predict would crash
+        (lambda c: nodes_of(c)["feature_idx"].__setitem__(0, 2**40), "lead nowhere"),
+        (lambda c: nodes_of(c)["feature_idx"].__setitem__(0, -5), "lead nowhere"),
+        (lambda c: nodes_of(c)["is_categorical"].__setitem__(0, 1), "lead nowhere"),
+        (lambda c: nodes_of(c)["value"].__setitem__(1, np.nan), "lead nowhere"),
+        (lambda c: c["members"].clear(), "0 members"),
+        (lambda c: c.update(members=[[1, 2]]), "a int where a booster belongs"),
+        (lambda c: c.update(names=["one"]), "not of 1"),
+        (lambda c: c.update(spread_scale=np.array([np.nan, 1.0])), "no number"),
+        (lambda c: c["kernel"].update(centre=np.zeros(5)), "damaged"),
+        (lambda c: c.pop("spread"), "damaged"),
+    ],
+)
+def test_trees_are_checked_before_compiled_code_follows_them(
+    edit: Callable[[Any], None], said: str, folder: Path
+) -> None:
+    labeller_with(folder, edit)
+    with pytest.raises(UserError, match=said):
+        PieceLabeller.load(folder / contracts.PIECE_LABELLER)
+
+
+def test_a_labeller_that_unpacks_to_gigabytes_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "MOST_BYTES", 10**6)
+    refused(folder, "unpacks to")
+
+
+# --- many of them, changed at random -----------------------------------------------------------------
+
+HOSTILE = (
+    0,
+    -1,
+    1,
+    2,
+    3,
+    10**4,
+    10**9,
+    -(10**9),
+    2**63,
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x" * 5000,
+    None,
+    True,
+    [],
+    {},
+    [[]],
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value of a JSON document; of long lists to the first few."""
+    found = [path] if path else []
+    if isinstance(value, dict | list):
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))[:60]
+        for key, item in items:
+            found += places(item, (*path, key))
+    return found
+
+
+def mutate(folder: Path, rng: random.Random) -> str:
+    """Change one file of the folder, and the digests with it; says what was changed."""
+    files = [CONFIG, contracts.TOKENIZER, contracts.VOCABULARY, "encoder/encoder.json", contracts.MODEL_WEIGHTS]
+    files += [contracts.CRITIC_WEIGHTS, "encoder/student.safetensors", contracts.PIECE_LABELLER]
+    name = rng.choice(files)
+    path = folder / name
+    kind = (
+        rng.choice(("value", "value", "value", "key"))
+        if name.endswith(".json")
+        else rng.choice(("bytes", "head", "cut"))
+    )
+    if kind in ("value", "key"):
+        document = json.loads(path.read_text())
+        *way, last = rng.choice(places(document))
+        target = document
+        for key in way:
+            target = target[key]
+        if kind == "key" and isinstance(target, dict):
+            del target[last]
+        else:
+            target[last] = rng.choice(HOSTILE)
+        path.write_text(json.dumps(document))
+        said = f"{name} {kind} {[*way, last]}"
+    else:
+        content = bytearray(path.read_bytes())
+        if kind == "cut":
+            content = content[: rng.randrange(len(content))]
+        else:
+            for _ in range(rng.choice((1, 4, 64))):
+                content[rng.randrange(min(len(content), 2000) if kind == "head" else len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        said = f"{name} {kind}"
+    if name == contracts.VOCABULARY:
+        raw = json.loads(path.read_text())
+        if isinstance(raw, dict) and isinstance(raw.get("tokens"), list):
+            raw["digest"] = hashlib.sha256(json.dumps(raw["tokens"], separators=(",", ":")).encode()).hexdigest()
+            path.write_text(json.dumps(raw))
+    if name != CONFIG:
+        renew(folder)
+    return said
+
+
+def in_a_child(folder: Path) -> str:
+    """Load and compose in a child with bounds: `composed`, `refused`, or what else became of it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
+            held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+            said = "composed"
+            try:
+                piece = Composer(folder).compose([Request(None, 0.2, 0.2)], sampling_config(seconds=4, candidates=1))[0]
+                assert piece.midi[:4] == b"MThd"
+            except UserError as error:
+                said = "refused" if "\n" not in str(error) else f"many lines: {error}"
+            except BaseException:
+                said = traceback.format_exc()
+            os.write(writing, said.encode()[-4000:])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        said = stream.read().decode(errors="replace")
+    status = os.waitpid(child, 0)[1]
+    return said if not os.WIFSIGNALED(status) else f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
+
+
+@pytest.mark.fuzz
+def test_hostile_folders_compose_or_are_refused(folder: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    Composer(folder).compose(
+        [Request(None, 0.2, 0.2)], sampling_config(seconds=4, candidates=1)
+    )  # imports, before the forks
+    wrong, counts = [], {"composed": 0, "refused": 0}
+    for number in range(many(25)):
+        hostile = Path(shutil.copytree(folder, tmp_path / "hostile", dirs_exist_ok=True))
+        what = mutate(hostile, random.Random(number))
+        became = in_a_child(hostile)
+        if became in counts:
+            counts[became] += 1
+        else:
+            wrong.append(f"seed {number}: {what}: {became}")
+        shutil.rmtree(hostile)
+    print(counts, file=sys.stderr)
+    assert not wrong, "\n\n".join(wrong[:20])
+    assert min(counts.values()) > 0
