@@ -275,7 +275,7 @@ def test_a_primer_longer_than_the_context_leaves_nothing(picture: Path, composer
     begin = tmp_path / "begin.mid"
     pieces()[2].dump_midi(begin)
     before = files(tmp_path)
-    count = len(tokens.encode(composer.tokenizer, read_score(begin)))
+    count = len(composer.primed(Request(None, 0.0, 0.0, primer=read_score(begin))).primer)
     message = rf"^the primer has {count} tokens, the model attends to 128: take a shorter one$"
     with pytest.raises(UserError, match=message):  # though a piece of ten minutes has room for it
         compose(picture, tmp_path / "new" / "piece", composer, config=EvaluationSampling(seconds=600), primer=begin)

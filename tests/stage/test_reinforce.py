@@ -70,8 +70,13 @@ def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
         assert targets[row, : len(job.read)].tolist() == job.read
         assert ids[row, 1 : len(job.read)].tolist() == job.read[:-1]
         assert drawn[row, len(job.read) :].sum() == 0
+        choices = allowed[row, : len(job.read)].sum(-1)
+        assert torch.equal(drawn[row, : len(job.read)], (choices > 1).to(drawn.dtype)), (
+            "what the plan says is no decision"
+        )
     assert (allowed.sum(-1)[drawn == 1] > 1).all()
-    assert (drawn[:, 0] == 1).all()
+    assert (drawn[:, 0] == 0).all()
+    assert (drawn.sum(1) > 10).all()
     assert conditions(player, jobs)[1].shape == (6, 2)
 
 

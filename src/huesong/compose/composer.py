@@ -98,7 +98,7 @@ class Composer:
             midi = bytes(tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo).dumps_midi())
             score, obtained = reading.parse_score(midi, "the composed piece"), None
             if self.scorer is not None:
-                valence, arousal = self.scorer([piece.ids])[0].tolist()
+                valence, arousal = self.scorer.of_scores([score])[0].tolist()
                 obtained = (valence, arousal)
             pieces.append(replace(piece, midi=midi, score=score, obtained=obtained))
         return pieces

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ import pandas as pd
 from huesong import contracts
 from huesong.emotion.labellers import PieceLabeller
 from huesong.music import features, reading, tokens
+
+if TYPE_CHECKING:
+    from symusic import Score
 
 
 class LabellerScorer:
@@ -33,5 +36,10 @@ class LabellerScorer:
 
     def __call__(self, pieces: Sequence[list[int]]) -> np.ndarray:
         """Valence and arousal [n, 2] of n pieces."""
-        scores = [reading.parse_score(bytes(tokens.decode(self.tokenizer, ids).dumps_midi())) for ids in pieces]
+        return self.of_scores(
+            [reading.parse_score(bytes(tokens.decode(self.tokenizer, ids).dumps_midi())) for ids in pieces]
+        )
+
+    def of_scores(self, scores: Sequence[Score]) -> np.ndarray:
+        """Valence and arousal [n, 2] of n scores."""
         return self.labeller.predict(pd.DataFrame([features.features(score) for score in scores]))
