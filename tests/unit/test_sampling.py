@@ -103,11 +103,12 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
     """Greedy choice, the whole prefix read anew for every token: no cache, no batch, no compaction."""
     config = EvaluationSampling(temperature=1.0, top_p=1e-9, guidance=guidance)  # greedy
     requests = [asked(3, 4.0), asked(4, 7.0)]
-    network, rules = model().network, grammar()
-    for request, made in zip(requests, sample(model(), requests, config), strict=True):
+    player, rules = model(512), grammar()
+    network = player.network
+    for request, made in zip(requests, sample(player, requests, config), strict=True):
         picture = network.encode_picture(torch.from_numpy(PICTURE)[None])
         va = torch.tensor([[float(picture.request_B2[0, 0]), 0.5]])
-        state = rules.start(constraints_of(model(), request, made.plan, config))
+        state = rules.start(constraints_of(player, request, made.plan, config))
         ids, written = [rules.vocabulary.bos], list[int]()
         while not state.done:
             prefix = torch.tensor([ids])
@@ -214,7 +215,9 @@ def test_a_tempo_and_a_key() -> None:
     assert [float(tempo.qpm) for tempo in score.tempos] == pytest.approx([made.plan.tempo], abs=0.01)
     assert made.plan.key == (2, False)
     assert {note.pitch % 12 for note in score.tracks[0].notes} <= {2, 4, 5, 7, 9, 10, 0, 1}  # D minor
-    assert length(made) == pytest.approx(12, abs=0.02)
+    assert length(made) == pytest.approx(made.plan.seconds, abs=0.02)
+    assert length(made) == pytest.approx(12, rel=0.1), "whole bars of an asked tempo"
+    assert made.plan.tempo == 77
     bars = sample(model(), [asked(0, tempo=77.0, bars=4)], PLAIN)[0]
     assert bars.plan.tempo == 77
 

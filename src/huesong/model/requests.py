@@ -251,9 +251,8 @@ def _invented(
     seconds = config.seconds if request.seconds is None else request.seconds
     bars, begun = request.bars, request.primer_plan
     settings = replace(request.settings, metre=request.metre or metre)
-    seed = request.seed
     if begun is None:
-        return invent(conditioning.valence, conditioning.arousal, seconds, seed, settings)
+        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
     if left < 60 / begun.tempo if count is None else count < 1:
         length = f"{seconds:g} s" if bars is None else f"{bars} bars"
@@ -261,8 +260,10 @@ def _invented(
             f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s; ask for "
             "more, or take a shorter one"
         )
+    if count is None:  # at the primer's tempo, so in whole bars
+        count = max(1, round(left * begun.tempo / 60 / begun.bars[-1].quarters))
     settings = replace(settings, key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
-    rest = invent(conditioning.valence, conditioning.arousal, left, seed, settings)
+    rest = invent(conditioning.valence, conditioning.arousal, left, request.seed, settings)
     return replace(
         rest, tempo=begun.tempo, bars=begun.bars + rest.bars, dynamics=begun.dynamics + rest.dynamics,
         density=begun.density + rest.density,
