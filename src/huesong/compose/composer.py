@@ -83,6 +83,7 @@ class Composer:
         Raises:
             UserError: a bad picture or primer, or a tempo that the model or the length does not allow.
         """
+        from huesong.compose.primer import fitted
         from huesong.model.sampling import sample
         from huesong.music import reading, tokens
 
@@ -92,7 +93,9 @@ class Composer:
             replace(
                 request,
                 picture=None if request.picture is None else next(rows),
-                primer=None if request.primer is None else tuple(tokens.encode(self.tokenizer, request.primer)),
+                primer=None
+                if request.primer is None
+                else tuple(tokens.encode(self.tokenizer, fitted(request.primer, self.model.grammar))),
             )
             for request in requests
         ]
@@ -113,14 +116,19 @@ def opened(request: Request) -> Request:
     Raises:
         UserError: a bad file.
     """
+    from huesong.compose.primer import playable
     from huesong.music.reading import read_score
     from huesong.pictures.decode import decode
 
     picture, primer = request.picture, request.primer
+    if isinstance(primer, Path):
+        primer = playable(read_score(primer), str(primer))
+    elif primer is not None:
+        primer = playable(primer)
     return replace(
         request,
         picture=decode(picture, PreprocessConfig().max_pixels) if isinstance(picture, Path) else picture,
-        primer=read_score(primer) if isinstance(primer, Path) else primer,
+        primer=primer,
     )
 
 

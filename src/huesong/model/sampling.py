@@ -177,10 +177,20 @@ def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> 
         for token in primer:
             _append(grammar, start, token)
             if start.state.last_read >= LastRead.LAST_BAR or start.state.latest_end > start.state.last_onset:
-                length = f"{request.bars} bars" if constraints.seconds is None else f"{constraints.seconds:g} s"
-                raise UserError(f"the primer is too long for a piece of {length}: ask for more, or take a shorter one")
+                raise UserError(_too_long(request, start.state))
         found.append(start)
     return found
+
+
+def _too_long(request: Request, state: State) -> str:
+    """What is said of a primer that runs into the last chord."""
+    wanted = state.constraints
+    length = f"{request.bars} bars" if wanted.seconds is None else f"{wanted.seconds:g} s"
+    room = state.bar_s + (state.last_onset - state.bar_tick) * state.tick_s
+    return (
+        f"the primer is too long for a piece of {length}, whose last chord begins after {room:.1f} s: ask for more, or take "
+        "a shorter one"
+    )
 
 
 def generator_of(*key: int | str) -> torch.Generator:

@@ -133,7 +133,7 @@ class Grammar:
             allowed &= np.isfinite(bias)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
-            allowed &= table.lead_notes <= state.constraints.notes_per_position - state.notes_here
+            allowed &= table.lead_notes <= max(0, state.constraints.notes_per_position - state.notes_here)
         last_chord = self._last_chord_token(state, room)
         kept = self._within_caps(state, allowed)
         if last_chord is not None and (room <= self._quiet_until(state) or not kept.any()):
