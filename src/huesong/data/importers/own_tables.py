@@ -27,6 +27,7 @@ SPELLINGS = {
     "id": ("id",),
     "group": ("group",),
     "split": ("split",),
+    "bars": ("bars",),
 }
 """Column -> how it may be spelt; case, blanks, dashes and underscores count for nothing."""
 NOTHING = ("na", "n/a", "nan", "none", "null", "-", "?")
