@@ -26,7 +26,7 @@ from rich.text import Text
 import huesong
 from huesong.runtime.errors import UserError
 from huesong.runtime.signals import GRACE_S, child
-from huesong.tracking.store import environment
+from huesong.tracking.store import environment, sqlite_uri
 from pipeline.pipeline import make_pipeline
 from pipeline.resources import TABLE, USER, check_images
 
@@ -141,7 +141,7 @@ def hardened(memory: str = MEMORY) -> dict[str, Any]:
 def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache: bool, **arguments: Any) -> LocalRun:
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    uri = arguments.pop("tracking_uri", "") or f"sqlite:///{root / 'mlflow.db'}"
+    uri = arguments.pop("tracking_uri", "") or sqlite_uri(root)
     before = set(root.iterdir())
     started = time.monotonic()
     local.init(runner, pipeline_root=str(root), enable_caching=cache)

@@ -25,6 +25,8 @@ RAW_COLUMNS: Final = (
     "id", "path", "group", "valence", "arousal", "n_raters", "label_kind", "source", "licence", "split",
 )  # fmt: skip
 """`path` is relative to the data folder; valence and arousal are in [-1, 1] or empty."""
+BARS: Final = "bars"
+"""A column that music.csv may have beside them: where the bars are, as text of metre.bars.BarLines; empty = not known."""
 
 LABEL_WEIGHTS: Final = {
     "mean_rating": 1.0,  # mean of several human ratings

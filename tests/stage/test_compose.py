@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import wave
 from collections.abc import Callable
@@ -453,3 +454,25 @@ def test_trajectories_are_read(text: str | None, trajectory: object) -> None:
 def test_what_is_no_trajectory_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"--arousal {text}: give a number"):
         parse_trajectory(text, "arousal")
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"x" * 246, b"$x_{", b"a\nb", b"-dash", "日の出".encode()])
+def test_pictures_of_any_name(picture: Path, composer: Composer, tmp_path: Path, name: bytes) -> None:
+    odd = tmp_path / "in" / f"{os.fsdecode(name)}.png"
+    odd.parent.mkdir()
+    shutil.copyfile(picture, odd)
+    made = compose(odd, tmp_path / "out" / odd.stem, composer, config=SHORT)
+    assert made.midi.is_file()
+    assert made.roll.is_file()
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    shown = str(made)
+    shown.encode()
+    assert len(shown.splitlines()) == 8
+
+
+def test_a_name_that_no_file_system_allows_is_refused_first(picture: Path, tmp_path: Path) -> None:
+    def never() -> Path:
+        raise AssertionError("the model was looked for")
+
+    with pytest.raises(UserError, match="would be a name of 256 bytes: give one of 255 at most with --out"):
+        compose(picture, tmp_path / ("x" * 247), never)

@@ -60,6 +60,45 @@ def shared(folder: Path) -> Path:
     return folder
 
 
+def test_shared_bars_and_sonatas(tmp_path: Path) -> None:
+    source = shared(tmp_path / "in")
+    sheet(
+        source / "music_unlabelled/pop909_structure/songs.csv",
+        "id,first_barline_quarters,quarters_per_bar,match_share",
+        *("pop909_001,4.0833,4,1.0", "pop909_002,0.5,3,0.79"),
+    )
+    sheet(
+        source / "music_annotated/index.csv",
+        "id,set,path,title,split",
+        "mozart_K332-1,mozart,music_annotated/mozart/K332-1.mid,Piano Sonata no. 12 in F major Allegro,train",
+        "beethoven_16-1,beethoven,music_annotated/beethoven/16-1.mid,Sonata no. 16 Allegro vivace,val",
+        "grieg_op12n01,grieg,music_annotated/grieg/op12n01.mid,Lyric Pieces Arietta,train",
+    )
+    with (source / "music_unlabelled/index.csv").open("a") as stream:
+        for name in ("Mozart_Piano_Sonatas_12-3", "Beethoven_Piano_Sonatas_16-2", "Beethoven_Piano_Sonatas_1-1"):
+            path = f"music_unlabelled/asap_scores/{name}.mid"
+            stream.write(f"asap_scores_{name},asap_scores,{path},{name.replace('_', '/', 1)},train\n")
+    for pitch, path in enumerate(
+        ("music_annotated/mozart/K332-1", "music_annotated/beethoven/16-1", "music_annotated/grieg/op12n01",
+         *(f"music_unlabelled/asap_scores/{n}" for n in ("Mozart_Piano_Sonatas_12-3", "Beethoven_Piano_Sonatas_16-2",
+                                                         "Beethoven_Piano_Sonatas_1-1"))), start=80,
+    ):  # fmt: skip
+        midi(source / f"{path}.mid", pitch)
+    import_dataset("shared", source, tmp_path / "data")
+    got = rows(tmp_path / "data", MUSIC)
+    assert got["pop909_001"]["bars"] == "4.0833;4/4@4.0833"
+    assert got["pop909_002"]["bars"] == ""  # matched too badly
+    assert got["mozart_K332-1"]["bars"] == "file"
+    assert got["eimg_0002"]["bars"] == ""
+    assert got["mozart_K332-1"]["licence"] == "CC BY-NC-SA 4.0"
+    assert got["mozart_K332-1"]["group"] == got["asap_scores_Mozart_Piano_Sonatas_12-3"]["group"]
+    assert got["beethoven_16-1"]["group"] == got["asap_scores_Beethoven_Piano_Sonatas_16-2"]["group"]
+    assert got["beethoven_16-1"]["group"] != got["asap_scores_Beethoven_Piano_Sonatas_1-1"]["group"]
+    assert got["beethoven_16-1"]["split"] == ""  # its val would cut through the group
+    import_dataset("emopia", emopia(tmp_path / "more"), tmp_path / "data")
+    assert rows(tmp_path / "data", MUSIC)["mozart_K332-1"]["bars"] == "file"  # kept by a later import
+
+
 def test_shared(tmp_path: Path) -> None:
     out = tmp_path / "data"
     report = import_dataset("shared", shared(tmp_path / "in"), out)

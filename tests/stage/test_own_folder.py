@@ -101,6 +101,7 @@ TABLES = {
     "V and A": "File Name,V,A\na.jpg,0.5,-0.25\nc.mid,-1,1\n",
     "byte-order mark": "\ufefffilename,valence,arousal\na.jpg,0.5,-0.25\nc.mid,-1,1\n",
     "sep=": "sep=;\r\nfilename;valence;arousal\r\na.jpg;0.5;-0.25\r\nc.mid;-1;1\r\n",
+    "old line ends": "filename,valence,arousal\ra.jpg,0.5,-0.25\rc.mid,-1,1\r",
     "decimal commas": "filename;valence;arousal\na.jpg;0,5;-0,25\nc.mid;-1,0;1\n",
     "decimal commas in quotes": 'filename,valence,arousal\na.jpg,"0,5","-0,25"\nc.mid,-1,1\n',
     "windows paths, other case": "path,valence,arousal\n.\\A.JPG,0.5,\u22120.25\nC.Mid,-1,1\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from huesong.experiments.structure import page
 from huesong.experiments.structure.annotated import local_key, pieces, pop_chord, pop_key
 from huesong.experiments.structure.habits import canonical
-from huesong.experiments.structure.scoring import matched, pairs
+from huesong.experiments.structure.scoring import matched, pairs, score_piece, summarise
 from huesong.form import statistics
 from huesong.form.plan import Chord
 from huesong.runtime.errors import UserError
@@ -167,3 +168,18 @@ def test_names_of_annotators() -> None:
 def test_a_missing_table_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give the folder"):
         list(pieces(tmp_path, "val"))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not os.environ.get("HUESONG_REAL_DATA"), reason="HUESONG_REAL_DATA is not set")
+def test_plans_of_real_pieces_agree_with_people_better_than_chance() -> None:
+    data = Path(os.environ["HUESONG_REAL_DATA"])
+    figures = summarise([score_piece(piece) for piece in pieces(data, "val", 20)], resamples=20)
+    song = {name: figure.value for (group, name), figure in figures.items() if group == "POP909"}
+    assert song["chord root"] > 0.8
+    assert song["chord triad"] > song["chord triad, chance: the tonic"] + 0.3
+    for within in (0, 1):
+        found = song[f"boundaries within {within} bar: annotator 1"]
+        assert found > song[f"boundaries within {within} bar: chance 4"] + 0.05
+        assert found > song[f"boundaries within {within} bar: chance 8"] + 0.05
+    assert song["letters: annotator 1"] > song["letters: chance 4"] + 0.1

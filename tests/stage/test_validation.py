@@ -193,6 +193,10 @@ FAULTS: dict[str, tuple[Change, str, dict[str, str], str]] = {
     "unknown label_kind": (
         first(label_kind="guess"), "every label_kind is known", {}, LINE_2 + "label_kind 'guess' is unknown: use one of",
     ),
+    "bars that are none": (
+        lambda rows: [row | {"bars": "" if i else "3/4"} for i, row in enumerate(rows)],
+        "bar lines are bar lines and metres", {}, LINE_2 + "bars '3/4' must be `file`, or a bar line and metres, such as",
+    ),
     "unknown split": (first(split="dev"), "every split is known", {}, LINE_2 + "split 'dev' is unknown: use one of train"),
     "negative raters": (first(n_raters="-3"), "n_raters is not negative", {}, LINE_2 + "n_raters -3 is negative: correct"),
     "id twice": (

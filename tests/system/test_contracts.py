@@ -130,7 +130,7 @@ def test_folders_hold_three_to_nine_files() -> None:
     assert set(files.pop(PACKAGE)) == ALONE
     counts = {folder.name: len(names) for folder, names in files.items()}
     assert {name: count for name, count in counts.items() if not 2 <= count <= 9} == {}
-    assert {name for name, count in counts.items() if count == 2} <= {"compose", "copying", "quality"}
+    assert {name for name, count in counts.items() if count == 2} <= {"compose", "copying"}
 
 
 @pytest.mark.parametrize("old", ["huesong.errors", "huesong.model.course"])

@@ -49,6 +49,13 @@ def test_known_bars_keep_every_time(text: str) -> None:
     assert_sounds_alike(score, BarLines.parse(text))
 
 
+def test_bars_as_the_file_says_are_not_judged() -> None:
+    score = score_of(np.arange(0, 48, 0.5))
+    score.time_signatures.append(TimeSignature(0, 7, 8))
+    aligned = align(score, BarLines.parse("file"))
+    assert aligned.bars == BarLines(0.0, ((0.0, 7, 8),), "annotation")
+
+
 def test_an_upbeat_stays_one() -> None:
     aligned = align(score_of(np.array([0, *range(1, 9)], dtype=float)), BarLines.parse("1;4/4@1"))
     onset = [note.time for track in aligned.score.tracks for note in track.notes]

@@ -9,7 +9,7 @@ import pytest
 from huesong.metre.bars import METRES, Bar, BarLines, regular
 
 
-@pytest.mark.parametrize("text", ["0.5;4/4@0.5;3/4@64.5", "-1;3/4@-1", "4.0833;4/4@4.0833;sure=0.91"])
+@pytest.mark.parametrize("text", ["file", "0.5;4/4@0.5;3/4@64.5", "-1;3/4@-1", "4.0833;4/4@4.0833;sure=0.91"])
 def test_bar_lines_are_written_as_they_are_read(text: str) -> None:
     read = BarLines.parse(text)
     assert str(read) == text
@@ -24,9 +24,9 @@ def test_a_text_says_first_bar_line_metres_and_confidence() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "must be a bar line and metres"),
-        ("0.5", "must be a bar line and metres"),
-        ("x;4/4@0", "must be a bar line and metres"),
+        ("", "or a bar line and metres"),
+        ("0.5", "or a bar line and metres"),
+        ("x;4/4@0", "or a bar line and metres"),
         ("0;4/5@0", "'4/5@0', which is no metre"),
         ("0;0/4@0", "which is no metre"),
         ("0;4/4@0;3/4@0", "in the order of their starts"),

@@ -223,3 +223,9 @@ def test_means_are_of_the_pieces_that_have_the_figure() -> None:
     assert found["q_step_low"] <= 0.3 <= found["q_step_high"]
     assert "q_leap" not in found
     assert set_figures([{"step": 0.2}, {"leap": 0.5}], names=("step",))["step_n"] == 1
+
+
+def test_a_piece_without_a_note_on_a_beat_has_no_cadence() -> None:
+    figures = piece_figures(piece_of(score_of([(i + 0.5, 0.25, 60 + i) for i in range(12)])))
+    assert figures["cadences"] == 0
+    assert np.isnan(figures["cadence_share"])

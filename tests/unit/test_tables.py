@@ -43,6 +43,19 @@ def second(**change: str) -> dict[str, str]:
     return {"id": "a2", "path": "images/own/a2.jpg"} | change
 
 
+def test_bars_are_read_and_written_where_they_are_known(tmp_path: Path) -> None:
+    write(tmp_path, {"bars": "0.5;3/4@0.5"}, columns=(*contracts.RAW_COLUMNS, "bars"))
+    table = read_table(tmp_path, NAME)
+    assert table["bars"].tolist() == ["0.5;3/4@0.5"]
+    write_table(table, tmp_path, NAME)
+    assert read_table(tmp_path, NAME)["bars"].tolist() == ["0.5;3/4@0.5"]
+    write_table(table.assign(bars=""), tmp_path, NAME)
+    assert "bars" not in (tmp_path / NAME).read_text()
+    write(tmp_path, {"bars": "0;4/5@0"}, columns=(*contracts.RAW_COLUMNS, "bars"))
+    with pytest.raises(UserError, match="line 2: bars '0;4/5@0' holds '4/5@0', which is no metre"):
+        read_table(tmp_path, NAME)
+
+
 def test_a_good_table_has_the_promised_types(tmp_path: Path) -> None:
     empty = dict.fromkeys(("valence", "arousal", "n_raters", "label_kind"), "")
     frame = read_table(write(tmp_path, {}, second(**empty, split="val")), NAME)

@@ -49,6 +49,52 @@ def ablation(
 
 
 @app.command()
+def quality(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Model folders; none: baselines and real music alone.")
+    ] = None,
+    params: ParamsOption = PARAMS,
+    data: DataOption = Path("data"),
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    music: Annotated[
+        Path | None, typer.Option(help="Data folder of the real sets to compare with. Default: --data.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pieces, which are used again, and figures.")] = Path(
+        "quality"
+    ),
+    seconds: Annotated[
+        list[float] | None, typer.Option(help="Lengths; repeatable. Default: 15, 30, 60 and 120.")
+    ] = None,
+    n: Annotated[int, typer.Option("--pieces", min=5, help="Pieces a model, settings and length.")] = 200,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--grid", help="Ask by test pictures, or by 25 emotions.")
+    ] = False,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Settings of the sampler, such as guidance=1,temperature=0.8; repeatable. Default: evaluate.sampling."
+        ),
+    ] = None,
+) -> None:
+    """Measure form, line, harmony and phrase of composed pieces beside baselines and real music of each set.
+
+    Composed pieces stay as MIDI in the folder: a run that was interrupted goes on there, and other figures cost little.
+    """
+    from huesong.config import load_params
+    from huesong.experiments.quality.arms import arms_of
+    from huesong.experiments.quality.run import Plan, run
+
+    settings = load_params(params).evaluate
+    plan = Plan(
+        tuple(seconds or Plan.seconds), n, "pictures" if pictures else "grid", settings.seed,
+        bootstrap=settings.bootstrap, workers=settings.workers,
+    )  # fmt: skip
+    arms = arms_of(models or [], arm or [], settings.sampling)
+    page = run(arms, plan, data=data, preprocess=preprocess, out=out, music=music)
+    typer.echo(str(page))
+
+
+@app.command()
 def results(
     artifacts: Annotated[Path, typer.Option(help="Artifacts of a whole run.")] = ARTIFACTS,
     report: Annotated[

@@ -15,6 +15,7 @@ from huesong import __version__, contracts
 from huesong.compose.files import RECORD_KEY, output_names, targets_of
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.model.requests import Piece, Request
+from huesong.runtime.errors import printable
 from huesong.runtime.files import replacing_files, sha256, write_json
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ class Composition:
             ("obtained", piece.obtained, "what the music labeller hears in the file"),
         )
         notes = sum(len(track.notes) for track in piece.score.tracks)
-        lines = [f"{self.picture}: {self.seconds:.1f} s, {notes} notes"]
+        lines = [f"{printable(str(self.picture))}: {self.seconds:.1f} s, {notes} notes"]
         lines += [f"  {name:9}  valence {va[0]:+.2f}  arousal {va[1]:+.2f}   {note}" for name, va, note in rows if va]
         lines += [f"  {'plan':9}  {line}" for line in piece.plan.describe().splitlines()[:2]]
         lines += [f"  {'model':9}  {self.model}"]
         files = (("MIDI", self.midi), ("audio", self.wav), ("roll", self.roll))
-        return "\n".join(lines + [f"  {kind:9}  {path}" for kind, path in files])
+        return "\n".join(lines + [f"  {kind:9}  {printable(str(path))}" for kind, path in files])
 
 
 class Composer:
@@ -109,12 +110,13 @@ class Composer:
             return request
         from symusic import Tempo
 
+        from huesong.compose.primer import fitted
         from huesong.form.analysis import analyse
         from huesong.form.heads import heads_of
         from huesong.metre.align import align
         from huesong.music import header, tokens
 
-        score = align(request.primer).score
+        score = align(fitted(request.primer, self.model.grammar)).score
         plan = analyse(score)
         score.tempos.clear()
         score.tempos.append(Tempo(0, plan.tempo))
@@ -130,14 +132,19 @@ def opened(request: Request) -> Request:
     Raises:
         UserError: a bad file.
     """
+    from huesong.compose.primer import playable
     from huesong.music.reading import read_score
     from huesong.pictures.decode import decode
 
     picture, primer = request.picture, request.primer
+    if isinstance(primer, Path):
+        primer = playable(read_score(primer), str(primer))
+    elif primer is not None:
+        primer = playable(primer)
     return replace(
         request,
         picture=decode(picture, PreprocessConfig().max_pixels) if isinstance(picture, Path) else picture,
-        primer=read_score(primer) if isinstance(primer, Path) else primer,
+        primer=primer,
     )
 
 
@@ -207,7 +214,7 @@ def compose_many(
             midi, wav, roll, record = files.enter_context(replacing_files(targets))
             midi.write_bytes(piece.midi)
             render_wav(piece.score, wav, sounds)
-            title = f"{picture.name}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
+            title = f"{printable(picture.name)}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
             written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
             write_json(record, record_of(request, piece, written) | {"model": model.name})

@@ -22,6 +22,8 @@ OWN = (".mid", ".wav", ".png", ".json")
 """Suffixes that a user may give with the name."""
 FOREIGN = (".midi", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".pdf", ".musicxml", ".mxl")
 """What else sounds like a piece; no such file is written."""
+LONGEST_NAME = 255
+"""Bytes that file systems allow."""
 RECORD_KEY = "huesong"
 """Names the version that wrote a record."""
 
@@ -57,6 +59,10 @@ def output_names(
             )
         if name.suffix.lower() in OWN:
             name = name.with_suffix("")
+        if (length := max(len(os.fsencode(name.name + ending)) for ending in ENDINGS)) > LONGEST_NAME:
+            raise UserError(
+                f"{name}-roll.png would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out"
+            )
         if not name.name:
             raise UserError(f"{out} is not a name for a piece: give one with --out")
         if name.resolve() in {other.resolve() for other in names}:

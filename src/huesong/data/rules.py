@@ -76,6 +76,7 @@ RULES = (
     Rule("arousal", "arousal lies in [-1, 1]", "is outside [-1, 1]", "map the scale to it, or leave it empty", span=(-1, 1)),
     Rule("n_raters", "n_raters is not negative", "is negative", "correct it, or leave it empty", span=(0, None)),
     Rule("label_problem", "valence, arousal and label_kind are given together", "", "give all three or none", allowed=("",)),
+    Rule("bars_problem", "bar lines are bar lines and metres", "", "correct bars, or leave it empty", allowed=("",)),
     Rule("label_kind", "every label_kind is known", "is unknown", f"use one of {_KINDS}", allowed=(*contracts.LABEL_WEIGHTS,)),
     Rule("split", "every split is known", "is unknown", f"use one of {', '.join(contracts.SPLITS)}, or leave it empty",
          allowed=("", *contracts.SPLITS)),

@@ -1,7 +1,7 @@
 """The two raw tables, images.csv and music.csv: parsed into typed cells, checked, and written atomically.
 
 A table is a pandas frame with the columns contracts.RAW_COLUMNS: `valence`, `arousal` float64 in [-1, 1] (NaN = not
-rated), `n_raters` float64 (NaN = unknown), all others text, never NaN (empty = "").
+rated), `n_raters` float64 (NaN = unknown), all others text, never NaN (empty = ""); and contracts.BARS, if the file has it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import pandas as pd
 from huesong import contracts
 from huesong.data.inside import Inside
 from huesong.data.rules import problems, shown
+from huesong.metre.bars import BarLines
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 
 NUMBERS = ("valence", "arousal", "n_raters")
-PROBLEMS = ("path_problem", "number_problem", "label_problem")
+PROBLEMS = ("path_problem", "number_problem", "label_problem", "bars_problem")
 """Columns of a parsed table: what its typed cells alone do not show, said with the remedy; "" = nothing."""
 MOST_BYTES, MOST_COLUMNS = 64 * 2**20, 1000
 """Of a table; more is an error or an attack."""
@@ -48,7 +49,7 @@ def read_table(data: Path, name: str, allow_empty: bool = False) -> pd.DataFrame
         raise UserError(f"{data / name} line {found[0][0]}: {found[0][1]}{more}")
     if table.empty and not allow_empty:
         raise UserError(f"{data / name} has no rows: add some with `huesong data sample` or `huesong data import`")
-    return table[list(contracts.RAW_COLUMNS)]
+    return table[kept_columns(table)]
 
 
 def parse_table(data: Path, name: str) -> pd.DataFrame:
@@ -78,6 +79,8 @@ def typed(rows: Iterable[tuple[int, dict[str, str]]], inside: Inside | None = No
     for line, cells in rows:
         row: dict[str, str | float] = {column: cells[column] for column in contracts.RAW_COLUMNS}
         row |= dict.fromkeys(PROBLEMS, "") | {"line": line, "label_problem": _label_problem(cells)}
+        if contracts.BARS in cells:
+            row |= {contracts.BARS: cells[contracts.BARS], "bars_problem": _bars_problem(cells[contracts.BARS])}
         if inside and cells["path"] and (what := inside.problem(cells["path"])):
             row["path_problem"] = f"path {shown(cells['path'])} {what}"
         for column in NUMBERS:
@@ -103,26 +106,44 @@ def _label_problem(cells: dict[str, str]) -> str:
     return f"label_kind {state}: give all three or none"
 
 
+def _bars_problem(text: str) -> str:
+    try:
+        if text:
+            BarLines.parse(text)
+    except ValueError as error:
+        return f"{contracts.BARS} {shown(text)} {error}: correct it, or leave it empty"
+    return ""
+
+
+def kept_columns(table: pd.DataFrame) -> list[str]:
+    """RAW_COLUMNS, and contracts.BARS if the table has it."""
+    return [*contracts.RAW_COLUMNS, *(name for name in (contracts.BARS,) if name in table)]
+
+
 def as_table(rows: list[dict[str, str | float]]) -> pd.DataFrame:
-    """Rows as a frame of RAW_COLUMNS with its dtypes; missing columns are empty."""
-    columns = {}
+    """Rows as a frame of RAW_COLUMNS with its dtypes; missing columns are empty. BARS only if a row has it."""
+    columns: dict[str, pd.Series] = {}
     for column in contracts.RAW_COLUMNS:
         if column in NUMBERS:
             columns[column] = pd.Series([row.get(column, math.nan) for row in rows], dtype="float64")
         else:
             columns[column] = pd.Series([row.get(column, "") for row in rows], dtype=object if not rows else None)
-    return pd.DataFrame(columns, columns=list(contracts.RAW_COLUMNS))
+    if any(contracts.BARS in row for row in rows):
+        columns[contracts.BARS] = pd.Series([row.get(contracts.BARS, "") for row in rows])
+    return pd.DataFrame(columns)
 
 
 def write_table(frame: pd.DataFrame, data: Path, name: str) -> None:
-    """Write `frame` as `data/name`, atomically, with exactly RAW_COLUMNS in their order.
+    """Write `frame` as `data/name`, atomically, with RAW_COLUMNS in their order, and BARS if some are known.
 
     Raises:
         UserError: the disk is full or not writable.
     """
     missing = [column for column in contracts.RAW_COLUMNS if column not in frame]
     assert not missing, f"{name}: columns {missing} are missing"
-    table = frame[list(contracts.RAW_COLUMNS)].copy()
+    table = frame[kept_columns(frame)].copy()
+    if contracts.BARS in table and not table[contracts.BARS].any():
+        del table[contracts.BARS]
     table["n_raters"] = table["n_raters"].astype("Int64")
     with replacing_file(data / name) as part:
         table.to_csv(part, index=False, lineterminator="\n", encoding="utf-8")

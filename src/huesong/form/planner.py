@@ -46,6 +46,8 @@ class Character:
 
 
 CHARACTER = Character()
+AT_HOME = 0.75
+"""How often a piece is made to begin on the tonic, and its first theme after an introduction."""
 ARC, LETTER, FRAME = 0.05, 0.04, 0.07
 """How much louder the middle of a phrase is than its ends, how much phrases of other letters differ from the first
 one's, and how much softer introductions and endings are."""
@@ -76,7 +78,7 @@ def invent(
     octaves = _by_emotion(CHARACTER.tempo, mood) + CHARACTER.tempo_spread * float(np.clip(rng.normal(), -2, 2))
     shape = outline(seconds, 2**octaves, quarters, settings, rng)
     labels = [label for label, _ in shape.phrases]
-    relations = relations_of(shape.phrases, rng)
+    relations = relations_of(shape.phrases, style, rng)
     cadences = cadences_of(labels, style, settings.loop, rng)
     course = [(value_at(valence, (bar + 0.5) / shape.bars), value_at(arousal, (bar + 0.5) / shape.bars))
               for bar in range(shape.bars)]  # fmt: skip
@@ -158,7 +160,9 @@ class _Harmony:
                     self._end_anew(found, begin, arrival)
             else:
                 rhythm = self._rhythm(bars)
-                names = self.chain.sample(sum(map(len, rhythm)), arrival, self.rng)
+                first = not any(name != "i" for name in known)
+                tonic = (0, "maj" if self.key[1] else "min") if first and self.rng.random() < AT_HOME else None
+                names = self.chain.sample(sum(map(len, rhythm)), arrival, self.rng, start=tonic)
                 self._place(found, rhythm, names)
                 self._repeat_within(found, begin, bars, relations)
             known.setdefault(label, (begin, bars, cadence))

@@ -49,15 +49,16 @@ class Chain:
     def sample(
         self, count: int, arrival: Arrival, rng: np.random.Generator, start: Functional | None = None
     ) -> list[Functional]:
-        """`count` chords, neighbours never alike, that arrive as asked; the first one is `start`, if that is known."""
+        """`count` chords, neighbours never alike, that arrive as asked; of three or more the first is `start`, if known."""
         cadence, major, valence = arrival
         tilt = np.exp(TILT * valence * np.array([BRIGHT[quality] for _, quality in self.names]))
         allowed = [tilt.copy() for _ in range(count)]
         for place, fits in zip((-1, -2), reversed(_ending(cadence, major)), strict=True):
             if len(allowed) >= -place:
                 allowed[place] *= [fits(name) for name in self.names]
-        if start in self.names:
-            allowed[0] = np.array([float(name == start) for name in self.names])
+        fixed = allowed[0] * np.array([name == start for name in self.names])
+        if count > 2 and fixed.any():
+            allowed[0] = fixed
         # worth[t][a, b]: how likely all that comes after is, if chords t - 1 and t are a and b.
         worth = [np.ones(self.follow.shape[:2])] * count
         for step in range(count - 2, -1, -1):

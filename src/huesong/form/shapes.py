@@ -203,13 +203,15 @@ def cadences_of(labels: list[str], style: str, loop: bool, rng: np.random.Genera
     return found
 
 
-def relations_of(phrases: tuple[tuple[str, int], ...], rng: np.random.Generator) -> list[tuple[Relation, int]]:
+def relations_of(
+    phrases: tuple[tuple[str, int], ...], style: str, rng: np.random.Generator
+) -> list[tuple[Relation, int]]:
     """Relation and lag of every bar: of returning phrases to the earlier one, of new ones within themselves."""
     found: list[tuple[Relation, int]] = []
     for index, (_label, bars) in enumerate(phrases):
         source = _earlier(phrases, index)
         if source is None:
-            found += _inner(bars, rng)
+            found += _inner(bars, style, rng)
             continue
         begin, length, exact = source
         back = len(found) - begin
@@ -237,14 +239,13 @@ def _earlier(phrases: tuple[tuple[str, int], ...], index: int) -> tuple[int, int
     return None
 
 
-def _inner(bars: int, rng: np.random.Generator) -> list[tuple[Relation, int]]:
-    """What the bars of a new phrase have to do with each other, as in annotated music; long ones half by half."""
-    tables = statistics()["habits"]["inner"]
-    length = max((known for known in map(int, tables) if known <= bars), default=0)
+def _inner(bars: int, style: str, rng: np.random.Generator) -> list[tuple[Relation, int]]:
+    """What the bars of a new phrase have to do with each other, as in annotated music; long ones begin so."""
+    length = max((known for known in LENGTHS if known <= bars), default=0)
     if not length:
         return [("new", 0)] * bars
-    names = list(tables[str(length)])
-    odds = np.array([tables[str(length)][name] for name in names])
+    table = statistics()["habits"]["inner"][f"{style} {length}"]
+    names, odds = list(table), np.array(list(table.values()))
     found: list[tuple[Relation, int]] = []
     for word in str(rng.choice(names, p=odds / odds.sum())).split():
         kind = word.rstrip("0123456789")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +11,7 @@ from symusic import ControlChange, Note, Pedal, Score, Tempo, TimeSignature, Tra
 
 from huesong.metre.bars import Bar, BarLines, regular
 from huesong.metre.clock import Clock, tempo_map
-from huesong.metre.estimate import Estimate, estimate, notes_of
+from huesong.metre.estimate import Estimate, estimate, file_metres, notes_of
 
 TICKS_PER_QUARTER = 480
 
@@ -54,6 +54,8 @@ def align(score: Score, known: BarLines | None = None) -> Aligned:
     if known is None and high > low:
         found = estimate(score)
     else:
+        if known and not known.metres:
+            known = replace(known, metres=file_metres(score)[0])
         lines_known = known or BarLines(0.0, ((0.0, 4, 4),), "none", 0.0)
         reason = "" if known else "no notes"
         found = Estimate(

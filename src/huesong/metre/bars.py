@@ -24,6 +24,8 @@ _BY_EIGHTHS = {3: (3, 8), 4: (2, 4), 5: (5, 8), 6: (3, 4), 7: (7, 8), 8: (4, 4),
 """The metre of a bar of which only the length is known."""
 _COMPOUND = {6: (6, 8), 12: (12, 8)}
 """The same, where the file's numerator says that its beats are divided by three."""
+FILE = "file"
+"""The text that says: as the file's time signatures have it."""
 _METRE_TEXT = re.compile(r"([1-9]\d?)/([1-9]\d?)@(-?\d{1,7}(?:\.\d{1,6})?)")
 _NUMBER_TEXT = re.compile(r"-?\d{1,7}(?:\.\d{1,6})?")
 
@@ -32,7 +34,8 @@ _NUMBER_TEXT = re.compile(r"-?\d{1,7}(?:\.\d{1,6})?")
 class BarLines:
     """first_quarters: a bar line. metres: (start, numerator, denominator), ascending: in force from `start`, a bar line.
 
-    Before the first start its metre is in force too. confidence: 0 to 1, how likely the bar lines are right.
+    Before the first start its metre is in force too. Without metres, those that the file says are right.
+    confidence: 0 to 1, how likely the bar lines are right.
     """
 
     first_quarters: float
@@ -41,7 +44,12 @@ class BarLines:
     confidence: float = 1.0
 
     def __str__(self) -> str:
-        """The text that `parse` reads: `0.5;4/4@0.5;3/4@64.5`, and `;sure=0.9` where the confidence is below 1."""
+        """The text that `parse` reads: `0.5;4/4@0.5;3/4@64.5`, and `;sure=0.9` where the confidence is below 1.
+
+        `file` alone says that the file's own time signatures are right.
+        """
+        if not self.metres:
+            return FILE
         metres = [f"{numerator}/{denominator}@{_short(start)}" for start, numerator, denominator in self.metres]
         sure = [f"sure={_short(self.confidence)}"] if self.confidence < 1 else []
         return ";".join([_short(self.first_quarters), *metres, *sure])
@@ -53,10 +61,12 @@ class BarLines:
         Raises:
             ValueError: it is no such text; the message says what is wrong, without the text.
         """
+        if text.strip() == FILE:
+            return cls(0.0, (), "annotation")
         first, *rest = [part.strip() for part in text.split(";")]
         sure = rest.pop() if rest and rest[-1].startswith("sure=") else "sure=1"
         if not _NUMBER_TEXT.fullmatch(first) or not rest:
-            raise ValueError("must be a bar line and metres, such as 0.5;4/4@0.5;3/4@64.5")
+            raise ValueError("must be `file`, or a bar line and metres, such as 0.5;4/4@0.5;3/4@64.5")
         metres = []
         for part in rest:
             match = _METRE_TEXT.fullmatch(part)

@@ -186,12 +186,18 @@ def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> 
                     f"the primer is not what its plan says ({error}): give the plan of its own bars"
                 ) from error
             if state.last_read >= LastRead.LAST_BAR:
-                raise UserError(
-                    f"the primer is too long for a piece of {len(plan.bars)} bars ({plan.seconds:.0f} s): ask for more, "
-                    "or take a shorter one"
-                )
+                raise UserError(_too_long(request, state))
         found.append(start)
     return found
+
+
+def _too_long(request: Request, state: State) -> str:
+    """What is said of a primer that runs into the last chord."""
+    length = f"{state.constraints.bars} bars" if request.bars is not None else f"{state.end * state.tick_s:.0f} s"
+    return (
+        f"the primer is too long for a piece of {length}, whose last chord begins after "
+        f"{state.last_onset * state.tick_s:.1f} s: ask for more, or take a shorter one"
+    )
 
 
 def generator_of(*key: int | str) -> torch.Generator:

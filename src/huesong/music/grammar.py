@@ -162,7 +162,7 @@ class Grammar:
             allowed &= np.isfinite(bias)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
-            allowed &= table.lead_notes <= state.constraints.notes_per_position - state.notes_here
+            allowed &= table.lead_notes <= max(0, state.constraints.notes_per_position - state.notes_here)
         begins = table.bar & (table.reach < 0)  # a bar line alone
         wanted = begins & (np.arange(len(begins)) == self.bar_token(state.constraints.metre))
         next_bar = self.next_bar(state)

@@ -16,7 +16,7 @@ import pandas as pd
 from huesong import contracts
 from huesong.config import PreprocessConfig
 from huesong.data.splits import assign_splits
-from huesong.data.tables import missing_columns, parse_table
+from huesong.data.tables import kept_columns, missing_columns, parse_table
 from huesong.music import tokens
 from huesong.pictures.encoders import load_encoder
 from huesong.preprocess.packing import Dropped, pack_pictures, read_pieces, write_parquet
@@ -67,7 +67,7 @@ def validate(config: PreprocessConfig, *, data: Path, out: Path, refused: Path |
         check(data, tables, work, refused or out.parent, config.workers)
         for name, file in (("images", contracts.IMAGES_TABLE), ("music", MUSIC_TABLE)):
             table = tables[name].assign(split=tables[name]["assigned_split"])
-            write_parquet(table[list(contracts.RAW_COLUMNS)], work / file)
+            write_parquet(table[kept_columns(table)], work / file)
         write_json(work / SETTINGS, config.model_dump(mode="json"))
 
 
@@ -110,7 +110,7 @@ def part_of(table: pd.DataFrame, part: int, parts: int) -> pd.DataFrame:
 
 
 def read_checked(checked: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables as `validate` left them: contracts.RAW_COLUMNS, `split` filled in."""
+    """Both tables as `validate` left them: contracts.RAW_COLUMNS and BARS, `split` filled in."""
     images, music = (require(checked / name, MADE_BY) for name in (contracts.IMAGES_TABLE, MUSIC_TABLE))
     return pd.read_parquet(images), pd.read_parquet(music)
 

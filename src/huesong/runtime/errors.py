@@ -31,11 +31,17 @@ def redacted(text: str) -> str:
     return re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
 
 
+def printable(text: str) -> str:
+    """`text` for a line of a terminal or a title: line breaks and bytes that are no UTF-8 (names may hold both) escaped."""
+    whole = "".join(each if each.isprintable() or 0xDC80 <= ord(each) <= 0xDCFF else repr(each)[1:-1] for each in text)
+    return whole.encode("utf-8", "backslashreplace").decode()
+
+
 @contextlib.contextmanager
 def user_errors_in_one_line() -> Iterator[None]:
     """For entry points: a user's error is one line and exit code 2, a bug a traceback and exit code 1."""
     try:
         yield
     except UserError as error:
-        print(redacted(f"{SAID}{error}"), file=sys.stderr)
+        print(printable(redacted(f"{SAID}{error}")), file=sys.stderr)
         sys.exit(2)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from huesong.runtime.errors import redacted
+from huesong.runtime.errors import UserError, redacted
+from huesong.tracking.moved import follow_move
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -22,8 +23,20 @@ NOISY = ("mlflow", "alembic", "sqlalchemy", "git")
 
 
 def tracking_uri(root: Path, given: str | None = None) -> str:
-    """The store: `given`, else MLFLOW_TRACKING_URI, else sqlite in the checkout `root`."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / DATABASE}"
+    """The store: `given`, else MLFLOW_TRACKING_URI, else sqlite in the checkout `root`.
+
+    Raises:
+        UserError: sqlite cannot lie in `root`.
+    """
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root)
+
+
+def sqlite_uri(root: Path) -> str:
+    """The sqlite store in `root` (UserError: it cannot lie there)."""
+    database = root.resolve() / DATABASE
+    if "?" in str(database):  # in the address of a database what follows are options, and it would land elsewhere
+        raise UserError(f"{database}: no MLflow store can lie there, for the path has a '?': rename the folder")
+    return f"sqlite:///{database}"
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -149,6 +162,7 @@ def _open_database(uri: str) -> None:
         stack.enter_context(_alone(path.parent))
         if not sqlalchemy.inspect(engine).get_table_names():
             MlflowClient(tracking_uri=uri).search_experiments(max_results=1)  # makes the tables
+        follow_move(path, path.parent / ARTIFACTS)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ class Item:
     n_raters: float = math.nan
     label_kind: str = ""
     split: str = ""
+    bars: str = ""
+    """Where its bars are, as text of BarLines."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from huesong.data.tables import typed
 from huesong.runtime.errors import UserError
 
 OWN_LICENCE = "not stated"
-OWN_COLUMNS = ("id", "group", "valence", "arousal", "n_raters", "label_kind", "licence", "split")
+OWN_COLUMNS = ("id", "group", "valence", "arousal", "n_raters", "label_kind", "licence", "split", "bars")
 NO_MEDIA = "it is neither a picture nor MIDI"
 
 
@@ -22,7 +22,8 @@ def read_folder(source: Path, scale: Scale | None = None, name: str = "") -> Fou
 
     Tables are the .csv and .tsv files, anywhere in the folder, with a column for the files (own_tables.SPELLINGS), whose
     paths are relative to the table's folder or to `source`. The other columns are optional: id, group, valence and
-    arousal in [-1, 1] or on `scale`, n_raters, label_kind (`mean_rating` where ratings are given), licence, split.
+    arousal in [-1, 1] or on `scale`, n_raters, label_kind (`mean_rating` where ratings are given), licence, split,
+    bars (of MIDI files: metre.bars.BarLines as text).
 
     Args:
         source: the folder.
@@ -123,6 +124,7 @@ def _own_item(row: Row, file: Path) -> Item:
         row["licence"],
         label_kind=row["label_kind"],
         split=row["split"],
+        bars=row["bars"] if file.suffix.lower() in MIDI else "",
     )
     item.valence, item.arousal, item.n_raters = (row.number(c) for c in ("valence", "arousal", "n_raters"))
     return item

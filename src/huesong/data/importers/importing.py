@@ -255,17 +255,20 @@ def _merged_tables(
     items: list[Item], old: dict[str, pd.DataFrame], gone: set[str], out: Path, stage: Path
 ) -> dict[str, pd.DataFrame]:
     """Both tables with the items in place of the rows of `gone` sources; the items' files are copied into `stage`."""
-    columns = [column for column in contracts.RAW_COLUMNS if column != "path"]
     copied = list(zip(items, *_copy(items, stage), strict=True))
     tables = {}
     for table, name in TABLES.items():
+        columns = [column for column in contracts.RAW_COLUMNS if column != "path"]
         of_table = [(item, path, digest) for item, path, digest in copied if item.table == table]
+        columns += [contracts.BARS] if any(item.bars for item, _, _ in of_table) else []
         new = as_table([{"path": path, **{c: getattr(item, c) for c in columns}} for item, path, _ in of_table])
         kept = old[table][~old[table]["source"].isin(gone)]
         if double := sorted(set(kept["id"]) & set(new["id"])):
             raise UserError(f"{out / name} already has id '{double[0]}' from another source: rename it there first")
         parts = [frame for frame in (kept, new) if len(frame)]
         merged = pd.concat(parts, ignore_index=True) if parts else as_table([])
+        if contracts.BARS in merged:
+            merged[contracts.BARS] = merged[contracts.BARS].fillna("")
         digests = _digests_of_equals(out, kept, [stage / path for path in new["path"]])
         merged["group"] = _joined_groups(list(merged["group"]), digests + [digest for _, _, digest in of_table])
         tables[table] = merged.sort_values(["source", "id"], ignore_index=True)

@@ -27,6 +27,7 @@ SPELLINGS = {
     "id": ("id",),
     "group": ("group",),
     "split": ("split",),
+    "bars": ("bars",),
 }
 """Column -> how it may be spelt; case, blanks, dashes and underscores count for nothing."""
 NOTHING = ("na", "n/a", "nan", "none", "null", "-", "?")
@@ -50,10 +51,10 @@ def read_own_table(path: Path, scale: Scale | None) -> OwnTable | str:
         UserError: not text, two columns of one meaning, a row of another length, a rating outside the scale.
     """
     text = read_text(path)
-    line, _, rest = text.partition("\n")
-    told = re.fullmatch(r'"?sep=(.)"?', line.strip("\r "), re.IGNORECASE)
+    line, rest = _first_line(text)
+    told = re.fullmatch(r'"?sep=(.)"?', line.strip(), re.IGNORECASE)
     body, before = (rest, 1) if told else (text, 0)
-    first = body.partition("\n")[0]
+    first = _first_line(body)[0]
     if len(first) > LONGEST_HEADER:
         return f"its first line is no header ({len(first)} characters)"
     separator = told.group(1) if told else _separator(first)
@@ -82,8 +83,17 @@ def _separator(header: str) -> str:
     return max(",;\t|", key=known)
 
 
+def _first_line(text: str) -> tuple[str, str]:
+    """The first line and the rest; lines end as on any system."""
+    parts = re.split(r"\r\n|\r|\n", text, maxsplit=1)
+    return parts[0], "".join(parts[1:])
+
+
 def _header(line: str, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line.strip("\r")], delimiter=separator), [])]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    except csv.Error:
+        return []
 
 
 def _meaning(name: str) -> str:

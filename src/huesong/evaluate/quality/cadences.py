@@ -72,6 +72,8 @@ def found_places(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     if not len(piece):
         return np.zeros(0), np.zeros(0)
     beats_K, features_KF = beat_features(piece)
+    if not len(beats_K):
+        return np.zeros(0), np.zeros(0)
     found = []
     for name, used in HEADS.items():
         head = weights()[name]
@@ -113,6 +115,8 @@ def beat_features(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     near = onset[np.clip(np.searchsorted(onset, beats_K - TOGETHER), 0, len(onset) - 1)]
     heard = np.abs(near - beats_K) <= TOGETHER
     bar_K, beats_K, length_K, place_K = bar_K[heard], beats_K[heard], length_K[heard], place_K[heard]
+    if not len(beats_K):
+        return beats_K, np.zeros((0, len(FEATURES)))
     features = {
         "bar": place_K == 0,
         "half_bar": np.abs(place_K - 0.5) < 1e-6,

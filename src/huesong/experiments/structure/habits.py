@@ -34,7 +34,7 @@ def habits(pieces: Iterable[Annotated]) -> dict[str, Any]:
     rhythms: dict[str, Counter[str]] = {}
     cadences: dict[str, Counter[str]] = {"pop": Counter(), "classical": Counter()}
     forms: dict[int, Counter[str]] = {count: Counter() for count in range(1, MOST_PHRASES + 1)}
-    inner: dict[int, Counter[str]] = {2: Counter(), 4: Counter(), 8: Counter()}
+    inner = {f"{style} {length}": Counter[str]() for style in cadences for length in (2, 4, 8)}
     for piece in pieces:
         style = STYLE.get(piece.set, "classical")
         heard = hear(piece.score)
@@ -48,14 +48,14 @@ def habits(pieces: Iterable[Annotated]) -> dict[str, Any]:
             for count, counter in forms.items():
                 counter.update(canonical(letters[i : i + count]) for i in range(len(letters) - count + 1))
         for begin, end in phrase_bars(piece, heard):
-            if end - begin in inner and comes_first(heard, begin, end):
-                inner[end - begin][relations_within(heard, begin, end)] += 1
+            if f"{style} {end - begin}" in inner and comes_first(heard, begin, end):
+                inner[f"{style} {end - begin}"][relations_within(heard, begin, end)] += 1
     return {
         "chords": {key: transitions(found) for key, found in sorted(sequences.items())},
         "rhythms": {key: common(counter) for key, counter in sorted(rhythms.items()) if counter.total() >= 100},
         "cadences": {key: common(counter) for key, counter in cadences.items()},
         "forms": {str(count): common(counter) for count, counter in forms.items()},
-        "inner": {str(length): common(counter, 3 * PATTERNS) for length, counter in inner.items()},
+        "inner": {key: common(counter, 10 * PATTERNS) for key, counter in inner.items()},
     }
 
 

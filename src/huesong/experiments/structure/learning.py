@@ -11,13 +11,14 @@ from huesong.experiments.structure.annotated import Annotated
 from huesong.form.analysis import hear
 from huesong.form.heard.chords import KINDS, beat_weights
 from huesong.form.heard.grid import Grid, grid_of
-from huesong.form.heard.phrases import LONGEST, boundary_features
+from huesong.form.heard.phrases import LONGEST, USUAL, boundary_features
 from huesong.music.reading import listen
 
 SMOOTHING = 0.02
 """Added to every share of a pitch class."""
-READINESS, LENGTHS = 1.5, 0.7
-"""Added to the log odds of a boundary, so that as many are found as people hear; weight of the lengths beside it.
+READINESS, LENGTHS, LONG = 1.5, 0.7, 2.0
+"""Added to the log odds of a boundary, so that as many are found as people hear; weight of the lengths beside it; what
+is taken from lengths above the usual.
 Chosen on pieces of split `train` that the weights were not fitted to."""
 
 
@@ -74,6 +75,7 @@ def phrases_model(pieces: Iterable[Annotated]) -> dict[str, list[float]]:
     model = LogisticRegression(C=0.3, max_iter=3000)
     model.fit(np.concatenate(rows), np.concatenate(wanted), sample_weight=np.concatenate(weights))
     shares = LENGTHS * np.log(lengths / lengths.sum())
+    shares[USUAL:] -= LONG
     return {
         "weights": np.round([*(model.intercept_ + READINESS), *model.coef_[0]], 3).tolist(),
         "lengths": np.round(shares, 3).tolist(),

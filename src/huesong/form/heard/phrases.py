@@ -25,8 +25,8 @@ FEATURES = (
     "copy_begins", "copy_begins_often", "copy_ends", "notes_begin", "notes_end",
     "authentic", "half", "other_cadence", "authentic_here",
 )  # fmt: skip
-LONGEST = 16
-"""Bars of a phrase."""
+USUAL, LONGEST = 8, 16
+"""Bars of a phrase: longer ones are rare; the most."""
 AROUND = 4
 """Bars before and after a line whose texture is compared."""
 
@@ -173,7 +173,8 @@ def find_starts(features: np.ndarray, model: dict[str, list[float]] | None = Non
     for end in range(1, count + 1):
         for length in range(1, min(LONGEST, end) + 1):
             start = end - length
-            prior = 0 if end == count else lengths[length - 1]
+            # The last one may be short, for the piece ends there.
+            prior = lengths[length - 1] if end < count or length > USUAL else 0.0
             worth = best[start] + prior + (chance[start] if start else 0) + inside[end] - inside[start + 1]
             if worth > best[end]:
                 best[end], back[end] = worth, start

@@ -1,0 +1,305 @@
+"""Registering and promoting while others do, and after being killed at any call of MLflow's: the registry stays true."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from huesong import contracts
+from huesong.config import RegisterConfig
+from huesong.register import stage as register
+from huesong.register.registry import DIGEST, GATE, PROMOTED_AT, PROMOTION, ROLLED_BACK_AT, Registry
+from huesong.runtime.files import write_json
+from tests.examples import many
+from tests.stores import new_database
+
+pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
+
+KILLED, FAILED = 9, 3
+GATE_YAML = "absolute: {arousal_r: {min: 0.2}}\nrelative: {arousal_r: {better: higher, margin: 0}}\n"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION"):
+        monkeypatch.delenv(key, raising=False)
+
+
+def model(folder: Path, seed: int, arousal_r: float) -> None:
+    """Artifacts of a model: what is in its folder does not matter here."""
+    (folder / "train" / contracts.MODEL).mkdir(parents=True, exist_ok=True)
+    write_json(folder / "train" / contracts.MODEL / contracts.MODEL_CONFIG, {"format": 1, "training": {"seed": seed}})
+    (folder / "evaluate").mkdir(exist_ok=True)
+    write_json(folder / "evaluate" / contracts.METRICS, {"arousal_r": arousal_r})
+    (folder / "gate.yaml").write_text(GATE_YAML)
+
+
+def enter(folder: Path, uri: str, name: str) -> register.RegisterReport:
+    return register.run(
+        RegisterConfig(model_name=name, experiment="races"), train=folder / "train", evaluate=folder / "evaluate",
+        gate=folder / "gate.yaml", out=folder / "register", tracking_uri=uri, tags={},
+    )  # fmt: skip
+
+
+def child(action: Callable[[], object]) -> int:
+    """Start `action` in a process of its own; returns its id."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = FAILED
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def at_once(*actions: Callable[[], object]) -> None:
+    """Do all in processes that start at the same moment."""
+    reading, writing = os.pipe()
+
+    def waiting(action: Callable[[], object]) -> None:
+        os.close(writing)
+        os.read(reading, 1)  # until the last writer has closed
+        action()
+
+    started = [child(partial(waiting, action)) for action in actions]
+    os.close(reading)
+    os.close(writing)
+    assert [ended(pid) for pid in started] == [0] * len(actions)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Path, str]:
+    """A folder, and the URI of an empty registry; MLflow is imported before anything is forked."""
+    import mlflow.pyfunc
+
+    assert mlflow.pyfunc.log_model
+    uri = new_database(tmp_path / "mlflow.db")
+    # The parent opens no connection: children would inherit it.
+    experiment = child(lambda: make_experiment(uri, tmp_path))
+    assert ended(experiment) == 0
+    return tmp_path, uri
+
+
+def make_experiment(uri: str, root: Path) -> None:
+    from huesong.tracking import store
+
+    store.experiment_id(store.connect(uri), "races", uri, root)
+
+
+def held(check: Callable[[], object]) -> None:
+    """Run checks that open the registry in a child, too."""
+    assert ended(child(check)) == 0
+
+
+def test_of_two_at_once_the_better_one_is_champion_and_both_tell_the_truth(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    for number in range(many(3)):
+        name, figures = f"better-{number}", (0.5, 0.6) if number % 2 else (0.6, 0.5)
+        for index, figure in enumerate(figures):
+            model(folder / f"{index}", 1000 * number + index, figure)
+        at_once(*(partial(enter, folder / f"{index}", uri, name) for index in range(2)))
+
+        def check(name: str = name) -> None:
+            registry = Registry(name, uri=uri)
+            champion = registry.by_alias(contracts.CHAMPION)
+            assert champion is not None
+            assert champion.figures["arousal_r"] == 0.6
+            promoted = sorted(registry.versions(), key=lambda version: version.promotion)
+            counts = [version.promotion[0] for version in promoted if PROMOTION in version.tags]
+            assert counts in ([1], [1, 2]), counts
+            assert len(promoted) == 2
+            # Whoever came second and was worse was told so.
+            assert all(v.tags[GATE].startswith("passed") for v in promoted if PROMOTION in v.tags)
+            assert all(v.tags[GATE] == "failed: arousal_r" for v in promoted if PROMOTION not in v.tags)
+
+        held(check)
+
+
+def test_the_same_model_at_once_is_one_version(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    for number in range(many(3)):
+        for index in range(3):
+            model(folder / f"{index}", number, 0.5)
+        name = f"same-{number}"
+        at_once(*(partial(enter, folder / f"{index}", uri, name) for index in range(3)))
+
+        def check(name: str = name) -> None:
+            versions = Registry(name, uri=uri).versions()
+            assert len(versions) == 1
+            assert PROMOTION in versions[0].tags
+
+        held(check)
+
+
+def test_promotions_and_rollbacks_at_once_leave_one_champion_and_one_order(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    for index in range(3):
+        model(folder / f"{index}", index, 0.5 + index / 100)
+        assert ended(child(partial(enter, folder / f"{index}", uri, "moves"))) == 0
+
+    def promote(version: str) -> None:
+        registry = Registry("moves", uri=uri)
+        with registry.alone():
+            registry.promote(version)
+
+    def roll_back() -> None:
+        registry = Registry("moves", uri=uri)
+        with registry.alone():
+            registry.roll_back()
+
+    for _ in range(many(3)):
+        at_once(lambda: promote("1"), lambda: promote("2"), roll_back)
+
+        def check() -> None:
+            registry = Registry("moves", uri=uri)
+            champion = registry.by_alias(contracts.CHAMPION)
+            assert champion is not None
+            assert ROLLED_BACK_AT not in champion.tags
+            assert PROMOTED_AT in champion.tags
+            orders = [version.promotion[0] for version in registry.versions()]
+            assert len(set(orders)) == len(orders)
+            later = [v for v in registry.versions() if v.promotion > champion.promotion]
+            assert all(ROLLED_BACK_AT in version.tags for version in later)
+
+        held(check)
+
+
+# --- killed at any call of MLflow's --------------------------------------------------------------
+
+
+def killing(number: int, *, after: bool) -> None:
+    """End this process at the call of that number of an MlflowClient, before or after it has done its work."""
+    from mlflow import MlflowClient
+
+    calls = 0
+
+    def wrapped(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            mine = calls == number
+            if mine and not after:
+                os._exit(KILLED)
+            result = method(*given, **named)
+            if mine:
+                os._exit(KILLED)
+            return result
+
+        return call
+
+    for name, method in list(vars(MlflowClient).items()):
+        if callable(method) and not name.startswith("_"):
+            setattr(MlflowClient, name, wrapped(method))
+
+
+def killed_at(number: int, after: bool, act: Callable[[], object]) -> None:
+    """`act`, killed on its way."""
+    killing(number, after=after)
+    act()
+
+
+def killed_everywhere(act: Callable[[], object], prepare: Callable[[], object], check: Callable[[], object]) -> int:
+    """Kill `act` at one call after another, each from the state that `prepare` makes; `check` holds what it left.
+
+    Returns:
+        How many kills there were.
+    """
+    kills, number, step = 0, 1, 4 if many(12) <= 12 else 1
+    while True:
+        fates = []
+        for after in (False, True):
+            prepare()
+            fate = ended(child(partial(killed_at, number, after, act)))
+            assert fate in (0, KILLED), f"call {number}: ended with {fate}"
+            fates.append(fate)
+            if fate == KILLED:
+                kills += 1
+                assert ended(child(check)) == 0, f"killed {'after' if after else 'before'} call {number}"
+        if fates == [0, 0]:
+            return kills
+        number += step
+
+
+def test_a_registration_that_is_killed_at_any_call_leaves_a_true_registry_that_the_next_one_finishes(
+    place: tuple[Path, str],
+) -> None:
+    folder, uri = place
+    model(folder / "old", 1, 0.5)
+    model(folder / "new", 2, 0.6)
+    assert ended(child(lambda: enter(folder / "old", uri, "killed"))) == 0
+    kept = shutil.copyfile(folder / "mlflow.db", folder / "kept.db")
+
+    def prepare() -> None:
+        shutil.copyfile(kept, folder / "mlflow.db")
+        shutil.rmtree(folder / "new" / "register", ignore_errors=True)
+
+    def check() -> None:
+        registry = Registry("killed", uri=uri)
+        champion = registry.by_alias(contracts.CHAMPION)
+        assert champion is not None
+        assert champion.tags[GATE].startswith("passed")
+        assert PROMOTION in champion.tags
+        assert not (folder / "new" / "register").exists()
+        report = enter(folder / "new", uri, "killed")
+        assert contracts.CHAMPION in report.aliases
+        assert sorted(path.name for path in (folder / "new").iterdir()) == [
+            "evaluate",
+            "gate.yaml",
+            "register",
+            "train",
+        ]
+        versions = registry.versions()
+        digests = [version.tags[DIGEST] for version in versions]
+        assert len(set(digests)) == len(digests) == 2
+        assert registry.roll_back().figures["arousal_r"] == 0.5  # and what it replaced can come back
+
+    kills = killed_everywhere(lambda: enter(folder / "new", uri, "killed"), prepare, check)
+    print(f"{kills} kills of register", file=sys.stderr)
+    assert kills >= 4
+
+
+def test_a_promotion_that_is_killed_at_any_call_happened_or_did_not(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    for index in range(2):
+        model(folder / f"{index}", index, 0.5 + index / 100)
+        assert ended(child(partial(enter, folder / f"{index}", uri, "half"))) == 0
+
+    def back_to_the_first() -> None:
+        Registry("half", uri=uri).roll_back()
+
+    assert ended(child(back_to_the_first)) == 0
+    kept = shutil.copyfile(folder / "mlflow.db", folder / "kept.db")
+
+    def promote() -> None:
+        registry = Registry("half", uri=uri)
+        with registry.alone():
+            registry.promote("2")
+
+    def check() -> None:
+        registry = Registry("half", uri=uri)
+        champion = registry.by_alias(contracts.CHAMPION)
+        assert champion is not None
+        if champion.version == "2":
+            assert ROLLED_BACK_AT not in champion.tags
+        promote()
+        champion = registry.by_alias(contracts.CHAMPION)
+        assert champion is not None
+        assert (champion.version, ROLLED_BACK_AT in champion.tags) == ("2", False)
+        assert registry.roll_back().version == "1"
+
+    kills = killed_everywhere(promote, lambda: shutil.copyfile(kept, folder / "mlflow.db"), check)
+    print(f"{kills} kills of promote", file=sys.stderr)
+    assert kills >= 2
