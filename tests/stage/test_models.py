@@ -242,7 +242,7 @@ def test_files_that_are_gone_are_an_error(logged: tuple[pyfunc_logging.Logged, P
     local = registry.folder(version)
     local.rename(tmp_path / "away")
     assert not registry.intact(version)
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(UserError, match="are missing or damaged"):
         registry.folder(version)
 
 

@@ -35,7 +35,7 @@ def length(ids: list[int]) -> float:
 
 @examples(12)
 @given(
-    seed=st.integers(-(2**40), 2**40), seconds=st.floats(4, 30), temperature=st.sampled_from([0.3, 0.9, 2.0]),
+    seed=st.integers(0, 2**40), seconds=st.floats(4, 30), temperature=st.sampled_from([0.3, 0.9, 2.0]),
     top_p=st.sampled_from([0.5, 0.95, 1.0]), guidance=st.sampled_from([0.0, 1.0, 1.5, 4.0]),
 )  # fmt: skip
 def test_random_weights_still_compose_valid_pieces(
@@ -201,7 +201,7 @@ def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tempo": 5000.0}, "--tempo 5000: this model knows"),
+        ({"tempo": 5000.0}, "--tempo 5000: give quarters a minute"),
         ({"tempo": 45.0, "seconds": 4.0}, "--tempo 45: a piece of 4 s cannot be written"),
         ({"tempo": 100.0, "primer": (1, 2)}, "a primer brings its own tempo"),
     ],
