@@ -197,7 +197,7 @@ def test_output_names(tmp_path: Path) -> None:
         ({"arousal": -1.01}, "--arousal -1.01"),
         ({"valence": (0.1, 1.2)}, "--valence 1.2: give a number from -1 to 1"),
         ({"arousal": (0.5,)}, "--arousal: a trajectory needs at least two values"),
-        ({"tempo": -3.0}, "--tempo -3.0: give quarters a minute"),
+        ({"tempo": -3.0}, "--tempo -3: give quarters a minute"),
         ({"tempo": float("nan")}, "--tempo nan"),
         ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
     ],

@@ -13,7 +13,7 @@ from huesong.metre.align import TICKS_PER_QUARTER, Aligned, align
 from huesong.metre.bars import METRES
 from huesong.music.reading import listen, seconds_at
 from tests.examples import examples
-from tests.tiny_tunes import played, tune, written
+from tests.played_tunes import played, tune, written
 
 THREE = [(4, 4), (3, 4), (6, 8)]
 

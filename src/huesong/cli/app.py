@@ -280,7 +280,7 @@ def export(
 def status(
     folder: Annotated[Path, typer.Option("--artifacts", help="Folder of the stages' artifacts.")] = ARTIFACTS,
 ) -> None:
-    """Say where the latest artifacts and reports are, and which model composes.
+    """Say where the artifacts are, and which model composes.
 
     Names the champion, the challenger, and why it is not champion.
     """
