@@ -92,7 +92,7 @@ def tiny_examples(kind: str = "pixels", pieces: int = 24, bars: int = 3, seed: i
     music = Pieces(
         np.concatenate([np.array(ids, np.uint16) for ids in sequences]), np.cumsum(count) - count, count,
         [f"piece{row}#0" for row in range(pieces)], split, signs, np.ones(pieces, np.float32), np.ones(pieces, np.float32),
-        np.ones(pieces, bool),
+        np.ones(pieces, bool), np.ones(pieces, bool),
     )  # fmt: skip
     pictures = Pictures(
         rows, [f"picture{row}" for row in range(pieces)], split, signs * 0.5, np.ones(pieces, np.float32)

@@ -19,7 +19,7 @@ from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.label.labels import label_items
 from huesong.label.pairing import make_pairs, pair_figures
 from huesong.label.report import write_report
-from huesong.label.training_table import write_training_table
+from huesong.label.training_table import on_bars, write_training_table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
@@ -67,7 +67,7 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
         log.info("label: fitting the labellers")
         image_labels = label_images(found, work)
         piece_labels = label_pieces(found, config, work)
-        pairs = make_pairs(image_labels, piece_labels, config)
+        pairs = make_pairs(image_labels, piece_labels[on_bars(found.pieces)], config)
         image_labels.to_parquet(work / contracts.IMAGE_LABELS, index=False)
         piece_labels.to_parquet(work / contracts.PIECE_LABELS, index=False)
         pairs.to_parquet(work / contracts.PAIRS, index=False)

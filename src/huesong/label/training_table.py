@@ -43,6 +43,7 @@ def write_training_table(
         "token_start_N": pieces["token_start"].to_numpy(np.int64),
         "token_count_N": pieces["token_count"].to_numpy(np.int64),
         "closes_N": offset >= last,
+        "on_bars_N": on_bars(pieces),
         **{f"piece_{key}": value for key, value in _labels(piece_labels).items()},
         **{f"picture_{key}": value for key, value in _labels(image_labels).items()},
         "pair_picture_P": _rows(pairs["image_id"], images["id"]),
@@ -58,6 +59,15 @@ def write_training_table(
     with (folder / contracts.TRAINING_TABLE).open("wb") as stream:
         np.savez_compressed(stream, **arrays)
     write_json(folder / contracts.SOURCES, sources(images, pieces))
+
+
+def on_bars(pieces: pd.DataFrame) -> np.ndarray:
+    """Whether each segment stands on bars that mean something [N]: a network learns from these alone.
+
+    Where split `train` has none, as of recordings without a beat, all do.
+    """
+    found: np.ndarray = (pieces["bars_from"] != "none").to_numpy()
+    return found if found[(pieces["split"] == "train").to_numpy()].any() else np.ones(len(pieces), dtype=bool)
 
 
 def sources(images: pd.DataFrame, pieces: pd.DataFrame) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Pieces:
     rated_N: np.ndarray  # float32: how far *people's* label is trusted; 0 = predicted or none
     weight_N: np.ndarray  # float32: how far the label is trusted, predicted ones included; 0 = not at all
     closes_N: np.ndarray  # bool: the segment ends its piece (EOS stands after it)
+    on_bars_N: np.ndarray  # bool: its bars mean something; else no network learns from it
 
 
 @dataclass
@@ -315,6 +316,7 @@ def load_examples(preprocess: Path, label: Path) -> Examples:
         pieces = Pieces(
             tokens, table["token_start_N"], table["token_count_N"], table["piece_id"].tolist(), table["piece_split"],
             table["piece_va"], table["piece_rated"], table["piece_weight"], table["closes_N"],
+            table["on_bars_N"],
         )  # fmt: skip
         pictures = Pictures(
             rows, table["picture_id"].tolist(), table["picture_split"], table["picture_va"], table["picture_rated"]

@@ -131,10 +131,10 @@ def make_phases(examples: Examples, config: TrainConfig) -> list[Phase]:
     pieces, pairs = examples.pieces, examples.pairs
 
     def segments(split: str) -> tuple[np.ndarray, None]:
-        return np.flatnonzero((pieces.split_N == split) & (pieces.count_N > 0)), None
+        return np.flatnonzero((pieces.split_N == split) & (pieces.count_N > 0) & pieces.on_bars_N), None
 
     def paired(split: str) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.flatnonzero(pairs.split_P == split)
+        rows = np.flatnonzero((pairs.split_P == split) & pieces.on_bars_N[pairs.piece_P])
         return pairs.piece_P[rows], pairs.picture_P[rows]
 
     phases = [Phase(PAIRS, (config.seed, 1), config.steps, config.learning_rate, paired("train"), paired("val"))]
