@@ -104,6 +104,8 @@ class LabelConfig(Section):
 class NetworkConfig(Section):
     width: int = Field(128, ge=16, le=4096)
     heads: int = Field(4, ge=1, le=128)
+    kv_heads: int = Field(0, ge=0, le=256)
+    """Heads of keys and values in self-attention, shared by those of queries; 0 = as many. Fewer make sampling faster."""
     encoder_layers: int = Field(3, ge=1, le=48)
     decoder_layers: int = Field(3, ge=1, le=48)
     feed_forward: int = Field(4, ge=1, le=16)
@@ -114,6 +116,14 @@ class NetworkConfig(Section):
     """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
     context: int = Field(1024, ge=32, le=65536)
     """Longest token sequence the network attends to."""
+
+    @model_validator(mode="after")
+    def _shared_evenly(self) -> NetworkConfig:
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(
+                f"kv_heads = {self.kv_heads} does not divide heads = {self.heads}: take a divisor of it, or 0"
+            )
+        return self
 
 
 class CriticConfig(Section):

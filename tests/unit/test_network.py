@@ -11,9 +11,11 @@ from tests.tiny_training import NETWORK, SIZE
 FEATURES = PictureShape("features", tokens=4, channels=6)
 
 
-def tiny(positions: str = "rotary", picture: PictureShape = FEATURES, smear: bool = True) -> HuesongNetwork:
+def tiny(
+    positions: str = "rotary", picture: PictureShape = FEATURES, smear: bool = True, kv_heads: int = 0
+) -> HuesongNetwork:
     torch.manual_seed(0)
-    changes = {"positions": positions, "encoder_layers": 2, "smear": smear}
+    changes = {"positions": positions, "encoder_layers": 2, "smear": smear, "kv_heads": kv_heads}
     network = HuesongNetwork(NetworkConfig.model_validate(NETWORK.model_dump() | changes), SIZE, picture)
     for name, weight in network.named_parameters():
         if name.endswith("smear_H"):
@@ -40,10 +42,11 @@ def test_a_future_token_does_not_change_past_logits(positions: str, smear: bool)
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
 
+@pytest.mark.parametrize("kv_heads", [0, 1])
 @pytest.mark.parametrize("smear", [True, False])
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
-def test_cached_steps_equal_the_uncached_pass(positions: str, smear: bool) -> None:
-    network = tiny(positions, smear=smear)
+def test_cached_steps_equal_the_uncached_pass(positions: str, smear: bool, kv_heads: int) -> None:
+    network = tiny(positions, smear=smear, kv_heads=kv_heads)
     ids, pictures, va = inputs()
     keep = torch.tensor([True, False, True])
     tokens = network.encode_picture(pictures).tokens_BSD

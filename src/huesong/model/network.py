@@ -73,14 +73,16 @@ class SelfAttention(nn.Module):
     def __init__(self, config: NetworkConfig, layer: int) -> None:
         super().__init__()
         width = config.width
-        self.heads, self.layer = config.heads, layer
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.heads, self.shared, self.layer = config.heads, config.kv_heads or config.heads, layer
+        own = width // self.heads * self.shared
+        self.query_key_value = nn.Linear(width, width + 2 * own, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.smear_H = nn.Parameter(torch.zeros(config.heads)) if config.smear else None
+        self.smear_H = nn.Parameter(torch.zeros(self.shared)) if config.smear else None
 
     def forward(self, x_BTD: Tensor, reading: Reading) -> Tensor:
-        projected = self.query_key_value(x_BTD).unflatten(-1, (3, self.heads, -1))
-        queries_BHTE, keys_BHTE, values_BHTE = projected.permute(2, 0, 3, 1, 4)
+        width, projected = x_BTD.shape[-1], self.query_key_value(x_BTD)
+        queries_BHTE = projected[..., :width].unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        keys_BHTE, values_BHTE = projected[..., width:].unflatten(-1, (2, self.shared, -1)).permute(2, 0, 3, 1, 4)
         if self.smear_H is not None:
             before_BH1E = torch.zeros_like(keys_BHTE[:, :, :1])
             if reading.cache is not None:
@@ -91,10 +93,25 @@ class SelfAttention(nn.Module):
             queries_BHTE, keys_BHTE = rotate(queries_BHTE, reading.rotation_TE), rotate(keys_BHTE, reading.rotation_TE)
         if reading.cache is not None:
             keys_BHTE, values_BHTE = reading.cache.store(self.layer, keys_BHTE, values_BHTE)
-        mixed_BHTE = F.scaled_dot_product_attention(
-            queries_BHTE, keys_BHTE, values_BHTE, attn_mask=reading.visible_BTK, is_causal=reading.visible_BTK is None
-        )
+        mixed_BHTE = self._attend(queries_BHTE, keys_BHTE, values_BHTE, reading.visible_BTK)
         return self.out(mixed_BHTE.transpose(1, 2).flatten(2))
+
+    def _attend(
+        self, queries_BHTE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, visible_BTK: Tensor | None
+    ) -> Tensor:
+        """Attention where several heads of queries may share one of keys and values (Ainslie et al. 2023)."""
+        group, count = self.heads // self.shared, queries_BHTE.shape[2]
+        if group > 1 and count == 1:  # while sampling nothing is copied: the heads of a group are its queries
+            mixed_BHTE = F.scaled_dot_product_attention(
+                queries_BHTE.reshape(len(queries_BHTE), self.shared, group, -1), keys_BHTE, values_BHTE,
+                attn_mask=visible_BTK,
+            )  # fmt: skip
+            return mixed_BHTE.reshape(queries_BHTE.shape)
+        if group > 1:
+            keys_BHTE, values_BHTE = (x.repeat_interleave(group, dim=1) for x in (keys_BHTE, values_BHTE))
+        return F.scaled_dot_product_attention(
+            queries_BHTE, keys_BHTE, values_BHTE, attn_mask=visible_BTK, is_causal=visible_BTK is None
+        )
 
 
 class CrossAttention(nn.Module):
@@ -241,7 +258,9 @@ class HuesongNetwork(nn.Module):
     ) -> KVCache:
         """An empty cache for these requests, of `capacity` tokens (default: the context)."""
         condition_BD, memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
-        return KVCache(condition_BD, memory, len(self.encoder) + len(self.decoder), capacity or self.config.context)
+        shape = (self.config.kv_heads or self.config.heads, self.config.width // self.config.heads)
+        layers = len(self.encoder) + len(self.decoder)
+        return KVCache(condition_BD, memory, layers, shape, capacity or self.config.context)
 
     def recondition(
         self, cache: KVCache, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
@@ -337,8 +356,15 @@ class KVCache:
     pairs [B, H, M, E] are computed once, when the cache is made. Made by `HuesongNetwork.new_cache`.
     """
 
-    def __init__(self, condition_BD: Tensor, memory: list[tuple[Tensor, Tensor]], layers: int, capacity: int) -> None:
-        batch, heads, _, head_width = memory[0][0].shape
+    def __init__(
+        self,
+        condition_BD: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        layers: int,
+        shape: tuple[int, int],
+        capacity: int,
+    ) -> None:
+        (heads, head_width), batch = shape, len(condition_BD)
         self.condition_BD, self.memory, self.capacity = condition_BD, memory, capacity
         self.lengths_B = torch.zeros(batch, dtype=torch.long, device=condition_BD.device)
         self.longest = 0  # max(lengths_B), kept on the host so that a step does not wait for the device
@@ -393,4 +419,5 @@ class KVCache:
 
     def emptied(self) -> KVCache:
         """A cache with the same condition and pictures but no tokens, to prime anew."""
-        return KVCache(self.condition_BD, self.memory, len(self.keys), self.capacity)
+        _, heads, _, width = self.keys[0].shape
+        return KVCache(self.condition_BD, self.memory, len(self.keys), (heads, width), self.capacity)
