@@ -25,6 +25,7 @@ def music(n: int = 120, seed: int = 0, segments: int = 1) -> tuple[pd.DataFrame,
     pieces = pieces.loc[np.repeat(np.arange(n), segments)].reset_index(drop=True)
     pieces["piece"] = pieces["id"]
     pieces["id"] = [f"{name}#{i % segments}" for i, name in enumerate(pieces["piece"])]
+    pieces["bars_from"] = "file"
     pieces["segment_start_s"] = [32.0 * (i % segments) for i in range(len(pieces))]
     pieces["token_start"], pieces["token_count"] = 10 * np.arange(len(pieces)), 10
     va = np.repeat(va, segments, axis=0)

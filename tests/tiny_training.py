@@ -135,6 +135,7 @@ def tables(examples: Examples) -> dict[str, Any]:
     return {
         "pieces": pd.DataFrame({
             **of_pieces, **raw, "piece": [name.split("#")[0] for name in pieces.ids], "segment_start_s": 0.0,
+            "bars_from": "file",
             "token_start": pieces.start_N, "token_count": pieces.count_N,
         }),
         "images": pd.DataFrame({**of_pictures, **raw}),

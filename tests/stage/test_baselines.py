@@ -7,7 +7,7 @@ import pytest
 from huesong.config import EvaluateConfig
 from huesong.evaluate import baselines
 from huesong.evaluate import metrics as evaluate_figures
-from huesong.model.requests import Request
+from huesong.model.requests import Piece, Request
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.features import features
@@ -48,12 +48,14 @@ def test_the_rules_obey_and_keep_the_length() -> None:
 def test_the_unconditional_model_hears_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "load", lambda path: tokenizer())
     seen: list[Request] = []
+    composed: list[Piece] = []
 
-    def spy(*arguments: object) -> list[object]:
+    def spy(*arguments: object) -> list[Piece]:
         seen.extend(arguments[1])  # type: ignore[arg-type]
         assert arguments[2].guidance == 0  # type: ignore[attr-defined]
         assert arguments[2].candidates == 1  # type: ignore[attr-defined]
-        return sample(*arguments)  # type: ignore[arg-type]
+        composed.extend(made := sample(*arguments))  # type: ignore[arg-type]
+        return made
 
     monkeypatch.setattr(baselines, "sample", spy)
     config = CONFIG.model_copy(update={"sampling": CONFIG.sampling.model_copy(update={"candidates": 3})})
@@ -61,7 +63,8 @@ def test_the_unconditional_model_hears_no_request(monkeypatch: pytest.MonkeyPatc
     assert len(scores) == 5
     assert len({request.seed for request in seen}) == 5
     # With guidance 0 what is asked changes nothing.
-    loud = [Request(None, 0.9, 0.9, request.seed, request.seconds) for request in seen]
+    asked = zip(seen, composed, strict=True)
+    loud = [Request(None, 0.9, 0.9, request.seed, request.seconds, plan=piece.plan) for request, piece in asked]
     made = sample(model(), loud, config.sampling.model_copy(update={"guidance": 0.0, "candidates": 1}))
     written = [tokens.decode(tokenizer(), piece.ids) for piece in made]
     for score, piece in zip(scores, written, strict=True):

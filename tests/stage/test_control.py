@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "preprocess": {**TINY["preprocess"], "picture_size": 32},
             "label": TINY["label"],
             "train": {
-                "device": "cpu", "threads": 1, "objective": "ce", "steps": 280, "batch_size": 8, "learning_rate": 3e-3,
+                "device": "cpu", "threads": 1, "objective": "ce", "steps": 450, "batch_size": 8, "learning_rate": 3e-3,
                 "condition_dropout": 0.25, "label_smoothing": 0.0, "eval_every": 500, "checkpoint_every": 500,
                 "network": {
                     "width": 64, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 512, "dropout": 0.0,

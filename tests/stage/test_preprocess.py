@@ -127,7 +127,7 @@ def test_tables_and_arrays_line_up(done: Path, clean_data: Path) -> None:
         part = ids[piece.token_start : piece.token_start + piece.token_count].tolist()
         assert tokens.decode(tokenizer, part).note_num() == piece.n_notes
     vocabulary = json.loads((done / contracts.VOCABULARY).read_text())
-    assert len(vocabulary["tokens"]) == 330 == len(tokenizer)
+    assert len(vocabulary["tokens"]) == 700 == len(tokenizer)
 
 
 def test_splits_hold_groups_together(done: Path) -> None:

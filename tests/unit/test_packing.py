@@ -125,7 +125,7 @@ def test_read_picture(tmp_path: Path) -> None:
 
 
 def test_read_piece_gives_segments_that_decode(tmp_path: Path) -> None:
-    got = read_piece(job(write_piece(tmp_path / "a.mid", bars=16), segment_seconds=16.0))
+    got = read_piece(job(write_piece(tmp_path / "a.mid", bars=16), segment_seconds=16.0, bars="file"))
     assert isinstance(got, list)
     assert [segment.start_s for segment in got] == [0.0, 16.0]
     tokenizer = tokens.build_tokenizer(TokenizerConfig())
@@ -137,7 +137,7 @@ def test_read_piece_gives_segments_that_decode(tmp_path: Path) -> None:
         assert len(segment.features) == len(FEATURE_NAMES)
         assert len(segment.statistics) == len(STATISTIC_NAMES)
         assert np.isfinite(segment.features).all()
-        assert segment.bars_from == "file"
+        assert segment.bars_from == "annotation"
 
 
 def test_a_segment_begins_with_its_style_and_key_and_each_bar_with_its_head(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_bar_lines_that_are_known_hold(tmp_path: Path) -> None:
 
 
 def test_read_piece_gives_reasons(tmp_path: Path) -> None:
-    assert read_piece(job(write_piece(tmp_path / "short.mid", bars=3), min_seconds=30.0)) == (
+    assert read_piece(job(write_piece(tmp_path / "short.mid", bars=3), bars="file", min_seconds=30.0)) == (
         "too short (6.0 s of at least 30 s)"
     )
     assert read_piece(job(write_piece(tmp_path / "drums.mid", drums=True))) == "drums only"

@@ -376,7 +376,7 @@ def test_a_primer_that_does_not_fit_is_refused() -> None:
     first = sample(model(), [asked(1, 20.0)], PLAIN)[0]
     with pytest.raises(UserError, match="the model attends to 32"):
         sample(model(32), [asked(0, plan=first.plan, primer=tuple(first.ids[:60]))], PLAIN)
-    with pytest.raises(UserError, match=r"the primer is too long for a piece of \d+ bars \(20 s\)"):
+    with pytest.raises(UserError, match=r"the primer is too long for a piece of 20 s, whose last chord"):
         sample(model(4096), [asked(0, plan=first.plan, primer=tuple(first.ids))], PLAIN)
     with pytest.raises(UserError, match="vocabulary"):
         sample(model(), [asked(0, plan=first.plan, primer=tuple(first.ids[5:30]))], PLAIN)
@@ -446,7 +446,7 @@ def high_notes(pieces: Sequence[list[int]]) -> np.ndarray:
 
 
 def test_steering_follows_the_scorer_further_than_the_best_of_as_many() -> None:
-    requests = [Request(None, 1.0, 0.0, seed, 12.0) for seed in range(6)]
+    requests = [Request(None, 1.0, 0.0, seed, 12.0) for seed in range(12)]
     reached = {}
     for parts in (1, 4):
         made = sample(model(), requests, SamplingConfig(guidance=1.0, candidates=6, steering=parts), scorer=high_notes)
@@ -454,7 +454,7 @@ def test_steering_follows_the_scorer_further_than_the_best_of_as_many() -> None:
         for piece in made:
             assert grammar().count_violations(piece.ids) == 0
             assert length(piece) == pytest.approx(12, abs=0.02)
-    assert reached[4] > reached[1] + 0.02
+    assert reached[4] > reached[1] + 0.01
 
 
 def test_steered_pieces_do_not_depend_on_their_company() -> None:

@@ -114,9 +114,16 @@ class Composer:
         from huesong.form.analysis import analyse
         from huesong.form.heads import heads_of
         from huesong.metre.align import align
-        from huesong.music import header, tokens
+        from huesong.metre.bars import FILE, BarLines
+        from huesong.metre.estimate import says_its_bars
+        from huesong.music import header, reading, tokens
 
-        score = align(fitted(request.primer, self.model.grammar)).score
+        score = fitted(request.primer, self.model.grammar)
+        if self.model.vocabulary.has_heads:
+            score = align(score, BarLines.parse(FILE) if says_its_bars(score) else None).score
+        else:  # all bars are 4/4
+            score = score.resample(reading.TICKS_PER_QUARTER)
+            score.time_signatures.clear()
         plan = analyse(score)
         score.tempos.clear()
         score.tempos.append(Tempo(0, plan.tempo))

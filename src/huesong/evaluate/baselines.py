@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from symusic import Score
@@ -97,16 +95,16 @@ def by_rule(points: np.ndarray, seconds: float, seed: int) -> list[Score]:
 def unconditional(model: Model, count: int, config: EvaluateConfig) -> list[Score]:
     """`count` pieces of the model with its condition dropped, each with a seed of its own, as read back.
 
-    Guidance 0 leaves exactly the logits without picture and request; the valence and arousal named here change nothing.
-    One candidate: the best of several would be chosen by the request.
+    Guidance 0 leaves exactly the logits without picture and request. The plan of each is one for an emotion drawn at random,
+    which nobody asked for. One candidate: the best of several would be chosen by the request.
     """
     sampling = config.sampling.model_copy(update={"guidance": 0.0, "candidates": 1})
-    blank = Request(picture=None, valence=0.0, arousal=0.0, seed=0, seconds=sampling.seconds)
+    drawn_N2 = np.random.default_rng([config.seed, count]).uniform(-1, 1, (count, 2)).tolist()
     tokenizer = tokens.load(model.folder / contracts.TOKENIZER)
     found: list[Score] = []
     for start in track(range(0, count, config.batch_size), "evaluate: composing without a condition"):
         batch = [
-            replace(blank, seed=1_000_000 * (config.seed + 1) + k)
+            Request(None, drawn_N2[k][0], drawn_N2[k][1], 1_000_000 * (config.seed + 1) + k, sampling.seconds)
             for k in range(start, min(start + config.batch_size, count))
         ]
         for piece in sample(model, batch, sampling):

@@ -84,6 +84,13 @@ def estimate(score: Score) -> Estimate:
     return _tracked(notes, score, written)
 
 
+def says_its_bars(score: Score) -> bool:
+    """Whether the file says a metre and its notes lie on the grid as written: then whoever gave it knows its bars."""
+    notes = notes_of(score)
+    said = len(score.time_signatures) > 0 and len(notes.onset) > 0
+    return said and share_on(notes.onset / score.tpq) >= GOOD_GRID
+
+
 def file_metres(score: Score) -> tuple[tuple[tuple[float, int, int], ...], bool]:
     """The metres that the file says (4/4 where it says none, as MIDI does), by their start in quarters; and whether it does."""
     found = {0: (4, 4)}

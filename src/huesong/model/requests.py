@@ -256,9 +256,10 @@ def _invented(
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
     if left < 60 / begun.tempo if count is None else count < 1:
         length = f"{seconds:g} s" if bars is None else f"{bars} bars"
+        room = f"{seconds - 60 / begun.tempo:.1f} s" if bars is None else f"{bars - 1} bars"
         raise UserError(
-            f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s; ask for "
-            "more, or take a shorter one"
+            f"the primer is too long for a piece of {length}: it has {len(begun.bars)} bars, {begun.seconds:.1f} s, and may "
+            f"have {room}; ask for more, or take a shorter one"
         )
     if count is None:  # at the primer's tempo, so in whole bars
         count = max(1, round(left * begun.tempo / 60 / begun.bars[-1].quarters))
@@ -283,7 +284,7 @@ def constraints_of(model: Model, request: Request, plan: Plan, config: SamplingC
         found = " and ".join(f"{upper}/{lower}" for upper, lower in sorted(metres))
         raise UserError(f"the plan is in {found}: this model composes in one metre, of {known}")
     return Constraints(
-        len(plan.bars), metre, plan.tempo, request.key, tonic=plan.key,
+        len(plan.bars), metre, plan.tempo, request.key, tonic=plan.key if heads else None,
         beginning=tuple(header.beginning(request.style or "mixed", plan.tonic, plan.mode)) if heads else (),
         heads=tuple(map(tuple, heads_of(plan))) if heads else (), closing=not request.loop,
         polyphony=config.max_polyphony, notes_per_second=config.max_notes_per_second, silence=config.max_silence,
