@@ -34,12 +34,12 @@ class Kind:
 
 KINDS = {
     "simple": Kind(
-        ((0, BEAT, 0.88), (1 / 2, DIVISION, 0.58), (1 / 4, OTHER, 0.22), (3 / 4, OTHER, 0.26), (1 / 3, OTHER, 0.05),
+        ((0, BEAT, 0.92), (1 / 2, DIVISION, 0.61), (1 / 4, OTHER, 0.21), (3 / 4, OTHER, 0.28), (1 / 3, OTHER, 0.06),
          (2 / 3, OTHER, 0.06)), 0.55,
     ),
     "compound": Kind(
-        ((0, BEAT, 0.96), (1 / 3, DIVISION, 0.68), (2 / 3, DIVISION, 0.85), (1 / 6, OTHER, 0.22), (1 / 2, OTHER, 0.25),
-         (5 / 6, OTHER, 0.24)), 0.75,
+        ((0, BEAT, 0.97), (1 / 3, DIVISION, 0.73), (2 / 3, DIVISION, 0.87), (1 / 6, OTHER, 0.29), (1 / 2, OTHER, 0.35),
+         (5 / 6, OTHER, 0.34)), 0.75,
     ),
 }  # fmt: skip
 """Means over scores of piano music whose bars are known."""

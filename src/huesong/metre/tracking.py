@@ -124,7 +124,8 @@ def _candidate(
     steps = int(step.max()) + 9
     accent = accents(step[order], np.maximum(until - at, 1e-3)[order], notes[2][order], notes[3][order], steps)
     score = fit(accent)
-    score[[(len(HEARD[metre]) % 6 == 0 and metre[1] == 8) != (kind == "compound") for metre, _ in HYPOTHESES]] = -np.inf
+    # Nobody hears whether a performance is in 3/8 or in 6/8: it is written in 6/8.
+    score[[metre == (3, 8) or (metre[1] == 8) != (kind == "compound") for metre, _ in HYPOTHESES]] = -np.inf
     best = int(score.argmax())
     total = float(np.logaddexp.reduce(score))
     place = np.interp(time_s, beats.time_s, index) * per
