@@ -40,7 +40,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
             signature=model_logging.signature(), pip_requirements=["huesong==0.1.0"],
         )  # fmt: skip
     registry = Registry("huesong", uri=uri)
-    registry.promote(registry.create(Logged(logged.model_id, run_id), {DIGEST: folder_digest(model)}, "card").version)
+    registry.promote(
+        registry.create(Logged(logged.model_id, run_id), {DIGEST: folder_digest(model)}, "card").version,
+        force=True,
+        reason="of 0.1.0",
+    )
     return uri
 
 
