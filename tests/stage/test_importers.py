@@ -297,7 +297,7 @@ def test_the_real_collection(tmp_path: Path) -> None:
     report = import_dataset("shared", Path(folder), tmp_path / "data")
     assert report.skipped == []
     assert report.counts["music/eimg"] == 2399
-    assert sum(count for key, count in report.counts.items() if key.startswith("music/")) == 6223
+    assert sum(count for key, count in report.counts.items() if key.startswith("music/")) == 6512
     music, images = (read_table(tmp_path / "data", name) for name in (MUSIC, IMAGES))
     assert (music["valence"].notna().sum(), len(images)) == (3419, 670)
     with (Path(folder) / "music/labels_all.csv").open(encoding="utf-8", newline="") as stream:

@@ -29,6 +29,7 @@ RUN = {
     "huesong data sample": "system/test_cli.py",
     "huesong evaluate": "system/test_cli.py",
     "huesong experiment ablation": "stage/test_ablation.py",
+    "huesong experiment bars": "stage/test_bars.py",
     "huesong experiment quality": "stage/test_quality_experiment.py",
     "huesong experiment results": "stage/test_results_page.py",
     "huesong experiment structure": "stage/test_structure.py",

@@ -31,7 +31,8 @@ def huesong(*arguments: str, cwd: Path = ROOT) -> Done:
 def test_console_submits_and_schedules(server: KfpServer, package: Path, tmp_path: Path) -> None:
     host = ("--host", server.url)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a").write_text("a")
+    for name in ("images.csv", "music.csv"):
+        (tmp_path / "data" / name).write_text("id,path\n")
     publish(tmp_path / "data", str(tmp_path / "remote"))
     given = ["-p", "data_digest=current", "-p", f"remote={tmp_path / 'remote'}"]
     assert huesong("upload", *host, "--package", str(package), "--version", "v1").returncode == 0

@@ -145,3 +145,31 @@ def structure(
     else:
         put_into(report, "form", text)
         typer.echo(str(report))
+
+
+@app.command()
+def bars(
+    source: Annotated[Path, typer.Argument(help="Folder that holds music_unlabelled/ and music_annotated/.")],
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Markdown file whose part between <!-- bars --> markers is replaced; default: print."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Pieces of each set that are measured.")] = 40,
+    seed: Annotated[int, typer.Option(help="Which pieces, and how they are moved and bent.")] = 0,
+    learn: Annotated[bool, typer.Option(help="First learn the package's weights anew, from split train.")] = False,
+) -> None:
+    """How often the bars of a piece are found: grid, metre, downbeat, beats of performances, beside what is known."""
+    from huesong.experiments.bars import learning
+    from huesong.experiments.bars.measure import page
+    from huesong.report.tables import put_into
+
+    if report is not None:
+        put_into(report, "bars", None)
+    if learn:
+        typer.echo(str(learning.learn(source, seed)))
+    text = page(source, most, seed)
+    if report is None:
+        typer.echo(text, nl=False)
+    else:
+        put_into(report, "bars", text)
+        typer.echo(str(report))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from huesong.metre.downbeats import weights
+
 FRAME = 0.02
 """Seconds."""
 SPAN = (0.28, 1.5)
@@ -23,26 +25,32 @@ BEAT, DIVISION, OTHER = range(3)
 """Classes of places: the beat, its half or its thirds, any other."""
 
 
+PLACES = {
+    "simple": ((0, BEAT), (1 / 2, DIVISION), (1 / 4, OTHER), (3 / 4, OTHER), (1 / 3, OTHER), (2 / 3, OTHER)),
+    "compound": ((0, BEAT), (1 / 3, DIVISION), (2 / 3, DIVISION), (1 / 6, OTHER), (1 / 2, OTHER), (5 / 6, OTHER)),
+}
+"""How beats are divided: places within the beat and their classes. `weights.json` says how many events lie at each."""
+USUAL = {"simple": 0.55, "compound": 0.75}
+"""Seconds of the likeliest beat."""
+
+
 @dataclass(frozen=True)
 class Kind:
-    """How beats are divided. places: (place within the beat, its class, events expected there); usual: seconds of the
-    likeliest beat."""
+    """places: (place within the beat, its class, events expected there); usual: seconds of the likeliest beat."""
 
     places: tuple[tuple[float, int, float], ...]
     usual: float
 
 
-KINDS = {
-    "simple": Kind(
-        ((0, BEAT, 0.88), (1 / 2, DIVISION, 0.58), (1 / 4, OTHER, 0.22), (3 / 4, OTHER, 0.26), (1 / 3, OTHER, 0.05),
-         (2 / 3, OTHER, 0.06)), 0.55,
-    ),
-    "compound": Kind(
-        ((0, BEAT, 0.96), (1 / 3, DIVISION, 0.68), (2 / 3, DIVISION, 0.85), (1 / 6, OTHER, 0.22), (1 / 2, OTHER, 0.25),
-         (5 / 6, OTHER, 0.24)), 0.75,
-    ),
-}  # fmt: skip
-"""Means over scores of piano music whose bars are known."""
+def kinds() -> dict[str, Kind]:
+    """Simple and compound beats, with the events that were learnt for their PLACES."""
+    events = weights().events
+    return {
+        name: Kind(tuple((*place, share) for place, share in zip(places, events[name], strict=True)), USUAL[name])
+        for name, places in PLACES.items()
+    }
+
+
 SCATTER = 0.022
 """Standard deviation, in seconds, of an event around its place."""
 ELSEWHERE = 0.06

@@ -3,7 +3,7 @@
 A log-linear model of all (metre, first bar line) at once: every step of a bar has a level (downbeat, half bar, beat,
 eighth, sixteenth; Lerdahl and Jackendoff, A Generative Theory of Tonal Music, 1983), each level weighs the accents
 (accents.ACCENTS) in its own way, and metres differ in how usual they are and in how alike neighbouring bars sound.
-`experiments.bars_fit` learns the weights from scores whose bars are known.
+`huesong experiment bars --learn` learns the weights from scores whose bars are known.
 
 T = steps, K = accents, L = levels, M = metres, H = (metre, first bar line in steps).
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,12 +46,13 @@ HYPOTHESES = tuple((metre, first) for metre in METRES for first in range(len(HEA
 
 @dataclass(frozen=True)
 class Weights:
-    """level: [L, K]. usual: [M]. alike: [M]. Of a performance: mark [C, X] of accents.MARKS for the classes of
-    beats.CLASSES, with share [C] of the events; choice: of a candidate's level [X] (tracking.Candidate)."""
+    """level: [L, K]. usual: [M]. alike: [M]. Of a performance: events a beat at beats.PLACES; mark [C, X] of accents.MARKS
+    for the classes of places, with share [C] of the events; choice: of a candidate's level [X] (tracking.Candidate)."""
 
     level: np.ndarray
     usual: np.ndarray
     alike: np.ndarray
+    events: dict[str, list[float]]
     mark: np.ndarray
     share: np.ndarray
     choice: np.ndarray
@@ -61,7 +62,8 @@ class Weights:
 def weights() -> Weights:
     """The learnt weights."""
     read = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    return Weights(**{name: np.array(values) for name, values in read.items()})
+    arrays = {field.name: np.array(read[field.name]) for field in fields(Weights) if field.name != "events"}
+    return Weights(events=read["events"], **arrays)
 
 
 def sums(accent: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from scipy.linalg import solveh_banded
 
 from huesong.metre.accents import accents, marks
 from huesong.metre.bars import Bar
-from huesong.metre.beats import FRAME, KINDS, Beats, track
+from huesong.metre.beats import FRAME, Beats, kinds, track
 from huesong.metre.downbeats import HEARD, HYPOTHESES, fit, weights
 
 STEPS = {"simple": 4, "compound": 6}
@@ -104,7 +104,7 @@ def event_odds(heard: np.ndarray) -> np.ndarray:
 
 def candidates(notes: tuple[np.ndarray, ...], time_s: np.ndarray, odds: np.ndarray) -> list[Candidate]:
     """One candidate for each of LEVELS."""
-    rough = {name: float(np.median(np.diff(track(time_s, odds, kind).time_s))) for name, kind in KINDS.items()}
+    rough = {name: float(np.median(np.diff(track(time_s, odds, kind).time_s))) for name, kind in kinds().items()}
     return [
         _candidate(level, float(np.clip(rough[other] * times, *SPAN)), notes, time_s, odds)
         for level, (_, other, times) in enumerate(LEVELS)
@@ -115,7 +115,7 @@ def _candidate(
     level: int, usual: float, notes: tuple[np.ndarray, ...], time_s: np.ndarray, odds: np.ndarray
 ) -> Candidate:
     kind = LEVELS[level][0]
-    beats = track(time_s, odds, KINDS[kind], (usual / AROUND, usual * AROUND))
+    beats = track(time_s, odds, kinds()[kind], (usual / AROUND, usual * AROUND))
     per = STEPS[kind]
     index = np.arange(len(beats.time_s))
     at, until = (np.interp(times, beats.time_s, index) * per for times in notes[:2])
@@ -124,7 +124,8 @@ def _candidate(
     steps = int(step.max()) + 9
     accent = accents(step[order], np.maximum(until - at, 1e-3)[order], notes[2][order], notes[3][order], steps)
     score = fit(accent)
-    score[[(len(HEARD[metre]) % 6 == 0 and metre[1] == 8) != (kind == "compound") for metre, _ in HYPOTHESES]] = -np.inf
+    # Nobody hears whether a performance is in 3/8 or in 6/8: it is written in 6/8.
+    score[[metre == (3, 8) or (metre[1] == 8) != (kind == "compound") for metre, _ in HYPOTHESES]] = -np.inf
     best = int(score.argmax())
     total = float(np.logaddexp.reduce(score))
     place = np.interp(time_s, beats.time_s, index) * per

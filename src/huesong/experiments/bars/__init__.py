@@ -1,0 +1,1 @@
+"""How often bars are found where they are known."""
