@@ -14,12 +14,12 @@ from symusic import Score
 
 from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
 from huesong.data.sample.music import compose_by_rule
-from huesong.form.analysis import analyse
-from huesong.form.heads import heads_of
 from huesong.model.critic import Critic
 from huesong.model.folder import Model
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music import header, tokens
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import heads_of
 from huesong.music.grammar import Constraints, Grammar, State
 from huesong.music.vocabulary import Vocabulary
 

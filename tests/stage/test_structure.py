@@ -14,8 +14,8 @@ from huesong.experiments.structure import page
 from huesong.experiments.structure.annotated import local_key, pieces, pop_chord, pop_key
 from huesong.experiments.structure.habits import canonical
 from huesong.experiments.structure.scoring import matched, pairs, score_piece, summarise
-from huesong.form import statistics
-from huesong.form.plan import Chord
+from huesong.music.form import statistics
+from huesong.music.form.plan import Chord
 from huesong.runtime.errors import UserError
 from tests.console import huesong
 from tests.tiny_tunes import A1, B1, TRIADS, piece

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from symusic import Note, TimeSignature
 
-from huesong.form.analysis import analyse
-from huesong.form.heard.cadences import kind_of
-from huesong.form.plan import Chord, Plan
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heard.cadences import kind_of
+from huesong.music.form.plan import Chord, Plan
 from huesong.runtime.errors import UserError
 from tests.tiny_tunes import A1, B1, Tune, piece, quarters
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miditok import REMI
 
-from huesong.form.analysis import analyse
-from huesong.form.heads import heads_of
 from huesong.music import header, tokens
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import heads_of
 from huesong.music.grammar import Constraints, Grammar, LastRead
 from huesong.music.keys import (
     BASS,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huesong.form import plan as form
-from huesong.form.heads import beats_of, head_of, heads_of
-from huesong.form.plan import BarPlan, Chord, Plan
 from huesong.music import header
+from huesong.music.form import plan as form
+from huesong.music.form.heads import beats_of, head_of, heads_of
+from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.music.vocabulary import RANKS, violations
 
 HEAD = {

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 from symusic import Note, Score, Tempo, Track
 
-from huesong.form.analysis import analyse
 from huesong.model.requests import Piece
+from huesong.music.form.analysis import analyse
 from tests.benchmark_modules import benchmark
 
 

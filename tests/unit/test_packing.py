@@ -12,12 +12,12 @@ from symusic import Note, Score, Tempo, Track
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
-from huesong.form.analysis import analyse
-from huesong.form.heads import head_of
 from huesong.metre.align import align
 from huesong.metre.bars import BarLines
 from huesong.music import tokens
 from huesong.music.features import FEATURE_NAMES
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import head_of
 from huesong.music.reading import Limits, read_score
 from huesong.music.statistics import STATISTIC_NAMES
 from huesong.pictures.colours import COLOUR_NAMES

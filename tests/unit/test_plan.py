@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from huesong.form.plan import BarPlan, Chord, Plan
+from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.runtime.errors import UserError
 
 

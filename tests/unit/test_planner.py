@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huesong.form.heard.cadences import kind_of
-from huesong.form.plan import Plan
-from huesong.form.planner import invent, key_of
-from huesong.form.progressions import Arrival, chain_of
-from huesong.form.settings import METRES, STYLES, Settings, parse_chords, parse_form, parse_metre
-from huesong.form.statistics import statistics
+from huesong.music.form.heard.cadences import kind_of
+from huesong.music.form.plan import Plan
+from huesong.music.form.planner import invent, key_of
+from huesong.music.form.progressions import Arrival, chain_of
+from huesong.music.form.settings import METRES, STYLES, Settings, parse_chords, parse_form, parse_metre
+from huesong.music.form.statistics import statistics
 from huesong.runtime.errors import UserError
 from tests.examples import examples
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from symusic import Score
 
 from huesong.config import EvaluationSampling, SamplingConfig
-from huesong.form.analysis import analyse
-from huesong.form.heads import heads_of
-from huesong.form.plan import BarPlan, Chord, Plan
 from huesong.model.requests import Piece, Request, constraints_of
 from huesong.model.sampling import Hypothesis, draw, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import header, tokens
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import heads_of
+from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.music.grammar import Constraints, Grammar, State
 from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError

@@ -235,8 +235,8 @@ def compose(
     """
     from huesong.compose.composer import compose_many
     from huesong.compose.files import place
-    from huesong.form.settings import parse_chords, parse_form, parse_metre
     from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
+    from huesong.music.form.settings import parse_chords, parse_form, parse_metre
 
     request = Request(
         picture, parse_trajectory(asked.valence, "valence"), parse_trajectory(asked.arousal, "arousal"), asked.seed,

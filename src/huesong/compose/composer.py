@@ -111,12 +111,12 @@ class Composer:
         from symusic import Tempo
 
         from huesong.compose.primer import fitted
-        from huesong.form.analysis import analyse
-        from huesong.form.heads import heads_of
         from huesong.metre.align import align
         from huesong.metre.bars import FILE, BarLines
         from huesong.metre.estimate import says_its_bars
         from huesong.music import header, reading, tokens
+        from huesong.music.form.analysis import analyse
+        from huesong.music.form.heads import heads_of
 
         score = fitted(request.primer, self.model.grammar)
         if self.model.vocabulary.has_heads:

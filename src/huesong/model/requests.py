@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from huesong.config import FASTEST, SLOWEST, SamplingConfig
-from huesong.form.heads import heads_of
-from huesong.form.plan import Chord, Plan
-from huesong.form.planner import Settings, invent
 from huesong.music import header
+from huesong.music.form.heads import heads_of
+from huesong.music.form.plan import Chord, Plan
+from huesong.music.form.planner import Settings, invent
 from huesong.music.keys import Constraints, Key
 from huesong.runtime.errors import UserError
 from huesong.va import Trajectory, check_emotion, mean_of, value_at

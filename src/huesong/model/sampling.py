@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
-from huesong.form.plan import Plan
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
 from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of, plan_of
+from huesong.music.form.plan import Plan
 from huesong.music.grammar import Grammar, LastRead, State
 from huesong.music.vocabulary import TokenTable
 from huesong.runtime.errors import UserError

@@ -22,12 +22,12 @@ from miditok import REMI
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
-from huesong.form.analysis import analyse
-from huesong.form.heads import heads_of
 from huesong.metre.align import align
 from huesong.metre.bars import BarLines
 from huesong.music import header, tokens
 from huesong.music.features import FEATURE_NAMES, features
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import heads_of
 from huesong.music.reading import Limits, Unusable, clean, read_score
 from huesong.music.statistics import STATISTIC_NAMES, statistics
 from huesong.pictures.colours import COLOUR_NAMES, colours

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from symusic import Score
 
-from huesong.form.heard.grid import grid_of
+from huesong.music.form.heard.grid import grid_of
 from huesong.music.reading import Notes, listen
 
 TOGETHER = 1 / 16

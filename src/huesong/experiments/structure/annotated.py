@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huesong.form.plan import Cadence, Chord
+from huesong.music.form.plan import Cadence, Chord
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from huesong.experiments.structure.annotated import Annotated
-from huesong.form.analysis import hear
-from huesong.form.heard.cadences import cadence_of
-from huesong.form.heard.grid import Grid, beat_of, grid_of
-from huesong.form.heard.phrases import Heard, boundary_features, find_starts
+from huesong.music.form.analysis import hear
+from huesong.music.form.heard.cadences import cadence_of
+from huesong.music.form.heard.grid import Grid, beat_of, grid_of
+from huesong.music.form.heard.phrases import Heard, boundary_features, find_starts
 from huesong.music.reading import listen
 
 CHORDS, PAIRS, TRIPLES = 28, 300, 500

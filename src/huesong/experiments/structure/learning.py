@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from huesong.experiments.structure.annotated import Annotated
-from huesong.form.analysis import hear
-from huesong.form.heard.chords import KINDS, beat_weights
-from huesong.form.heard.grid import Grid, grid_of
-from huesong.form.heard.phrases import LONGEST, USUAL, boundary_features
+from huesong.music.form.analysis import hear
+from huesong.music.form.heard.chords import KINDS, beat_weights
+from huesong.music.form.heard.grid import Grid, grid_of
+from huesong.music.form.heard.phrases import LONGEST, USUAL, boundary_features
 from huesong.music.reading import listen
 
 SMOOTHING = 0.02

@@ -10,7 +10,7 @@ from huesong.experiments.structure.annotated import pieces
 from huesong.experiments.structure.habits import habits
 from huesong.experiments.structure.learning import chord_sounds, phrases_model
 from huesong.experiments.structure.scoring import Figure, score_piece, summarise
-from huesong.form import statistics
+from huesong.music.form import statistics
 from huesong.report.tables import table, two_digits
 from huesong.runtime.files import replacing_file
 

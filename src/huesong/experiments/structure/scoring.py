@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from huesong.experiments.structure.annotated import Annotated
-from huesong.form.analysis import hear
-from huesong.form.heard.cadences import cadence_of
-from huesong.form.heard.phrases import Heard, boundary_features, find_labels, find_starts
-from huesong.form.plan import CADENCES, Chord
+from huesong.music.form.analysis import hear
+from huesong.music.form.heard.cadences import cadence_of
+from huesong.music.form.heard.phrases import Heard, boundary_features, find_labels, find_starts
+from huesong.music.form.plan import CADENCES, Chord
 
 TRIADS = {
     "maj": "major", "7": "major", "maj7": "major", "min": "minor", "min7": "minor", "dim": "diminished",

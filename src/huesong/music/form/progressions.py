@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from huesong.form.plan import Cadence
-from huesong.form.statistics import statistics
+from huesong.music.form.plan import Cadence
+from huesong.music.form.statistics import statistics
 
 Functional = tuple[int, str]
 """Semitones above the tonic, quality."""

@@ -14,9 +14,9 @@ from functools import cache
 
 import numpy as np
 
-from huesong.form.heard.grid import EARLY, Grid
-from huesong.form.plan import QUALITIES, Chord
-from huesong.form.statistics import statistics
+from huesong.music.form.heard.grid import EARLY, Grid
+from huesong.music.form.plan import QUALITIES, Chord
+from huesong.music.form.statistics import statistics
 from huesong.music.keys import SCALES, Key, key_correlations
 from huesong.music.reading import Notes
 

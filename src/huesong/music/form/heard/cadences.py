@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from huesong.form.heard.grid import Grid
-from huesong.form.plan import Cadence, Chord
+from huesong.music.form.heard.grid import Grid
+from huesong.music.form.plan import Cadence, Chord
 from huesong.music.keys import Key
 
 DOMINANTS = ("maj", "7", "sus4")

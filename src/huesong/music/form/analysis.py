@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from huesong.form.heard.cadences import cadence_of
-from huesong.form.heard.chords import beat_weights, chords_of_bars, find_chords, find_home, find_keys
-from huesong.form.heard.grid import Grid, grid_of, melody_of
-from huesong.form.heard.phrases import Heard, boundary_features, find_labels, find_starts
-from huesong.form.heard.relations import find_relations, likeness
-from huesong.form.plan import DENSEST, MOST_BARS, BarPlan, Plan
+from huesong.music.form.heard.cadences import cadence_of
+from huesong.music.form.heard.chords import beat_weights, chords_of_bars, find_chords, find_home, find_keys
+from huesong.music.form.heard.grid import Grid, grid_of, melody_of
+from huesong.music.form.heard.phrases import Heard, boundary_features, find_labels, find_starts
+from huesong.music.form.heard.relations import find_relations, likeness
+from huesong.music.form.plan import DENSEST, MOST_BARS, BarPlan, Plan
 from huesong.music.reading import Notes, listen, tempo_map
 from huesong.runtime.errors import UserError
 

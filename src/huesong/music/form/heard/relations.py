@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from huesong.form.heard.grid import Grid
-from huesong.form.plan import FARTHEST, Relation
+from huesong.music.form.heard.grid import Grid
+from huesong.music.form.plan import FARTHEST, Relation
 from huesong.music.keys import SCALES, Key
 from huesong.music.reading import Notes
 

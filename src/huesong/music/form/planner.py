@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huesong.form.heard.cadences import kind_of
-from huesong.form.heard.grid import beat_of
-from huesong.form.plan import DENSEST, BarPlan, Cadence, Chord, Plan, Relation
-from huesong.form.progressions import Arrival, Chain, Functional, chain_of
-from huesong.form.settings import STYLES, Settings
-from huesong.form.shapes import SHORT, cadences_of, outline, relations_of
-from huesong.form.statistics import statistics
+from huesong.music.form.heard.cadences import kind_of
+from huesong.music.form.heard.grid import beat_of
+from huesong.music.form.plan import DENSEST, BarPlan, Cadence, Chord, Plan, Relation
+from huesong.music.form.progressions import Arrival, Chain, Functional, chain_of
+from huesong.music.form.settings import STYLES, Settings
+from huesong.music.form.shapes import SHORT, cadences_of, outline, relations_of
+from huesong.music.form.statistics import statistics
 from huesong.music.keys import SCALES, Key
 from huesong.va import Trajectory, mean_of, value_at
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from huesong.form.plan import LABEL, Chord
+from huesong.music.form.plan import LABEL, Chord
 from huesong.music.keys import Key
 from huesong.runtime.errors import UserError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from huesong.form.plan import BarPlan, Plan
 from huesong.music import header
+from huesong.music.form.plan import BarPlan, Plan
 
 
 def heads_of(plan: Plan, first: int = 0, count: int | None = None) -> list[list[str]]:

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from huesong.form.heard.cadences import cadence_of, kind_of
-from huesong.form.heard.grid import Grid
-from huesong.form.heard.relations import Likeness
-from huesong.form.plan import Chord, Relation
-from huesong.form.statistics import statistics
+from huesong.music.form.heard.cadences import cadence_of, kind_of
+from huesong.music.form.heard.grid import Grid
+from huesong.music.form.heard.relations import Likeness
+from huesong.music.form.plan import Chord, Relation
+from huesong.music.form.statistics import statistics
 from huesong.music.keys import Key
 from huesong.music.reading import Notes
 

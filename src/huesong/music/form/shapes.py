@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huesong.form.plan import FARTHEST, Cadence, Relation
-from huesong.form.settings import Settings
-from huesong.form.statistics import statistics
+from huesong.music.form.plan import FARTHEST, Cadence, Relation
+from huesong.music.form.settings import Settings
+from huesong.music.form.statistics import statistics
 from huesong.runtime.errors import UserError
 
 SLOWEST, FASTEST = 36.0, 240.0
