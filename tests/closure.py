@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,10 +33,10 @@ def modules() -> dict[str, Path]:
 
 
 @cache
-def imports(name: str) -> frozenset[str]:
-    """The modules of huesong that module `name` imports anywhere, inside of functions and for types included."""
+def imports(name: str, types: bool = True) -> frozenset[str]:
+    """The modules of huesong that module `name` imports anywhere, inside of functions and (if `types`) for types included."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
+    for node in nodes(name, types):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
@@ -47,7 +47,17 @@ def imports(name: str) -> frozenset[str]:
     return frozenset((found & set(modules())) - {name})
 
 
-def closure(*names: str) -> set[str]:
+def nodes(name: str, types: bool = True) -> Iterator[ast.AST]:
+    """All that stands in module `name`; without `types`, but for what `if TYPE_CHECKING` holds."""
+    waiting: list[ast.AST] = [ast.parse(modules()[name].read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if types or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            waiting += ast.iter_child_nodes(node)
+
+
+def closure(*names: str, types: bool = True) -> set[str]:
     """`names` and everything that they import, directly and through others; the packages that hold them included."""
     seen: set[str] = set()
     waiting = list(names)
@@ -56,7 +66,7 @@ def closure(*names: str) -> set[str]:
         if name in seen:
             continue
         seen.add(name)
-        waiting += [*imports(name), *([name.rpartition(".")[0]] if "." in name else [])]
+        waiting += [*imports(name, types), *([name.rpartition(".")[0]] if "." in name else [])]
     return seen
 
 

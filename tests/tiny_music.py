@@ -17,7 +17,8 @@ from huesong.data.sample.music import compose_by_rule
 from huesong.model.critic import Critic
 from huesong.model.folder import Model
 from huesong.model.network import HuesongNetwork, PictureShape
-from huesong.music import header, tokens
+from huesong.music import tokens
+from huesong.music.form import header
 from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.grammar import Constraints, Grammar, State

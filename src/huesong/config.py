@@ -177,8 +177,8 @@ class TrainConfig(Section):
     compile: bool = False
     """Whether torch.compile makes kernels of the training step's Transformer; needs a C++ compiler. They round differently,
     so compiled runs have checkpoints of their own."""
-    start_from: str | None = None
-    """A model folder whose weights training goes on from, as for fine-tuning; None = from random ones."""
+    start_from: str = ""
+    """A model folder whose weights training goes on from, as for fine-tuning; empty = from random ones."""
     network: NetworkConfig = NetworkConfig()
     critic: CriticConfig = CriticConfig()
     pretrain_steps: int = Field(0, ge=0, le=10**8)

@@ -159,9 +159,9 @@ LAZY = {"huesong.va": {"pandas"}, "huesong.runtime.progress": {"rich"}}
 
 def test_model_needs_only_torch_numpy_safetensors_yaml_and_pydantic() -> None:
     allowed = {"torch", "numpy", "safetensors", "yaml", "pydantic", "huesong", "__future__"}
-    for module in closure.closure("huesong.model.network", "huesong.model.sampling", "huesong.model.folder"):
-        tree = ast.parse(closure.modules()[module].read_text())
-        for node in ast.walk(tree):
+    roots = ("huesong.model.network", "huesong.model.sampling", "huesong.model.folder")
+    for module in closure.closure(*roots, types=False):
+        for node in closure.nodes(module, types=False):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:

@@ -23,7 +23,8 @@ from huesong.model.dataset import (
     shifted,
     with_repeat,
 )
-from huesong.music import header, tokens
+from huesong.music import tokens
+from huesong.music.form import header
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
 from tests.tiny_music import encoded, pieces, tokenizer

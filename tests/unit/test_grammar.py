@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miditok import REMI
 
-from huesong.music import header, tokens
+from huesong.music import tokens
+from huesong.music.form import header
 from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.grammar import Constraints, Grammar, LastRead

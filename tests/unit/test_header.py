@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huesong.music import header
+from huesong.music.form import header
 from huesong.music.form import plan as form
 from huesong.music.form.heads import beats_of, head_of, heads_of
 from huesong.music.form.plan import BarPlan, Chord, Plan

@@ -13,7 +13,8 @@ from symusic import Score
 from huesong.config import EvaluationSampling, SamplingConfig
 from huesong.model.requests import Piece, Request, constraints_of
 from huesong.model.sampling import Hypothesis, draw, last_bars, predict_va, resample, roll_out, sample
-from huesong.music import header, tokens
+from huesong.music import tokens
+from huesong.music.form import header
 from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.form.plan import BarPlan, Chord, Plan

@@ -34,7 +34,7 @@ from huesong.cli.options import (
     grouped,
     with_sampling_options,
 )
-from huesong.music.header import STYLES
+from huesong.music.form.header import STYLES
 from huesong.runtime import progress
 from huesong.runtime.errors import user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm

@@ -114,7 +114,8 @@ class Composer:
         from huesong.metre.align import align
         from huesong.metre.bars import FILE, BarLines
         from huesong.metre.estimate import says_its_bars
-        from huesong.music import header, reading, tokens
+        from huesong.music import reading, tokens
+        from huesong.music.form import header
         from huesong.music.form.analysis import analyse
         from huesong.music.form.heads import heads_of
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from symusic import Score
+
+if TYPE_CHECKING:
+    from symusic import Score
 
 DEFAULT_TEMPO = 120.0
 """Of a file that says none (MIDI 1.0)."""

@@ -45,7 +45,7 @@ class CriticLayer(nn.Module):
 class Critic(nn.Module):
     """Token ids or soft tokens to the (valence, arousal) that people would give it, each in (-1, 1).
 
-    `plans_V` (bool) are the tokens that only plan (music/header.py): they are not read, for nobody hears them.
+    `plans_V` (bool) are the tokens that only plan (music/form/header.py): they are not read, for nobody hears them.
     """
 
     plans_V: Tensor

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from huesong import contracts
-from huesong.music.header import FARTHEST, KINDS, RELATIONS, transposed
+from huesong.music.form.header import FARTHEST, KINDS, RELATIONS, transposed
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require
 

@@ -30,6 +30,8 @@ from huesong.config import NetworkConfig
 from huesong.model.image_encoder import ImageEncoder, PictureEncoding, PictureShape
 
 EMBEDDING_STD = 0.05
+Memory = list[tuple[Tensor, Tensor]]
+"""Of each decoder layer the keys and values [B, H, M, E] that the music attends to."""
 
 
 class Condition(nn.Module):
@@ -357,12 +359,7 @@ class KVCache:
     """
 
     def __init__(
-        self,
-        condition_BD: Tensor,
-        memory: list[tuple[Tensor, Tensor]],
-        layers: int,
-        shape: tuple[int, int],
-        capacity: int,
+        self, condition_BD: Tensor, memory: Memory, layers: int, shape: tuple[int, int], capacity: int
     ) -> None:
         (heads, head_width), batch = shape, len(condition_BD)
         self.condition_BD, self.memory, self.capacity = condition_BD, memory, capacity

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from huesong.config import FASTEST, SLOWEST, SamplingConfig
-from huesong.music import header
+from huesong.music.form import header
 from huesong.music.form.heads import heads_of
 from huesong.music.form.plan import Chord, Plan
 from huesong.music.form.planner import Settings, invent

@@ -23,7 +23,7 @@ from miditok import REMI, TokSequence
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import TokenizerConfig
-from huesong.music import header
+from huesong.music.form import header
 from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, bars_of, changes_of_metre, seconds_at
 from huesong.music.vocabulary import FORMATS, digest_of
 from huesong.runtime.errors import UserError

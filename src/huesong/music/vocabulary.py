@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huesong.music import header
+from huesong.music.form import header
 from huesong.runtime.errors import UserError
 
 FORMATS = (1, 2)

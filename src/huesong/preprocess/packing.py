@@ -24,8 +24,9 @@ from huesong import contracts
 from huesong.config import PreprocessConfig, TokenizerConfig
 from huesong.metre.align import align
 from huesong.metre.bars import BarLines
-from huesong.music import header, tokens
+from huesong.music import tokens
 from huesong.music.features import FEATURE_NAMES, features
+from huesong.music.form import header
 from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.reading import Limits, Unusable, clean, read_score

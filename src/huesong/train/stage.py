@@ -111,7 +111,7 @@ def run(
         torch.manual_seed(config.base_seed)
         network = HuesongNetwork(config.network, examples.special.size, picture_shape(examples))
         vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
-        if config.start_from is not None:
+        if config.start_from:
             start_from(Path(config.start_from), network, vocabulary)
         copies = copy_test(config, examples, vocabulary)
         training = train_network(network, examples, config, critic, stores, device, processes, copies)

@@ -59,6 +59,6 @@ def renumbered(weight_VD: Tensor, old: Vocabulary, new: Vocabulary) -> Tensor:
 
 def starting_digest(config: TrainConfig) -> list[str]:
     """SHA-256 of the weights that training starts from; nothing if it starts anew. What checkpoints depend on."""
-    if config.start_from is None:
+    if not config.start_from:
         return []
     return [sha256(require(Path(config.start_from) / contracts.MODEL_WEIGHTS, "huesong export"))]

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from huesong.music import header
+from huesong.music.form import header
 from huesong.music.vocabulary import Vocabulary
 
 KINDS = ("exact", "transposed", "varied", "random")

@@ -1,8 +1,8 @@
-"""A plan as the tokens at the head of bars (music/header.py)."""
+"""A plan as the tokens at the head of bars (music/form/header.py)."""
 
 from __future__ import annotations
 
-from huesong.music import header
+from huesong.music.form import header
 from huesong.music.form.plan import BarPlan, Plan
 
 

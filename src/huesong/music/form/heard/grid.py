@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from huesong.music.reading import Notes
-
 if TYPE_CHECKING:
     from symusic import Score
+
+    from huesong.music.reading import Notes
 
 EARLY = 0.04
 """Quarters by which an onset may come before the line that it belongs to."""
