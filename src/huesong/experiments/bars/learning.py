@@ -44,6 +44,8 @@ AT = 0.03
 def learn(source: Path, seed: int = 0) -> Path:
     """Write `weights.json` anew; the file. An error leaves it as it was.
 
+    The last digit of a weight may differ with the number of numpy's threads.
+
     Raises:
         UserError: the pieces are too few.
     """
