@@ -63,7 +63,7 @@ class TokenizerConfig(Section):
 class PreprocessConfig(Section):
     seed: Seed = 0
     encoder: str = "builtin"
-    """`builtin`, a local folder of a transformers backbone, or its name on the hub."""
+    """`builtin`, `efficientnet_lite2`, a local folder of a transformers backbone, or its name on the hub."""
     picture_size: int = Field(64, ge=32, le=512)
     """Side in pixels of the picture the `builtin` CNN sees (a backbone brings its own size)."""
     picture_grid: int = Field(4, ge=1, le=16)

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 from tests.tiny_music import model, pieces, tokenizer
 
+ROOT = Path(__file__).parents[2]
 SHORT = SamplingConfig(seconds=5.0, guidance=1.0, candidates=1)
 
 
@@ -78,6 +81,34 @@ def picture(tmp_path: Path) -> Path:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_reading_a_photo_needs_no_transformers(folder: Path, picture: Path, tmp_path: Path) -> None:
+    """From preprocessing a picture to composing for it: importing transformers takes six seconds."""
+    code = f"""
+import sys; sys.modules["transformers"] = None  # an import of it fails
+from pathlib import Path
+from huesong.config import SamplingConfig
+from huesong.compose.composer import compose
+from huesong.model.folder import save_model
+from huesong.model.network import PictureShape
+from huesong.pictures.encoders import load_encoder
+from tests.tiny_music import model, tokenizer
+from huesong.music import tokens
+
+root = Path({str(tmp_path)!r})
+encoder = load_encoder("efficientnet_lite2", size=32, grid=2, scales=2)
+encoder.save(root / "preprocess" / "encoder")
+tokens.save(tokenizer(), root / "preprocess" / "tokenizer.json")
+tokens.write_vocabulary(tokenizer(), root / "preprocess" / "vocabulary.json")
+made = model(128, PictureShape.of(encoder.shape))
+save_model(root / "model", network=made.network, critic=made.critic, preprocess=root / "preprocess", label=None, training={{}})
+print(compose(Path({str(picture)!r}), root / "piece", root / "model", config=SamplingConfig(seconds=4, candidates=1)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "predicted" in done.stdout
+    assert files(tmp_path / "model" / "encoder") == ["encoder.json"]
 
 
 def never() -> tuple[Path, str]:

@@ -17,12 +17,14 @@ from huesong.compose.composer import Composer
 from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
-from huesong.pictures.encoders import Encoder, Settings
+from huesong.pictures import efficientnet_lite
+from huesong.pictures.encoders import PACKAGED, Encoder, Settings, write_settings
 from huesong.pictures.student import Architecture, Student
 from huesong.register import shipped
 from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import GATE, RATED_PICTURES, Registry, Version
 from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 from tests.stores import new_database
 from tests.tiny_music import model, tokenizer
 
@@ -89,6 +91,24 @@ def test_the_export_is_the_model_in_float16(artifacts: Path, exported: Path) -> 
     assert own.std() > 0.01
 
 
+def test_the_packages_encoder_is_named_not_copied(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where version 0.1 left a copy of its weights in the model folder."""
+    train = copy_of(artifacts, tmp_path)
+    model = train / contracts.MODEL
+    settings = Settings(PACKAGED, "features", (4, 8), 256, 2)
+    (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).rename(model / contracts.ENCODER / "model.safetensors")
+    monkeypatch.setattr(efficientnet_lite, "SAVED_SHA256", sha256(model / contracts.ENCODER / "model.safetensors"))
+    write_settings(settings, model / contracts.ENCODER)
+    shipped.export(train, artifacts / "evaluate", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / contracts.ENCODER).iterdir()] == ["encoder.json"]
+    assert Encoder.load(tmp_path / "out" / contracts.ENCODER).settings.weights == efficientnet_lite.SHA256
+    load_model(tmp_path / "out")  # which checks every file's digest
+    assert shipped.verified(tmp_path / "out") == tmp_path / "out"
+    assert "EfficientNet-Lite2 with ImageNet weights (Apache-2.0)" in (tmp_path / "out/README.md").read_text()
+
+
 def test_the_card_says_what_was_measured(exported: Path) -> None:
     card = (exported / contracts.MODEL_CARD).read_text()
     for word in ("license: cc-by-nc-sa-4.0", "pop909", "MIT", "0.51 [0.4, 0.6]", "0.8123", "## Limits", "n = 12"):
@@ -142,7 +162,7 @@ def test_what_may_not_be_passed_on_is_refused(artifacts: Path, tmp_path: Path, m
     save_file({**tensors, "embedding.weight": tensors["embedding.weight"] + 1e6}, weights)
     assert "'embedding.weight' holds values that float16 cannot" in refused(train)
     (train / contracts.MODEL / contracts.ENCODER / contracts.STUDENT_WEIGHTS).unlink()
-    assert "not the project's own encoder" in refused(train)
+    assert "neither a package's encoder nor the project's own" in refused(train)
     assert "huesong train" in refused(tmp_path / "nowhere")
     monkeypatch.setattr(shipped, "MOST_BYTES", 100_000)
     assert "more than the 0 MB that are shipped" in refused(artifacts / "train")

