@@ -29,7 +29,7 @@ def evaluate(
         label: artifacts/label.
         train: artifacts/train.
         out: artifacts/evaluate.
-        metrics: all figures.
+        metrics: the figures that people compare.
         quadrants: confusion of the quadrants asked for and heard.
         page: report with players.
         summary: table of figures.

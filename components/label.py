@@ -22,7 +22,7 @@ def label(
         tracking: the MLflow store and experiment.
         preprocess: artifacts/preprocess.
         out: artifacts/label.
-        metrics: all figures.
+        metrics: the figures that people compare.
         page: the labellers' report.
         summary: table of figures.
     """

@@ -24,7 +24,7 @@ def merge(
         checked: what `validate` wrote.
         shards: all shards.
         out: artifacts/preprocess, the same bytes as without a fan-out.
-        metrics: all figures.
+        metrics: the figures that people compare.
         page: validation report.
         summary: table of figures.
     """

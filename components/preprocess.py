@@ -22,7 +22,7 @@ def preprocess(
         tracking: the MLflow store and experiment.
         data: raw data.
         out: artifacts/preprocess.
-        metrics: all figures.
+        metrics: the figures that people compare.
         page: validation report.
         summary: table of figures.
     """

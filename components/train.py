@@ -26,7 +26,7 @@ def train(
         preprocess: artifacts/preprocess.
         label: artifacts/label.
         out: artifacts/train: the model folder, learning curves and figures.
-        metrics: all figures.
+        metrics: the figures that people compare.
         summary: table of figures.
         remote: s3://bucket/prefix where checkpoints are mirrored; anything else: they stay with the pod.
     """

@@ -47,7 +47,7 @@ TINIEST = 1e-6
 VERSIONS = ("miditok_version", "symusic_version", "hf_tokenizers_version")
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "train/history.csv": ("tokens_per_s",),
-    "train/metrics.json": ("seconds",),  # how long the training took
+    "train/figures.json": ("seconds",),  # how long the training took
     "train/model/config.json": ("files", "huesong"),  # digests of the files, which are read themselves; the version
     "preprocess/tokenizer.json": VERSIONS,
     "train/model/tokenizer.json": VERSIONS,

@@ -75,7 +75,9 @@ DROPPED_COLUMNS: Final = ("table", "id", "path", "reason")
 VALIDATION_JSON: Final = "validation.json"
 VALIDATION_HTML: Final = "validation.html"
 METRICS: Final = "metrics.json"
-"""Every stage writes its figures here (flat or nested numbers)."""
+"""The few figures that people compare (tracking.figures.COMPARED); what `dvc metrics` shows."""
+FIGURES: Final = "figures.json"
+"""All figures of a stage, flat or nested numbers."""
 
 # --- artifacts/label/ --------------------------------------------------------------------------
 IMAGE_LABELS: Final = "image_labels.parquet"

@@ -37,7 +37,7 @@ def judged(folder: Path, error: float, **metrics: float) -> Path:
         for v in levels for a in levels for seed in range(2)
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "figures.json", metrics)
     return folder
 
 
@@ -97,7 +97,7 @@ def pictured(folder: Path, error: float, *, each: int = 3, shift: float = 0.0) -
         for k in range(20) for piece in range(each)
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "requests.csv", index=False)
-    write_json(folder / "metrics.json", {})
+    write_json(folder / "figures.json", {})
     return folder
 
 
@@ -232,7 +232,7 @@ def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_t
         if len(trained) == 3:
             raise SystemExit(143)  # as a SIGTERM ends it
         out.mkdir(parents=True)
-        write_json(out / "metrics.json", {})
+        write_json(out / "figures.json", {})
         return Made({"train_ce": 1.0})
 
     def evaluate(config: object, *, out: Path, **_: object) -> Made:

@@ -94,7 +94,7 @@ def test_the_bare_entry_trains(tmp_path: Path, processes: int) -> None:
     assert f"model in {tmp_path / 'out' / 'model'}" in done.stderr
     assert ("training in 2 processes" in done.stderr) == (processes == 2)
     assert load_file(tmp_path / "out" / contracts.MODEL / contracts.MODEL_WEIGHTS)
-    assert json.loads((tmp_path / "out" / contracts.METRICS).read_text())["steps"] == 2
+    assert json.loads((tmp_path / "out" / contracts.FIGURES).read_text())["steps"] == 2
 
 
 def test_the_console_is_what_a_bare_machine_lacks(tmp_path: Path) -> None:

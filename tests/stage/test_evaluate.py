@@ -31,7 +31,7 @@ def test_every_test_picture_and_grid_point_is_composed(world: World, evaluated: 
 
 
 def test_metrics_are_complete_and_consistent(evaluated: Path) -> None:
-    metrics = json.loads((evaluated / contracts.METRICS).read_text())
+    metrics = json.loads((evaluated / contracts.FIGURES).read_text())
     heard = pd.read_csv(evaluated / contracts.REQUESTS)
     grid = heard[heard["set"] == "grid"]
     assert metrics["grid_n"] == 25
@@ -51,7 +51,7 @@ def test_metrics_are_complete_and_consistent(evaluated: Path) -> None:
 
 
 def test_the_baselines_answer_the_same_requests(world: World, evaluated: Path) -> None:
-    metrics = json.loads((evaluated / contracts.METRICS).read_text())
+    metrics = json.loads((evaluated / contracts.FIGURES).read_text())
     heard = pd.read_csv(evaluated / contracts.REQUESTS)
     baselines = pd.read_csv(evaluated / contracts.LADDER)
     pieces = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE)
@@ -73,7 +73,7 @@ def test_the_baselines_answer_the_same_requests(world: World, evaluated: Path) -
 
 
 def test_quality_stands_beside_real_music(world: World, evaluated: Path) -> None:
-    metrics = json.loads((evaluated / contracts.METRICS).read_text())
+    metrics = json.loads((evaluated / contracts.FIGURES).read_text())
     heard = pd.read_csv(evaluated / contracts.REQUESTS)
     seconds = world.params.evaluate.sampling.seconds
     read = [cut(piece_of(read_score(evaluated / name)), seconds) for name in heard["file"]]
@@ -128,7 +128,7 @@ def test_same_seed_same_figures(world: World, evaluated: Path, tmp_path: Path) -
         world.params.evaluate, data=world.data, preprocess=world.preprocess, label=world.label, train=world.train,
         out=tmp_path / "again",
     )  # fmt: skip
-    assert again.metrics == json.loads((evaluated / contracts.METRICS).read_text())
+    assert again.metrics == json.loads((evaluated / contracts.FIGURES).read_text())
 
 
 def test_a_stage_without_its_inputs_names_the_command(world: World, tmp_path: Path) -> None:

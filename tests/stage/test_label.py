@@ -48,12 +48,12 @@ def test_the_artifacts_are_those_of_the_contract(made: tuple[Path, label.LabelRe
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [
             contracts.IMAGE_LABELS, contracts.PIECE_LABELS, contracts.PAIRS, contracts.IMAGE_LABELLER,
-            contracts.PIECE_LABELLER, contracts.TRAINING_TABLE, contracts.SOURCES, contracts.METRICS,
+            contracts.PIECE_LABELLER, contracts.TRAINING_TABLE, contracts.SOURCES, contracts.FIGURES, contracts.METRICS,
                 contracts.REPORT, contracts.PLOTS,
         ]
     )  # fmt: skip
     assert all(path.is_file() for path in report.files)
-    assert json.loads((out / contracts.METRICS).read_text()) == report.metrics
+    assert json.loads((out / contracts.FIGURES).read_text()) == report.metrics
     assert all(isinstance(value, int | float) for value in report.metrics.values())
 
 

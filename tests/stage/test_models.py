@@ -341,7 +341,7 @@ def test_a_model_travels_through_a_real_server(
     (model / contracts.MODEL_WEIGHTS).write_bytes(os.urandom(2**20))
     write_json(model / "encoder" / "encoder.json", {"name": "builtin"})
     evaluate.mkdir()
-    write_json(evaluate / contracts.METRICS, {"arousal_r": 0.5})
+    write_json(evaluate / contracts.FIGURES, {"arousal_r": 0.5})
     gate.write_text("absolute: {arousal_r: {min: 0.2}}")
     for _ in range(2):
         with stage_run("register", Params(), experiment="http", root=tmp_path) as tracked:

@@ -90,7 +90,7 @@ def test_every_artifact_is_there_and_nothing_else(done: Path) -> None:
         contracts.IMAGES_TABLE, contracts.PIECES_TABLE, contracts.PIECE_FEATURES, contracts.PIECE_STATISTICS,
         contracts.TOKENS, contracts.TOKENIZER, contracts.VOCABULARY, contracts.PICTURE_FEATURES,
         contracts.PICTURE_COLOURS, contracts.ENCODER, contracts.DROPPED, contracts.VALIDATION_JSON,
-        contracts.VALIDATION_HTML, contracts.METRICS,
+        contracts.VALIDATION_HTML, contracts.FIGURES, contracts.METRICS,
     }  # fmt: skip
     assert {path.name for path in done.iterdir()} == names
     assert [path.name for path in done.parent.iterdir()] == [done.name]
@@ -143,7 +143,7 @@ def test_splits_hold_groups_together(done: Path) -> None:
 
 
 def test_metrics_count_what_was_kept(done: Path) -> None:
-    metrics = json.loads((done / contracts.METRICS).read_text())
+    metrics = json.loads((done / contracts.FIGURES).read_text())
     pieces = pd.read_parquet(done / contracts.PIECES_TABLE)
     assert metrics["pictures"]["kept"] == sum(metrics["pictures"]["by_split"].values()) == PICTURES
     assert metrics["pieces"]["kept"] == PIECES
@@ -185,7 +185,7 @@ def test_bad_files_are_dropped_with_their_reasons(data: Path, tmp_path: Path) ->
     assert len(images) == PICTURES - 2 == len(np.load(out / contracts.PICTURE_FEATURES))
     assert "picture 3" not in set(images["id"])
     assert pieces["piece"].nunique() == PIECES - 2
-    metrics = json.loads((out / contracts.METRICS).read_text())
+    metrics = json.loads((out / contracts.FIGURES).read_text())
     assert metrics["pieces"]["dropped_by_reason"] == {"too few notes": 1, "truncated": 1}
     assert sum(metrics["pieces"]["dropped_by_split"].values()) == 2
 
@@ -292,7 +292,7 @@ def test_real_music_and_pictures(tmp_path: Path) -> None:
     write_table(as_table(images), data, contracts.IMAGES_CSV)
     write_table(as_table(music), data, contracts.MUSIC_CSV)
     run(PreprocessConfig(), data=data, out=tmp_path / "out")
-    metrics = json.loads((tmp_path / "out" / contracts.METRICS).read_text())
+    metrics = json.loads((tmp_path / "out" / contracts.FIGURES).read_text())
     assert metrics["pictures"]["dropped"] == 0
     assert metrics["pieces"]["dropped"] <= 0.05 * len(music)
     assert metrics["tokens"]["compression"] > 1.2

@@ -43,7 +43,7 @@ def loaded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("pyfunc")
     uri = new_database(folder / "mlflow.db")
     (folder / "evaluate").mkdir()
-    write_json(folder / "evaluate" / "metrics.json", {"arousal_r": 1.0})
+    write_json(folder / "evaluate" / "figures.json", {"arousal_r": 1.0})
     (folder / "gate.yaml").write_text("absolute: {arousal_r: {min: 0}}")
     register.run(
         RegisterConfig(), train=world.train, evaluate=folder / "evaluate", gate=folder / "gate.yaml",

@@ -52,7 +52,7 @@ class Bench:
                 {"format": 1, "training": {"config": {"seed": seed}, "data": data or []}},
             )
         evaluate.mkdir(exist_ok=True)
-        write_json(evaluate / contracts.METRICS, {} if arousal_r is None else {"arousal_r": arousal_r, "n": 20})
+        write_json(evaluate / contracts.FIGURES, {} if arousal_r is None else {"arousal_r": arousal_r, "n": 20})
         options = {
             "out": self.folder / "register",
             "tracking_uri": self.uri,
@@ -170,7 +170,7 @@ def test_a_champion_that_changes_while_the_model_is_logged_is_the_one_that_count
     def slow(*given: Any) -> Any:
         if others:
             bench(*others.pop(), out=bench.folder / "other")
-            write_json(bench.folder / "evaluate" / contracts.METRICS, {"arousal_r": 0.5, "n": 20})
+            write_json(bench.folder / "evaluate" / contracts.FIGURES, {"arousal_r": 0.5, "n": 20})
         return real(*given)
 
     monkeypatch.setattr(register, "log_model", slow)

@@ -45,7 +45,7 @@ def run_of(root: Path) -> Path:
     }  # fmt: skip
     for stage, values in figures.items():
         (root / stage).mkdir()
-        write_json(root / stage / "metrics.json", values)
+        write_json(root / stage / "figures.json", values)
     return root
 
 

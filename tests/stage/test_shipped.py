@@ -54,7 +54,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "train" / contracts.MODEL, network=made.network, critic=made.critic, preprocess=root / "preprocess",
         label=None, training={"data": DATA},
     )  # fmt: skip
-    (root / "evaluate" / contracts.METRICS).write_text(json.dumps(METRICS))
+    (root / "evaluate" / contracts.FIGURES).write_text(json.dumps(METRICS))
     return root
 
 

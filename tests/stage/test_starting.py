@@ -27,7 +27,7 @@ def run(world: World, out: Path, **changes: object) -> dict[str, float]:
     train.run(
         config, preprocess=world.preprocess, label=world.label, out=out / "train", checkpoints=out / "checkpoints"
     )
-    figures: dict[str, float] = read_json(out / "train" / contracts.METRICS, "huesong train")
+    figures: dict[str, float] = read_json(out / "train" / contracts.FIGURES, "huesong train")
     return figures
 
 

@@ -106,14 +106,14 @@ def test_stages_of_one_session_hang_under_one_parent_with_the_summary(
     monkeypatch.setenv("HUESONG_SESSION", "it's one")
     for stage in ("label", "train"):
         with stage_run(stage, Params(), experiment="session", root=root) as tracked:
-            tracked(Report({"figure": 2.0}, []))
+            tracked(Report({"steps": 2.0, "music_ccc": 3.0, "pieces_valence_ccc": 0.5, "pieces_arousal_ccc": 0.75}, []))
     found = runs(root, "session")
     assert set(found) == {"parent", "label", "train"}
     parent = found["parent"]
     for stage in ("label", "train"):
         assert found[stage].data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert parent.data.metrics[f"{stage}/figure"] == 2.0
         assert parent.data.tags[f"huesong.stage.{stage}"] == "FINISHED"
+    assert parent.data.metrics == {"steps": 2.0, "music_ccc": 0.625}, "the figures that people compare, and no other"
     assert parent.data.params["train.network.width"] == "128"
     assert parent.info.status == "FINISHED"
     assert (parent.info.run_name, parent.data.tags["mlflow.source.name"]) == ("it s one", "huesong")

@@ -39,7 +39,7 @@ def test_it_leaves_a_model_curves_and_figures(root: Path) -> None:
     out = root / "train"
     timeless = {name: value for name, value in report.metrics.items() if name != "seconds"}
     assert load_model(out / contracts.MODEL).config["training"]["metrics"] == timeless
-    assert json.loads((out / contracts.METRICS).read_text()) == report.metrics
+    assert json.loads((out / contracts.FIGURES).read_text()) == report.metrics
     assert report.metrics.keys() >= {
         "val_ce", "train_ce", "val_perplexity", "parameters", "tokens_seen", "critic_val_arousal_r",
         "critic_val_valence_ccc", "picture_val_arousal_mae", "picture_val_pictures",
@@ -156,11 +156,11 @@ def test_frozen_features_train_too(tmp_path: Path) -> None:
 
 def test_a_failed_run_leaves_the_last_good_one(root: Path) -> None:
     run(root, steps=2)
-    before = json.loads((root / "train" / contracts.METRICS).read_text())
+    before = json.loads((root / "train" / contracts.FIGURES).read_text())
     (root / "preprocess" / contracts.TOKENIZER).unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json is missing: run `huesong preprocess` first"):
         run(root, steps=3)
-    assert json.loads((root / "train" / contracts.METRICS).read_text()) == before
+    assert json.loads((root / "train" / contracts.FIGURES).read_text()) == before
 
 
 def test_missing_artifacts_name_the_command(root: Path) -> None:

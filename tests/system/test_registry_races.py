@@ -36,7 +36,7 @@ def model(folder: Path, seed: int, arousal_r: float) -> None:
     (folder / "train" / contracts.MODEL).mkdir(parents=True, exist_ok=True)
     write_json(folder / "train" / contracts.MODEL / contracts.MODEL_CONFIG, {"format": 1, "training": {"seed": seed}})
     (folder / "evaluate").mkdir(exist_ok=True)
-    write_json(folder / "evaluate" / contracts.METRICS, {"arousal_r": arousal_r})
+    write_json(folder / "evaluate" / contracts.FIGURES, {"arousal_r": arousal_r})
     (folder / "gate.yaml").write_text(GATE_YAML)
 
 

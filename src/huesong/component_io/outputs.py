@@ -15,7 +15,7 @@ from huesong.report.tables import measured, table
 from huesong.runtime import files as artifacts
 from huesong.runtime import progress
 from huesong.tracking import store
-from huesong.tracking.figures import numbers
+from huesong.tracking.figures import compared, numbers
 from huesong.tracking.provenance import DATA_DIGEST, session_key
 from huesong.tracking.runs import Report, Run, end_orphaned_runs
 from huesong.va import QUADRANT_NAMES
@@ -51,15 +51,16 @@ def hand_over(
         run: the stage's run (`tracked`).
         report: what the stage returned.
         out: the folder the stage wrote.
-        metrics, summary, page, quadrants: artifacts for all figures, a table of them, the stage's own HTML page, and
-            the confusion of the quadrants asked for and heard.
+        metrics, summary, page, quadrants: artifacts for the figures that people compare, a table of all, the stage's
+            own HTML page, and the confusion of the quadrants asked for and heard.
     """
     run(report)
     found = numbers(report.metrics)
     counts = {key: found[key] for key in COUNTS[run.stage] if key in found}
     describe_folder(out, run.tags.get(DATA_DIGEST, ""), {"stage": run.stage, **counts})
-    metrics.metadata.update(found)
-    artifacts.write_json(Path(metrics.path), found)
+    shown = compared(run.stage, found) or found
+    metrics.metadata.update(shown)
+    artifacts.write_json(Path(metrics.path), shown)
     write(summary, markdown(run.stage, report, Path(out.path)))
     if page is not None:
         html = next(path for path in report.files if path.suffix == ".html")

@@ -32,6 +32,7 @@ from huesong.music import reading, statistics
 from huesong.report import plots
 from huesong.runtime import files as artifacts
 from huesong.runtime.progress import log
+from huesong.tracking.figures import write_figures
 from huesong.va import Bootstrap
 
 OWN = (contracts.METRICS, contracts.REQUESTS)
@@ -88,12 +89,19 @@ def run(
         metrics |= copies | musical_quality(judged, judges, pieces, config, work)
         write_tables(work, judged, baselines, config)
         judges.first.save(work / contracts.JUDGE)
-        artifacts.write_json(work / contracts.METRICS, metrics)
+        write_figures(work, "evaluate", metrics)
         (work / contracts.PLOTS).mkdir()
         names = list(statistics.SCALAR_STATISTICS)
         plots.evaluation_plots(judged, reference, names, VERDICTS, work / contracts.PLOTS)
         write_report(work, judged, metrics, data=data, shown=config.report_pieces)
-    tables = (contracts.METRICS, contracts.REQUESTS, contracts.LADDER, contracts.CALIBRATION, contracts.REPORT)
+    tables = (
+        contracts.METRICS,
+        contracts.FIGURES,
+        contracts.REQUESTS,
+        contracts.LADDER,
+        contracts.CALIBRATION,
+        contracts.REPORT,
+    )
     files = [out / name for name in tables if (out / name).exists()]
     return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
 

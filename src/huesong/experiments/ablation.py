@@ -85,7 +85,7 @@ class OneRun:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "evaluate" / contracts.METRICS).exists()
+        return (self.folder / "evaluate" / contracts.FIGURES).exists()
 
     @property
     def tags(self) -> dict[str, str]:
@@ -258,7 +258,7 @@ def one_run(one: OneRun) -> None:
     started = time.monotonic()
     tracking: dict[str, Any] = {"experiment": one.params.register_.experiment, "data": one.data}
     sources: dict[str, Path] = {"preprocess": one.preprocess, "label": one.label}
-    if not (one.folder / "train" / contracts.METRICS).exists():
+    if not (one.folder / "train" / contracts.FIGURES).exists():
         with stage_run("train", config, **tracking) as tracked:
             tracked.set_tags(one.tags)
             # Rewards start where the same objective and seed without them ended.

@@ -42,7 +42,7 @@ def pooled(folders: Sequence[Path], params: Params) -> dict[str, float]:
             asked, got = (part[[f"{side}_{axis}" for axis in AXES]].to_numpy() for side in ("requested", column))
             scores = agreement(asked, got, bootstrap.over(clusters(part)))
             found |= {judge + prefix + key: value for key, value in scores.items() if "confusion" not in key}
-    metrics = [read_json(folder / contracts.METRICS, "huesong experiment ablation") for folder in folders]
+    metrics = [read_json(folder / contracts.FIGURES, "huesong experiment ablation") for folder in folders]
     data = {key: metrics[0][f"{key}_data"] for key in MEANS if f"{key}_data" in metrics[0]}
     for key in data:
         found |= {key: float(heard[key].mean()), f"{key}_data": data[key]}
@@ -66,7 +66,7 @@ def mean(values: np.ndarray) -> np.ndarray:
 
 def baselines(folder: Path) -> dict[str, dict[str, float]]:
     """The baselines that the first run was judged beside."""
-    metrics: dict[str, Any] = read_json(folder / contracts.METRICS, "huesong experiment ablation")
+    metrics: dict[str, Any] = read_json(folder / contracts.FIGURES, "huesong experiment ablation")
     found: dict[str, dict[str, float]] = {}
     for name in BASELINES:
         for prefix in (judge + kind for judge in VERDICTS for kind in ("", "grid_")):

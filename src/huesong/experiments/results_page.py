@@ -43,7 +43,7 @@ GOALS = (
     (MUSIC["length_within_10_percent"], "length_within_10_percent", "= 1"),
     (MUSIC["invalid_tokens"], "invalid_tokens", "= 0"),
 )
-"""What the project wants to reach: figure, its name in metrics.json, the goal."""
+"""What the project wants to reach: figure, its name in figures.json, the goal."""
 
 
 def markdown(artifacts: Path) -> str:
@@ -53,7 +53,7 @@ def markdown(artifacts: Path) -> str:
         UserError: a stage has not run.
     """
     label, train, evaluate = (
-        read_json(artifacts / stage / contracts.METRICS, f"huesong {stage}") for stage in ("label", "train", "evaluate")
+        read_json(artifacts / stage / contracts.FIGURES, f"huesong {stage}") for stage in ("label", "train", "evaluate")
     )
     goals = [
         [title, figure(evaluate, key), figure(evaluate, f"second_{key}"), goal or "-"]

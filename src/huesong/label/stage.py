@@ -23,6 +23,7 @@ from huesong.label.training_table import on_bars, write_training_table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log
+from huesong.tracking.figures import write_figures
 from huesong.va import Bootstrap
 
 OWN = (contracts.METRICS, contracts.PAIRS)
@@ -79,9 +80,10 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
         scores = {name: scores_by_source(items, bootstrap) for name, items in held.items()}
         metrics = {f"{name}_{key}": value for name, own in scores.items() for key, value in own.items()}
         metrics |= pair_figures(pairs)
-        artifacts.write_json(work / contracts.METRICS, metrics)
+        write_figures(work, "label", metrics)
         write_report(work, metrics, image_labels, piece_labels, pairs, held, config)
-    files = [out / contracts.METRICS, out / contracts.REPORT, *sorted((out / contracts.PLOTS).glob("*.png"))]
+    names = (contracts.METRICS, contracts.FIGURES, contracts.REPORT)
+    files = [*(out / name for name in names), *sorted((out / contracts.PLOTS).glob("*.png"))]
     return LabelReport(metrics, files)
 
 

@@ -27,8 +27,9 @@ from huesong.preprocess.shards import (
     validate,
 )
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import check_replaceable, read_json, replacing_folder, scratch, write_json
+from huesong.runtime.files import check_replaceable, read_json, replacing_folder, scratch
 from huesong.runtime.progress import log
+from huesong.tracking.figures import write_figures
 
 __all__ = ["KEPT_DROPPED", "KEPT_VALIDATION", "PreprocessReport", "merge", "run"]
 
@@ -107,9 +108,10 @@ def merge(config: PreprocessConfig, *, checked: Path, shards: Sequence[Path], ou
         pieces, tokenizer = pack_tokens(segments, work / BASE_TOKENS, work, config)
         (work / BASE_TOKENS).unlink()
         metrics = figures(images, music, pictures, pieces, dropped, base_tokens, len(tokenizer))
-        write_json(work / contracts.METRICS, metrics)
+        write_figures(work, "preprocess", metrics)
     log_counts(metrics, out)
-    files = [out / name for name in (contracts.VALIDATION_HTML, contracts.DROPPED, contracts.METRICS)]
+    names = (contracts.VALIDATION_HTML, contracts.DROPPED, contracts.METRICS, contracts.FIGURES)
+    files = [out / name for name in names]
     return PreprocessReport(flat(metrics), files)
 
 

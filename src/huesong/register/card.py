@@ -70,7 +70,7 @@ def model_card(
     Args:
         config: the model folder's config.json. Where `training.data` lists rows of `source`, `licence`, `label_kind`
             and a count, they become the data table.
-        metrics: artifacts/evaluate/metrics.json; `<key>_low` and `<key>_high` are printed as the interval of `<key>`.
+        metrics: artifacts/evaluate/figures.json; `<key>_low` and `<key>_high` are printed as the interval of `<key>`.
         provenance: tags of tracking.provenance.
         gate: the gate's checks, if there were any.
     """

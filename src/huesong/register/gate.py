@@ -45,7 +45,7 @@ class Baseline(Margin):
 
 
 class Gate(Section):
-    """mlflow/gate.yaml: thresholds by the name of a figure in artifacts/evaluate/metrics.json (dotted where nested)."""
+    """mlflow/gate.yaml: thresholds by the name of a figure in artifacts/evaluate/figures.json (dotted where nested)."""
 
     absolute: dict[str, Threshold] = {}
     baseline: dict[str, Baseline] = {}

@@ -107,7 +107,7 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
     artifacts.check_replaceable(out, (SUMS,), [train, evaluate])
     model = artifacts.require(train / contracts.MODEL, "huesong train")
     config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
-    metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
+    metrics = artifacts.read_json(evaluate / contracts.FIGURES, "huesong evaluate")
     encoder = read_settings(model / contracts.ENCODER)
     if not encoder.weights and not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
         raise UserError(

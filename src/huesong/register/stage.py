@@ -183,9 +183,9 @@ class Candidate:
 
 def read_figures(evaluate: Path) -> dict[str, Any]:
     """The evaluation's figures."""
-    metrics = artifacts.read_json(evaluate / contracts.METRICS, "huesong evaluate")
+    metrics = artifacts.read_json(evaluate / contracts.FIGURES, "huesong evaluate")
     if not isinstance(metrics, dict):
-        raise UserError(f"{evaluate / contracts.METRICS} holds no figures: run `huesong evaluate` again")
+        raise UserError(f"{evaluate / contracts.FIGURES} holds no figures: run `huesong evaluate` again")
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Figures on their way into MLflow: flat, finite, with names it allows, in batches it accepts."""
+"""Figures of a stage: the few that people compare, and all of them on their way into MLflow: flat, finite, in batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,44 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Final
+
+from huesong import contracts
+from huesong.runtime.files import write_json
+
+COMPARED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "preprocess": {"images": ("pictures.kept",), "pieces": ("pieces.kept",)},
+    "label": {
+        "image_ccc": ("images_valence_ccc", "images_arousal_ccc"),
+        "music_ccc": ("pieces_valence_ccc", "pieces_arousal_ccc"),
+    },
+    "train": {"steps": ("steps",), "val_ce": ("val_ce",)},
+    "evaluate": {
+        "v_ccc": ("valence_ccc",), "a_ccc": ("arousal_ccc",), "grid_v": ("grid_valence_ccc",),
+        "grid_a": ("grid_arousal_ccc",), "distance": ("distance_paper",), "c2st": ("quality_c2st_shape",),
+    },
+}  # fmt: skip
+"""Stage -> the figures that people compare: short name -> the figures that it is the mean of.
+
+All together they fit a line of a terminal, beside the name of a file or of an experiment.
+"""
+
+
+def compared(stage: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    """Those of COMPARED that were measured, from all figures of a stage; four decimals."""
+    known = numbers(figures)
+    return {
+        name: round(fmean(known[key] for key in keys), 4)
+        for name, keys in COMPARED.get(stage, {}).items()
+        if known.keys() >= set(keys)
+    }
+
+
+def write_figures(folder: Path, stage: str, figures: Mapping[str, Any]) -> None:
+    """Write all figures of a stage, and beside them those that people compare."""
+    write_json(folder / contracts.FIGURES, figures)
+    write_json(folder / contracts.METRICS, compared(stage, figures))
 
 
 def curve_points(path: Path, prefix: str) -> Iterator[tuple[str, float, int]]:

@@ -24,7 +24,7 @@ from huesong.config import Params
 from huesong.runtime.errors import redacted
 from huesong.runtime.progress import log
 from huesong.tracking import store
-from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
+from huesong.tracking.figures import batches, compared, curve_points, figure_name, flatten, numbers
 from huesong.tracking.provenance import DVC_SESSION, provenance, session_key
 
 ARTIFACT_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg", ".txt", ".yaml")
@@ -223,7 +223,8 @@ class Run:
         parent = self.parent_id
         given = {f"{self.stage}.{key}": value for key, value in self._parameters.items()}
         self._log({f"{STAGE_TAG}.{self.stage}": status, **self.tags}, given, parent)
-        self._log_points([(f"{self.stage}/{key}", value, 0) for key, value in self._metrics.items()], run_id=parent)
+        shown = compared(self.stage, self._metrics)
+        self._log_points([(key, value, 0) for key, value in shown.items()], run_id=parent)
         settle(self._client, parent)
 
     def _start_monitor(self) -> None:

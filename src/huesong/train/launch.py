@@ -47,7 +47,7 @@ def train(config: TrainConfig, *, preprocess: Path, label: Path, out: Path, chec
             "params": params, "preprocess": preprocess, "label": label, "out": out, "checkpoints": checkpoints,
         }  # fmt: skip
         torchrun(processes, [word for name, path in folders.items() for word in (f"--{name}", str(path))])
-    metrics = read_json(out / contracts.METRICS, "huesong train")
+    metrics = read_json(out / contracts.FIGURES, "huesong train")
     return stage.TrainReport(out, metrics)
 
 

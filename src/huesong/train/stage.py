@@ -36,10 +36,10 @@ from huesong.runtime.files import (
     replacing_folder,
     require,
     sha256,
-    write_json,
 )
 from huesong.runtime.progress import log
 from huesong.runtime.workers import cores
+from huesong.tracking.figures import write_figures
 from huesong.train.critic import train_critic
 from huesong.train.loop import HISTORY_COLUMNS, PAIRS, PRETRAIN, Training, train_network
 from huesong.train.picture_head import picture_figures, picture_shape
@@ -76,7 +76,8 @@ class TrainReport:
     @property
     def files(self) -> list[Path]:
         """What is worth keeping with the tracked run."""
-        return [self.out / name for name in (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS)]
+        names = (contracts.HISTORY, contracts.CRITIC_HISTORY, contracts.METRICS, contracts.FIGURES)
+        return [self.out / name for name in names]
 
 
 def run(
@@ -360,7 +361,7 @@ def write_artifacts(
     )  # fmt: skip
     write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.history)
     write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
-    write_json(work / contracts.METRICS, metrics)
+    write_figures(work, "train", metrics)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
