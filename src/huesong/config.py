@@ -97,6 +97,9 @@ class LabelConfig(Section):
     """k of the k nearest pieces in VA space."""
     pairing_map: Literal["none", "affine", "rank"] = "rank"
     """How the pictures' VA distribution is mapped into the music's before pairing."""
+    labels_from: str = ""
+    """A model folder, such as models/huesong-small, whose labellers label what too few people rated to fit own ones; empty =
+    none. Its pictures need its encoder: preprocess.encoder: models/huesong-small/encoder."""
     max_load: float = Field(3.0, ge=1)
     """No piece is paired more often than this times its fair share."""
 

@@ -38,6 +38,9 @@ LABEL_WEIGHTS: Final = {
 }
 """How far a kind of label is trusted, as a weight in every fit. Its keys are all known kinds."""
 
+LEAST_RATED: Final = (12, 2)
+"""From fewer rated items or groups than these nothing is learnt that could be checked."""
+
 UNSTATED_LICENCES: Final = ("", "not stated", "none stated", "unknown")
 """What a `licence` says, before a colon, where a set comes without one."""
 

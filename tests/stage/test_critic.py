@@ -76,7 +76,7 @@ def test_the_same_seed_trains_the_same_critic() -> None:
 
 def test_only_rated_training_segments_teach_it() -> None:
     examples = tiny_examples()
-    examples.pieces.rated_N[:] = 0
+    examples.pieces.rated_N[:] = examples.pieces.weight_N[:] = 0
     with pytest.raises(UserError, match="human-rated music"):
         train_critic(Critic(CRITIC, SIZE), examples, context=48, seed=0, device=CPU)
     one, other = tiny_examples(), tiny_examples()

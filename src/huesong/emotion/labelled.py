@@ -17,7 +17,7 @@ from huesong.runtime.errors import UserError
 
 MEASURED = ("mean_rating", "mean_slider", "construction")
 """Kinds of label that are a number for this very item; the others are nominal."""
-MIN_ITEMS, MIN_GROUPS = 12, 2
+MIN_ITEMS, MIN_GROUPS = contracts.LEAST_RATED
 """From fewer labelled items or groups than these nothing is learnt that could be checked."""
 Folds = list[tuple[np.ndarray, np.ndarray]]
 """(train rows, test rows)."""

@@ -118,6 +118,9 @@ def scores_table(metrics: dict[str, float], held: dict[str, pd.DataFrame]) -> Ma
     """A row for all measured items of each set and one for each of its sources."""
     rows: list[list[object]] = []
     for prefix, what in (("images", "pictures"), ("pieces", "music")):
+        if prefix not in held:
+            rows.append([what, "not rated: labelled by another model", 0, *("–" for _ in FIGURES)])
+            continue
         kinds = held[prefix].groupby("source")["label_kind"].agg(lambda kind: kind.isin(MEASURED).all())
         if len(kinds) > 1:
             rows.append([what, "all", metrics[f"{prefix}_n"], *(figure(metrics, prefix, key) for key in FIGURES)])
@@ -141,6 +144,8 @@ def _is_sign(key: str) -> bool:
 
 def cards(folder: Path, name: str) -> Markup:
     """Calibration and confusion of one labeller."""
+    if not (folder / f"labeller_{name}.png").is_file():
+        return Markup("Nobody rated enough of them to hold the labels against.")
     return Markup("{}{}").format(
         pages.image(folder / f"labeller_{name}.png", "predicted against rated valence and arousal"),
         pages.image(folder / f"labeller_{name}_quadrants.png", "quadrants, rated against predicted"),

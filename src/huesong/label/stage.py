@@ -12,11 +12,13 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import LabelConfig
+from huesong.data import ratings
 from huesong.emotion.boosting import cross_predict, feature_columns
 from huesong.emotion.labelled import Labelled, label_weights
 from huesong.emotion.labellers import ImageLabeller, PieceLabeller, cross_predict_images
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.label.labels import label_items
+from huesong.label.lent import LentLabellers, read_pictures
 from huesong.label.pairing import make_pairs, pair_figures
 from huesong.label.report import write_report
 from huesong.label.training_table import on_bars, write_training_table
@@ -28,8 +30,7 @@ from huesong.va import Bootstrap
 
 OWN = (contracts.METRICS, contracts.PAIRS)
 """What a folder holds that this stage wrote."""
-FITTED_ON = ("train", "val")
-"""Splits the final labellers are fitted to: never `judge`, never `test`."""
+FITTED_ON = ratings.LEARNT_FROM
 CHECKED_ON = (*FITTED_ON, "judge")
 """Splits the labellers are cross-validated on; those fold models are thrown away."""
 
@@ -62,19 +63,27 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
     """
     artifacts.check_replaceable(out, OWN, [preprocess])
     found = read_inputs(preprocess)
+    lent = LentLabellers.of(config.labels_from)
+    check_ratings(found, lent)
     with artifacts.replacing_folder(out, OWN, [preprocess]) as work:
         log.info("label: cross-validating the labellers by group")
-        held = {"images": validate_images(found, config), "pieces": validate_pieces(found, config)}
+        held = {"images": validate_images(found, config)} if rated_pictures(found) else {}
+        held |= {"pieces": validate_pieces(found, config)} if rated_music(found) else {}
         log.info("label: fitting the labellers")
-        image_labels = label_images(found, work)
-        piece_labels = label_pieces(found, config, work)
+        head: dict[str, np.ndarray] = {}
+        if lent is not None and not rated_pictures(found):
+            head = lent.head(preprocess)
+            image_labels = lent_image_labels(found, head)
+        else:
+            image_labels = label_images(found, work)
+        piece_labels = label_pieces(found, config, work, lent)
         pairs = make_pairs(image_labels, piece_labels[on_bars(found.pieces)], config)
         image_labels.to_parquet(work / contracts.IMAGE_LABELS, index=False)
         piece_labels.to_parquet(work / contracts.PIECE_LABELS, index=False)
         pairs.to_parquet(work / contracts.PAIRS, index=False)
         write_training_table(
             work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
-            pairs=pairs, pictures=found.pictures,
+            pairs=pairs, pictures=found.pictures, head=head,
         )  # fmt: skip
         bootstrap = Bootstrap(config.bootstrap, config.seed)
         scores = {name: scores_by_source(items, bootstrap) for name, items in held.items()}
@@ -113,6 +122,32 @@ def read_inputs(preprocess: Path) -> Inputs:
     return found
 
 
+def rated_pictures(found: Inputs) -> bool:
+    """Whether enough pictures are rated for a labeller of their own."""
+    return not ratings.lack(found.images, "pictures", FITTED_ON)
+
+
+def rated_music(found: Inputs) -> bool:
+    """Whether enough music is."""
+    return not ratings.lack(found.pieces, "segments of music", FITTED_ON)
+
+
+def check_ratings(found: Inputs, lent: LentLabellers | None) -> None:
+    """Say before anything is computed what too few people rated, and what follows.
+
+    Raises:
+        UserError: a labeller can neither be fitted nor is lent.
+    """
+    tables = ((found.images, "pictures"), (found.pieces, "segments of music"))
+    lacks = [text for table, what in tables if (text := ratings.lack(table, what, FITTED_ON))]
+    if lacks and lent is None:
+        raise UserError(f"too little is rated to label by: {'; '.join(lacks)}; {ratings.REMEDY}")
+    for text in lacks:
+        log.warning("label: %s: the labeller of %s labels them", text, lent and lent.folder)
+    if text := ratings.lack(found.pieces, "segments of music", ("judge",)):
+        log.warning("label: %s for `huesong evaluate`: import a rated set of music before it", text)
+
+
 def labelled_rows(table: pd.DataFrame, splits: tuple[str, ...]) -> np.ndarray:
     """Row numbers that carry a label, of the given splits."""
     return np.flatnonzero(table["split"].isin(splits).to_numpy() & (label_weights(table) > 0))
@@ -149,10 +184,18 @@ def label_images(found: Inputs, work: Path) -> pd.DataFrame:
     return label_items(found.images, predicted, labeller.uncertainty(len(found.images)))
 
 
-def label_pieces(found: Inputs, config: LabelConfig, work: Path) -> pd.DataFrame:
-    """Fit and save the music labeller; contracts.LABEL_COLUMNS of all segments."""
+def lent_image_labels(found: Inputs, head: dict[str, np.ndarray]) -> pd.DataFrame:
+    """contracts.LABEL_COLUMNS of all pictures, by the head of another model."""
+    predicted, sd = read_pictures(head, found.pictures)
+    return label_items(found.images, predicted, np.tile(sd, (len(found.images), 1)))
+
+
+def label_pieces(found: Inputs, config: LabelConfig, work: Path, lent: LentLabellers | None) -> pd.DataFrame:
+    """Fit and save the music labeller, or take over a lent one; contracts.LABEL_COLUMNS of all segments."""
     rows = labelled_rows(found.pieces, FITTED_ON)
     features = feature_columns(found.features)
+    if lent is not None and not rated_music(found):
+        return label_items(found.pieces, *lent.pieces(work / contracts.PIECE_LABELLER).predict_with_sd(features))
     with naming_the_labeller("music of splits train and val"):
         labeller = PieceLabeller.fit(found.pieces.iloc[rows], features.iloc[rows], config.seed)
     labeller.save(work / contracts.PIECE_LABELLER)

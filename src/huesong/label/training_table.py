@@ -5,6 +5,7 @@ Shapes: N pieces (music segments), I pictures, P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def write_training_table(
     piece_labels: pd.DataFrame,
     pairs: pd.DataFrame,
     pictures: np.ndarray,
+    head: Mapping[str, np.ndarray],
 ) -> None:
     """Write contracts.TRAINING_TABLE and contracts.SOURCES into `folder`.
 
@@ -34,6 +36,7 @@ def write_training_table(
         image_labels, piece_labels: contracts.LABEL_COLUMNS, row by row as in those tables.
         pairs: contracts.PAIR_COLUMNS.
         pictures: PICTURE_FEATURES, row by row as `images`: what a model reads pictures by is fitted to them.
+        head: buffers of the head that reads pictures, where another model's labels them (label.lent); else empty.
     """
     assert image_labels["id"].tolist() == images["id"].tolist(), "labels are in the order of their table"
     assert piece_labels["id"].tolist() == pieces["id"].tolist(), "labels are in the order of their table"
@@ -55,7 +58,7 @@ def write_training_table(
         pictures, arrays["picture_va"], arrays["picture_rated"], arrays["picture_split"],
         arrays["pair_picture_P"], arrays["pair_split_P"], arrays["pair_va_P2"],
     )  # fmt: skip
-    arrays |= {f"{contracts.READER_PREFIX}{name}": values for name, values in reader.items()}
+    arrays |= {f"{contracts.READER_PREFIX}{name}": values for name, values in (reader | dict(head)).items()}
     with (folder / contracts.TRAINING_TABLE).open("wb") as stream:
         np.savez_compressed(stream, **arrays)
     write_json(folder / contracts.SOURCES, sources(images, pieces))

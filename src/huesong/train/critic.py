@@ -78,6 +78,8 @@ def train_critic(
 def rows_by_label(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows that people rated of the splits train and val, and rows of train that the music labeller labelled.
 
+    Where nobody rated music, and the labeller is another model's (label.labels_from), the critic learns from it alone.
+
     Raises:
         UserError: fewer than two of the first.
     """
@@ -85,12 +87,15 @@ def rows_by_label(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rated_N, predicted_N = pieces.rated_N > 0, (pieces.rated_N == 0) & (pieces.weight_N > 0)
     train_N, val_N = pieces.split_N == "train", pieces.split_N == "val"
     train = np.flatnonzero(rated_N & music_N & train_N)
+    distilled = np.flatnonzero(predicted_N & music_N & train_N)
+    if not rated_N.any() and len(distilled) >= 2:
+        train, distilled = distilled, distilled[:0]
     if len(train) < 2:
         raise UserError(
             f"the critic needs human-rated music in the train split, and there are {len(train)} such segments: "
             "add pieces with valence and arousal to music.csv, then run `huesong preprocess` again"
         )
-    return train, np.flatnonzero(rated_N & music_N & val_N), np.flatnonzero(predicted_N & music_N & train_N)
+    return train, np.flatnonzero(rated_N & music_N & val_N), distilled
 
 
 def random_stretches(

@@ -20,6 +20,7 @@ from huesong import contracts
 from huesong.data.importers import collection, folder, public
 from huesong.data.importers.common import HIDDEN, Found, Item, safe_name, survey
 from huesong.data.importers.own_tables import Scale
+from huesong.data.ratings import unrated_note
 from huesong.data.tables import as_table, read_table, write_table
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import WORK, replacing_folder, sha256
@@ -149,6 +150,7 @@ def import_dataset(
             _link_rest(
                 out, stage, {*replaced, *(f"encoders/{BACKBONE}" for _ in [encoder] if encoder), *TABLES.values()}
             )
+    report.notes += [note for note in [unrated_note(*tables.values())] if note]
     report.removed = _removed(old, tables, gone)
     for line in report.removed:
         log.info("%s", line)
