@@ -34,6 +34,7 @@ RUN = {
     "huesong experiment results": "stage/test_results_page.py",
     "huesong experiment structure": "stage/test_structure.py",
     "huesong export": "stage/test_shipped.py",
+    "huesong label": "stage/test_lent.py",
     "huesong pipeline compile": "system/test_pipeline_console.py",
     "huesong pipeline list": "system/test_pipeline_console.py",
     "huesong pipeline local": "system/test_kfp_pipeline.py",

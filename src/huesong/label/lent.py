@@ -6,7 +6,7 @@ Shapes: N pictures, S image tokens, C channels, K rated pictures that the folder
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from huesong import contracts
 from huesong.emotion.kernel import PictureKernelVA, signed_root
 from huesong.emotion.labellers import PieceLabeller
-from huesong.pictures.encoders import ENCODER_FILE
+from huesong.pictures.encoders import read_settings
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json, require, sha256
 
@@ -77,8 +77,7 @@ def same_encoder(one: Path, other: Path) -> bool:
     """Whether two encoder folders see the same in a picture; weights that were shortened to float16 are the same."""
     from safetensors.numpy import load_file
 
-    # Folders of earlier versions do not name `scales`; `name` is where the weights came from.
-    says = [{"scales": 1} | read_json(folder / ENCODER_FILE, MADE_BY) | {"name": ""} for folder in (one, other)]
+    says = [replace(read_settings(folder), name="") for folder in (one, other)]  # the name is where they came from
     files = [sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors")) for folder in (one, other)]
     if says[0] != says[1] or files[0] != files[1]:
         return False
