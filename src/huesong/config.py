@@ -192,6 +192,8 @@ class TrainConfig(Section):
     """Pieces a backward pass; `ce+contrastive` compares them with each other."""
     accumulate: int = Field(1, ge=1, le=65536)
     """Backward passes a step, each of pieces of like length."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Of pre-training. `muon`: Muon for the matrices of linear layers, AdamW for the rest."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(30, ge=0)
     weight_decay: float = Field(0.05, ge=0)

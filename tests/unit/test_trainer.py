@@ -34,7 +34,7 @@ def trained(network: nn.Module, schedule: Schedule, dies_at: int = -1, **changes
             yield {"loss": error / 2, "half": 0.5, "tokens": 8}
 
     given: dict[str, Any] = {"parts": parts, "remedy": "lower the rate", **changes}
-    return Trainer("train (tiny)", network, adamw(network, 0.1, 0.01), schedule, **given).run()
+    return Trainer("train (tiny)", network, [adamw(network, 0.1, 0.01)], schedule, **given).run()
 
 
 def constant(steps: int, **changes: Any) -> Schedule:

@@ -154,7 +154,7 @@ def _train(
     Trainer(
         f"evaluate (second judge, network {key[1] + 1} of {config.members})",
         network,
-        torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.05),
+        [torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.05)],
         Schedule(config.steps, warm_cosine(config.learning_rate, config.steps), eval_every=EVERY),
         parts,
         remedy="lower evaluate.second_judge.learning_rate",

@@ -226,7 +226,7 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
         yield {"loss": feature_loss + recipe.va_weight * va_loss, "features": feature_loss, "va": va_loss}
 
     schedule = Schedule(steps, rate, log_every=max(1, steps // 10))
-    Trainer("distill", trained, optimizer, schedule, parts, remedy="lower Recipe.learning_rate").run()
+    Trainer("distill", trained, [optimizer], schedule, parts, remedy="lower Recipe.learning_rate").run()
     return student.eval().requires_grad_(False)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,7 +67,7 @@ class Trainer:
 
     title: str
     module: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: Sequence[torch.optim.Optimizer]
     schedule: Schedule
     parts: Callable[[int], Iterable[Part]]
     remedy: str
@@ -115,9 +115,11 @@ class Trainer:
     def _step(self, step: int) -> dict[str, Any]:
         """One step of the optimizer: its row of history."""
         schedule = self.schedule
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate = schedule.rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = schedule.rate(step)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         totals: dict[str, Any] = {}
         for part in self.parts(step):
             for name, value in part.items():
@@ -133,21 +135,22 @@ class Trainer:
             names = ", ".join(self.pieces(step))
             where = f"step {row['step']}" + (f" (pieces {names})" if names else "")
             raise UserError(f"{self.title}: the loss is not finite at {where}: {self.remedy}")
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return row
 
     def _resume(self) -> tuple[Progress, dict[str, Tensor]]:
         """Progress and best weights of the latest valid checkpoint, which is loaded; fresh ones without any."""
         if self.checkpoints is None or (found := self.checkpoints.latest()) is None:
             return Progress(), {}
-        load_optimizer(self.optimizer, self.module, found.tensors.get("moments", {}), found.state["updates"])
+        load_optimizer(self.optimizers, self.module, found.tensors.get("moments", {}), found.state["updates"])
         self.module.load_state_dict(found.tensors["trained"])
         log.info("%s: resuming from %s", self.title, found.name)
         return Progress(**found.state["progress"]), found.tensors.get("best", {})
 
     def _save(self, progress: Progress, best: dict[str, Tensor]) -> None:
         if self.checkpoints is not None and self.processes.writes:
-            moments, updates = optimizer_state(self.optimizer, self.module)
+            moments, updates = optimizer_state(self.optimizers, self.module)
             groups = {"trained": self.module.state_dict(), "moments": moments, "best": best}
             state = {"progress": asdict(progress), "updates": updates}
             self.checkpoints.save(progress.step, {name: group for name, group in groups.items() if group}, state)
@@ -172,34 +175,64 @@ def adamw(
     module: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.95)
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); only the matrices of linear layers and convolutions decay."""
-    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trained if p.ndim >= 2 and name.endswith("weight") and id(p) not in embeddings]
-    chosen = {id(p) for p in decayed}
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": [p for _, p in trained if id(p) not in chosen], "weight_decay": 0.0},
-    ]
+    decayed, free = parameter_groups(module)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=betas)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """AdamW's moments by parameter name, and its count of updates of each parameter."""
+def muon(module: nn.Module, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of linear layers, AdamW for everything else.
+
+    A matrix moves by its momentum made orthogonal, scaled to the root mean square of an AdamW update (Liu et al. 2025,
+    arXiv 2502.16982), so that both share a learning rate.
+    """
+    decayed, free = parameter_groups(module)
+    matrices = [p for p in decayed if p.ndim == 2]
+    others = [p for p in decayed if p.ndim != 2]
+    groups = [{"params": others, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, 0.95)),
+    ]
+
+
+def parameter_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What is trained: matrices of linear layers and convolutions, and the rest (embeddings, norms, biases)."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in trained if p.ndim >= 2 and name.endswith("weight") and id(p) not in embeddings]
+    chosen = {id(p) for p in matrices}
+    return matrices, [p for _, p in trained if id(p) not in chosen]
+
+
+def optimizer_state(
+    optimizers: Sequence[torch.optim.Optimizer], module: nn.Module
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The optimizers' moments by parameter name, and their count of updates of each parameter (AdamW counts)."""
     moments: dict[str, Tensor] = {}
     updates: dict[str, float] = {}
     for name, parameter in module.named_parameters():
-        if state := optimizer.state.get(parameter):
-            moments |= {f"{name}|{moment}": state[moment] for moment in ("exp_avg", "exp_avg_sq")}
-            updates[name] = float(state["step"])
+        for optimizer in optimizers:
+            for moment, value in optimizer.state.get(parameter, {}).items():
+                if moment == "step":
+                    updates[name] = float(value)
+                else:
+                    moments[f"{name}|{moment}"] = value
     return moments, updates
 
 
 def load_optimizer(
-    optimizer: torch.optim.Optimizer, module: nn.Module, moments: dict[str, Tensor], updates: dict[str, float]
+    optimizers: Sequence[torch.optim.Optimizer],
+    module: nn.Module,
+    moments: dict[str, Tensor],
+    updates: dict[str, float],
 ) -> None:
     """The inverse of `optimizer_state`."""
-    for name, parameter in module.named_parameters():
-        if name in updates:
-            optimizer.state[parameter] = {"step": torch.tensor(updates[name])} | {
-                moment: moments[f"{name}|{moment}"].to(parameter.device).clone() for moment in ("exp_avg", "exp_avg_sq")
-            }
+    owner = {id(p): one for one in optimizers for group in one.param_groups for p in group["params"]}
+    parameters = dict(module.named_parameters())
+    for key, value in moments.items():
+        name, _, moment = key.rpartition("|")
+        parameter = parameters[name]
+        owner[id(parameter)].state[parameter][moment] = value.to(parameter.device).clone()
+    for name, count in updates.items():
+        owner[id(parameters[name])].state[parameters[name]]["step"] = torch.tensor(count)

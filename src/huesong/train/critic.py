@@ -62,7 +62,7 @@ def train_critic(
     progress = Trainer(
         "train (critic)",
         critic.to(device),
-        adamw(critic, config.learning_rate, weight_decay=0.05, betas=(0.9, 0.999)),
+        [adamw(critic, config.learning_rate, weight_decay=0.05, betas=(0.9, 0.999))],
         Schedule(config.steps, warm_cosine(config.learning_rate, config.steps, lowest=0.1), eval_every=25),
         parts,
         remedy="lower train.critic.learning_rate",

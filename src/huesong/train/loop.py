@@ -23,7 +23,7 @@ from huesong.model.critic import Critic
 from huesong.model.dataset import Augmentation, Batch, Examples, draw, make_batch
 from huesong.model.network import HuesongNetwork
 from huesong.model.precision import autocast
-from huesong.model.trainer import Part, Progress, Schedule, Trainer, adamw, seed_step
+from huesong.model.trainer import Part, Progress, Schedule, Trainer, adamw, muon, seed_step
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.distributed import ALONE, Processes
 from huesong.runtime.errors import UserError
@@ -171,7 +171,7 @@ def finished_phase(run: Run, phase: Phase, saved: Checkpoints, first: int) -> Pr
     progress = Trainer(
         f"train ({phase.name})",
         trained,
-        adamw(trained, phase.learning_rate, config.weight_decay),
+        optimizers(config, phase, trained),
         schedule,
         parts=lambda step: step_losses(run, phase, step),
         remedy=f"lower train.{rate_name} ({phase.learning_rate}) or train.va_weight ({config.va_weight})",
@@ -184,6 +184,13 @@ def finished_phase(run: Run, phase: Phase, saved: Checkpoints, first: int) -> Pr
         saved.save_as(DONE, {"network": part_of(phase, network.state_dict())}, {"progress": asdict(progress)})
         saved.forget_steps()
     return progress
+
+
+def optimizers(config: TrainConfig, phase: Phase, trained: nn.Module) -> list[torch.optim.Optimizer]:
+    """Those of the settings. The pairs fine-tune in a few hundred steps what pre-training made: with AdamW, always."""
+    if config.optimizer == "muon" and phase.name == PRETRAIN:
+        return muon(trained, phase.learning_rate, config.weight_decay)
+    return [adamw(trained, phase.learning_rate, config.weight_decay)]
 
 
 def part_of(phase: Phase, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ def reinforce(
     progress = Trainer(
         f"train ({REINFORCE})",
         network,
-        adamw(network, config.learning_rate, weight_decay=0.0),
+        [adamw(network, config.learning_rate, weight_decay=0.0)],
         Schedule(config.steps, lambda _: config.learning_rate, checkpoint_every=every, log_every=every, first=first),
         parts,
         remedy="lower train.reinforce.learning_rate",
