@@ -215,8 +215,9 @@ PAIRS_ONLY = (
 
 
 def base_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings that pre-training depends on."""
-    return {key: value for key, value in config.model_dump(mode="json").items() if key not in PAIRS_ONLY}
+    """The settings that pre-training depends on: it does not see the critic."""
+    without = {*PAIRS_ONLY, "critic"}
+    return {key: value for key, value in config.model_dump(mode="json").items() if key not in without}
 
 
 def critic_settings(config: TrainConfig) -> dict[str, Any]:
