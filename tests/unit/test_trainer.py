@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from huesong.model.trainer import Part, Progress, Schedule, Trainer, adamw, due
+from huesong.model.trainer import Part, Progress, Schedule, Trainer, adamw, due, muon
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 
@@ -33,8 +33,8 @@ def trained(network: nn.Module, schedule: Schedule, dies_at: int = -1, **changes
             error = (network(x)[:, 0] - x.sum(dim=1)).square().mean()
             yield {"loss": error / 2, "half": 0.5, "tokens": 8}
 
-    given: dict[str, Any] = {"parts": parts, "remedy": "lower the rate", **changes}
-    return Trainer("train (tiny)", network, [adamw(network, 0.1, 0.01)], schedule, **given).run()
+    given: dict[str, Any] = {"parts": parts, "remedy": "lower the rate", "optimizers": [adamw(network, 0.1, 0.01)]}
+    return Trainer("train (tiny)", network, schedule=schedule, **{**given, **changes}).run()
 
 
 def constant(steps: int, **changes: Any) -> Schedule:
@@ -81,24 +81,51 @@ def test_the_last_step_is_evaluated_too() -> None:
     assert [row["step"] for row in progress.history if "val_loss" in row] == [3, 5]
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("optimizer", [adamw, muon])
+def test_a_killed_run_resumes_to_the_same_bits(
+    optimizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def optimized(network: nn.Linear) -> dict[str, Any]:
+        made = optimizer(network, 0.1, 0.01)
+        return {"optimizers": made if isinstance(made, list) else [made]}
+
     def validated(network: nn.Linear) -> dict[str, Any]:
         return {"validate": lambda: {"val_loss": abs(float(network.weight.detach().sum()) - 2)}}
 
     schedule = constant(9, eval_every=2, checkpoint_every=3)
     straight, killed, resumed = tiny(), tiny(), tiny()
-    wanted = trained(straight, schedule, checkpoints=Checkpoints(tmp_path / "a"), **validated(straight))
+    wanted = trained(
+        straight, schedule, checkpoints=Checkpoints(tmp_path / "a"), **optimized(straight), **validated(straight)
+    )
     store = Checkpoints(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
-        trained(killed, schedule, dies_at=7, checkpoints=store, **validated(killed))
+        trained(killed, schedule, dies_at=7, checkpoints=store, **optimized(killed), **validated(killed))
     with caplog.at_level(logging.INFO, logger="huesong"):
-        found = trained(resumed, schedule, checkpoints=store, **validated(resumed))
+        found = trained(resumed, schedule, checkpoints=store, **optimized(resumed), **validated(resumed))
     assert "train (tiny): resuming from step-000006" in caplog.text
     assert torch.equal(straight.weight, resumed.weight)
     for one in (found, wanted):
         for row in one.history:
             row.pop("tokens_per_s")
     assert found == wanted
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest_at_one_rate() -> None:
+    network = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    first, second = muon(network, 0.1, 0.01)
+    names = {id(p): name for name, p in network.named_parameters()}
+    owned = [{names[id(p)] for group in one.param_groups for p in group["params"]} for one in (first, second)]
+    assert owned == [{"1.weight", "3.weight"}, {"0.weight", "1.bias", "2.weight", "2.bias", "3.bias"}]
+    before = network[1].weight.detach().clone()
+
+    def parts(step: int) -> Iterator[Part]:
+        yield {"loss": network(torch.arange(5)).square().sum()}
+
+    trained(network, constant(1), parts=parts, optimizers=[first, second])
+    # About orthogonal, by five rounds of Newton and Schulz; .2 is the root mean square of what AdamW moves by.
+    moved = (network[1].weight.detach() - before * (1 - 0.05 * 0.01)) / -0.05 / 0.2 / 2
+    assert torch.linalg.svdvals(moved)[:3].sub(1).abs().max() < 0.4
+    assert all(group["lr"] == 0.05 for one in (first, second) for group in one.param_groups)
 
 
 def test_only_what_learns_is_clipped_and_changed() -> None:
