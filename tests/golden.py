@@ -7,8 +7,7 @@ Renew only on purpose, and say in the commit why the artifacts changed. Without 
 golden.json names artifacts by folder and file, never by module, and holds of each
 
 * `sha256` of its content: values, not containers (columns of a parquet file, pixels of a PNG), so that a library's new
-  file version is no change. Durations, versions and ids are left out (LEFT_OUT), and so are files in a library's own
-  format (UNREAD): they are only there or not;
+  file version is no change. Durations, versions and ids are left out (LEFT_OUT);
 * `summary`: names and counts, which must be equal anywhere, and means and deviations.
 
 Digests hold on one kind of machine, which golden.json describes: on another processor, or with other versions, the last
@@ -60,8 +59,6 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
 """Artifact -> columns or keys that are not read."""
 FEW = 60
 """A JSON file of so many numbers has each of them in its summary."""
-UNREAD = (".skops",)
-"""scikit-learn's models change with its versions: what they predict stands in the tables of labels and requests."""
 CURVES = ("train/history.csv", "train/critic_history.csv")
 """Tables whose numbers are kept one by one."""
 FLAGS = (
@@ -88,7 +85,7 @@ def measure(folders: Mapping[str, Path]) -> dict[str, Entry]:
     for top, folder in folders.items():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = f"{top}/{path.relative_to(folder).as_posix()}"
-            found[name] = {} if path.suffix in UNREAD else READERS.get(path.suffix, read_bytes)(path, name)
+            found[name] = READERS.get(path.suffix, read_bytes)(path, name)
     return found
 
 

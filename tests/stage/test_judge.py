@@ -94,12 +94,12 @@ def test_too_few_judge_pieces() -> None:
 
 def test_files_are_not_interchangeable(world: tuple[Judge, pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
     judge, pieces, features = world
-    judge.save(tmp_path / "judge.skops")
-    np.testing.assert_array_equal(Judge.load(tmp_path / "judge.skops").predict(features), judge.predict(features))
+    judge.save(tmp_path / "judge.safetensors")
+    np.testing.assert_array_equal(Judge.load(tmp_path / "judge.safetensors").predict(features), judge.predict(features))
     with pytest.raises(UserError, match="is not a piece labeller"):
-        PieceLabeller.load(tmp_path / "judge.skops")
+        PieceLabeller.load(tmp_path / "judge.safetensors")
     with pytest.raises(UserError, match="missing: run `huesong evaluate`"):
-        Judge.load(tmp_path / "nothing.skops")
+        Judge.load(tmp_path / "nothing.safetensors")
     assert judge.uncertainty(features).shape == (len(pieces), 2)
 
 

@@ -73,7 +73,7 @@ def test_the_head_is_kernel_ridge_regression() -> None:
     x, y, weight = rng.normal(0, 2, (50, 6)), rng.normal(0, 0.4, (50, 2)), rng.uniform(0.5, 2, 50)
     fit = PictureKernelVA.fit(x, y, weight)
     head = KernelRidgeHead(50, 6)
-    parts = (fit.scaler.mean_, fit.scaler.scale_, fit.ridge.X_fit_, fit.ridge.dual_coef_, fit.centre)
+    parts = (fit.mean_F, fit.scale_F, fit.known_KF, fit.dual_K2, fit.centre)
     for buffer, values in zip(head.buffers(), parts, strict=True):
         buffer.copy_(torch.from_numpy(values))
     root = np.sign(x) * np.sqrt(np.abs(x))

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
 import torch
 from safetensors import safe_open
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from huesong import contracts
@@ -146,50 +147,47 @@ def test_weights_that_are_no_numbers_are_refused(name: str, value: float, folder
     refused(folder, "no numbers")
 
 
-# --- the labeller, whose trees compiled code follows blindly -----------------------------------------
+# --- the labeller, whose trees are followed from node to node -----------------------------------------
 
 
 def labeller_with(folder: Path, edit: Callable[[Any], None]) -> None:
-    """Rewrite the labeller's file with an edited content."""
+    """Rewrite the labeller's file with edited arrays."""
     path = folder / contracts.PIECE_LABELLER
-    content = skops.io.load(path, trusted=boosting.TRUSTED_TYPES)
-    edit(content)
-    path.write_bytes(skops.io.dumps(content))
+    with safe_open(path, "numpy") as stream:
+        metadata = stream.metadata()
+    arrays = {name: array.copy() for name, array in load_arrays(path).items()}
+    edit(arrays)
+    save_arrays(arrays, path, metadata)
     renew(folder)
-
-
-def nodes_of(content: Any) -> Any:
-    return content["members"][0][0]._predictors[0][0].nodes
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: nodes_of(c)["left"].__setitem__(0, 0), "lead nowhere"),  # a circle: predict would never end
-        (lambda c: nodes_of(c)["right"].__setitem__(0, 2**31), "lead nowhere"),  # outside: predict would crash
-        (lambda c: nodes_of(c)["feature_idx"].__setitem__(0, 2**40), "lead nowhere"),
-        (lambda c: nodes_of(c)["feature_idx"].__setitem__(0, -5), "lead nowhere"),
-        (lambda c: nodes_of(c)["is_categorical"].__setitem__(0, 1), "lead nowhere"),
-        (lambda c: nodes_of(c)["value"].__setitem__(1, np.nan), "lead nowhere"),
-        (lambda c: c["members"].clear(), "0 members"),
-        (lambda c: c.update(members=[[1, 2]]), "a int where a booster belongs"),
-        (lambda c: c.update(names=["one"]), "not of 1"),
-        (lambda c: c.update(spread_scale=np.array([np.nan, 1.0])), "no number"),
-        (lambda c: c["kernel"].update(centre=np.zeros(5)), "damaged"),
-        (lambda c: c.pop("spread"), "damaged"),
+        (lambda a: a["trees.left_K"].__setitem__(0, 0), "lead nowhere"),  # a circle: predict would never end
+        (lambda a: a["trees.right_K"].__setitem__(0, 2**31 - 1), "lead nowhere"),
+        (lambda a: a["trees.right_K"].__setitem__(0, a["trees.root_T"][1]), "lead nowhere"),  # into the next tree
+        (lambda a: a["trees.feature_K"].__setitem__(0, 2**30), "lead nowhere"),
+        (lambda a: a["trees.feature_K"].__setitem__(0, -5), "lead nowhere"),
+        (lambda a: a["trees.value_K"].__setitem__(1, np.nan), "no numbers"),
+        (lambda a: a["trees.root_T"].__setitem__(1, 0), "without nodes"),
+        (lambda a: a["trees.trees_M"].__setitem__(0, 10**6), "no model"),
+        (lambda a: a.update({"trees.baseline_M": np.zeros(3)}), "3 models"),
+        (lambda a: a.update({"spread_scale": np.array([np.nan, 1.0])}), "no number"),
+        (lambda a: a.update({"kernel.centre": np.zeros(5)}), "centre does not fit"),
+        (lambda a: a.pop("spread.left_K"), "damaged"),
+        (lambda a: a.update({"other.thing": np.zeros(5)}), "unknown arrays"),
     ],
 )
-def test_trees_are_checked_before_compiled_code_follows_them(
-    edit: Callable[[Any], None], said: str, folder: Path
-) -> None:
+def test_trees_are_checked_before_they_are_followed(edit: Callable[[Any], None], said: str, folder: Path) -> None:
     labeller_with(folder, edit)
     with pytest.raises(UserError, match=said):
         PieceLabeller.load(folder / contracts.PIECE_LABELLER)
 
 
-def test_a_labeller_that_unpacks_to_gigabytes_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosting, "MOST_BYTES", 10**6)
-    refused(folder, "unpacks to")
+def test_a_labeller_of_gigabytes_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "MOST_BYTES", 10**5)
+    refused(folder, "more than 100,000")
 
 
 # --- many of them, changed at random -----------------------------------------------------------------

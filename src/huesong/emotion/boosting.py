@@ -7,64 +7,35 @@ Shapes: N segments, F features; va [N, 2] is valence, arousal.
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
-import zlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
-import sklearn
-import skops.io
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
-from skops.io.exceptions import UntrustedTypesFoundException
-from threadpoolctl import threadpool_limits
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from huesong.emotion.kernel import KernelVA
 from huesong.emotion.labelled import Labelled, label_weights
+from huesong.emotion.trees import Forest
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
-from huesong.runtime.progress import log
 from huesong.va import AXES
 
-FORMAT = 2
-"""1, which is still read, had no kernel machine."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 3
+"""1 and 2 were skops files of scikit-learn's objects: skops_files.py reads them."""
+ABOUT = "labeller"
+"""Entry of the file's metadata: kind, format and names of the features, as JSON."""
 MEMBERS = 4
-TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
-"""The one class in a saved file that skops does not know as harmless: the nodes of a tree."""
-
-
 MOST_BYTES = 256 * 2**20
-"""Of a labeller's file, unpacked; the shipped one has 9 MB."""
-MOST_TREES = 10_000
-MEMORY_ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)')
-
-
-def steady(content: bytes) -> bytes:
-    """A skops file with the same bytes for the same content, so that a model's digest says whether it is the same.
-
-    skops names objects and arrays by their place in memory, and a zip file holds the time: here objects are numbered in
-    the order in which they appear, and the time is fixed.
-    """
-    numbers: dict[str, int] = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = MEMORY_ADDRESS.sub(
-            lambda found: f"{found[1]}{numbers.setdefault(found[2], len(numbers))}",
-            archive.read("schema.json").decode(),
-        )
-        members = {
-            f"{numbers[name.removesuffix('.npy')]}.npy": name for name in archive.namelist() if name != "schema.json"
-        }
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as steadied:
-            for name in sorted(members):
-                steadied.writestr(zipfile.ZipInfo(name), archive.read(members[name]), zipfile.ZIP_DEFLATED)
-            steadied.writestr(zipfile.ZipInfo("schema.json"), schema, zipfile.ZIP_DEFLATED)
-    return out.getvalue()
+"""Of a labeller's file; the shipped one has 3 MB."""
+Features = Mapping[str, Sequence[float]] | np.ndarray
+"""A table (or dict) of columns by name, or [N, F] in the order of a labeller's names."""
 
 
 @dataclass
@@ -79,8 +50,8 @@ class BoostedVA:
     MADE_BY = "huesong label"  # the command that makes such a file
 
     names: tuple[str, ...]
-    members: list[list[Any]]  # [member][axis] -> HistGradientBoostingRegressor
-    spread: list[Any]  # [axis] -> HistGradientBoostingRegressor of |error|
+    trees: Forest  # one model an axis, member by member
+    spread: Forest  # one model an axis, of |error|; reads the prediction before the features
     spread_scale: np.ndarray  # [2]: from the expected |error| to a standard deviation
     kernel: KernelVA | None = None  # has half a say, if there is one
     out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
@@ -105,26 +76,31 @@ class BoostedVA:
         Raises:
             UserError: too few items or groups.
         """
+        from threadpoolctl import threadpool_limits
+
         x, y, weights = features.to_numpy(dtype=np.float64), np.asarray(labels.va, dtype=np.float64), labels.weights
-        members: list[list[Any]] = []
+        members: list[Any] = []
         held = np.zeros_like(y)
         with threadpool_limits(1, user_api="openmp"):  # small data: threads cost more than they bring
             for number, (train, test) in enumerate(labels.folds(MEMBERS)):
                 boosters = [_booster(len(train), seed + number) for _ in AXES]
-                members.append([one.fit(x[train], y[train, c], weights[train]) for c, one in enumerate(boosters)])
-                held[test] = np.stack([model.predict(x[test]) for model in members[-1]], axis=1)
+                members += [one.fit(x[train], y[train, c], weights[train]) for c, one in enumerate(boosters)]
+                held[test] = Forest.of(boosters).predict(x[test])
                 if with_kernel:
                     kernel = KernelVA.fit(x[train], y[train], weights[train], seed)
                     held[test] = (held[test] + kernel.predict(x[test])) / 2
             rows, share = labels.errors_shown_by()
             error, context = np.abs(held - y)[rows], np.hstack([held, x])[rows]
-            spread = [_spread_model(len(error), seed).fit(context, error[:, c], weights[rows]) for c in range(2)]
+            spread = Forest.of(
+                [_spread_model(len(error), seed).fit(context, error[:, c], weights[rows]) for c in range(2)]
+            )
             expected = _expected_error(spread, context)
         scale = np.sqrt((share @ error**2) / np.maximum(share @ expected**2, 1e-12))
         whole = KernelVA.fit(x, y, weights, seed) if with_kernel else None
-        return cls(tuple(map(str, features.columns)), members, spread, scale, whole, np.clip(held, -1.0, 1.0))
+        names = tuple(map(str, features.columns))
+        return cls(names, Forest.of(members), spread, scale, whole, np.clip(held, -1.0, 1.0))
 
-    def predict(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def predict(self, features: Features) -> np.ndarray:
         """Valence and arousal [N, 2] in [-1, 1] of a table with the columns of `names`, or of [N, F] in their order.
 
         Raises:
@@ -132,87 +108,80 @@ class BoostedVA:
         """
         return self.predict_with_sd(features)[0]
 
-    def uncertainty(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
+    def uncertainty(self, features: Features) -> np.ndarray:
         """Expected standard deviation of the error, [N, 2]."""
         return self.predict_with_sd(features)[1]
 
-    def predict_with_sd(self, features: pd.DataFrame | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict_with_sd(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         """Both of the above."""
         x = self._matrix(features)
         if not len(x):
             return np.zeros((0, 2)), np.zeros((0, 2))
-        with threadpool_limits(1, user_api="openmp"):
-            mean = np.mean(
-                [np.stack([model.predict(x) for model in member], axis=1) for member in self.members], axis=0
-            )
-            if self.kernel is not None:
-                mean = (mean + self.kernel.predict(x)) / 2
-            sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
+        mean = self.trees.predict(x).reshape(len(x), -1, len(AXES)).mean(axis=1)
+        if self.kernel is not None:
+            mean = (mean + self.kernel.predict(x)) / 2
+        sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
         return np.clip(mean, -1.0, 1.0), sd
 
-    def _matrix(self, features: pd.DataFrame | np.ndarray) -> np.ndarray:
-        if isinstance(features, pd.DataFrame):
-            missing = [name for name in self.names if name not in features.columns]
+    def _matrix(self, features: Features) -> np.ndarray:
+        if not isinstance(features, np.ndarray):
+            missing = [name for name in self.names if name not in features]
             if missing:
                 raise UserError(
                     f"{len(missing)} of {len(self.names)} music features are missing ({', '.join(missing[:3])}): features "
                     "and labeller are of different versions; run `huesong preprocess` and `huesong label` again"
                 )
-            return features[list(self.names)].to_numpy(dtype=np.float64)
+            return np.stack([np.asarray(features[name], dtype=np.float64) for name in self.names], axis=1)
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.names):
             raise UserError(f"music features of shape {list(x.shape)}: the labeller reads [N, {len(self.names)}]")
         return x
 
     def save(self, path: Path) -> None:
-        """Write a skops file (no pickle)."""
-        content = {
-            "format": FORMAT,
-            "kind": self.KIND,
-            "sklearn": sklearn.__version__,
-            "names": list(self.names),
-            "members": self.members,
-            "spread": self.spread,
-            "spread_scale": self.spread_scale,
-            "kernel": None if self.kernel is None else vars(self.kernel),
+        """Write a safetensors file: arrays, and names in its metadata."""
+        parts = {"trees": self.trees, "spread": self.spread} | ({"kernel": self.kernel} if self.kernel else {})
+        arrays = {
+            f"{part}.{field.name}": np.ascontiguousarray(getattr(value, field.name))
+            for part, value in parts.items()
+            for field in fields(value)
         }
+        # One entry: safetensors writes several in an order of its own, and the same labeller is to be the same file.
+        about = {ABOUT: json.dumps({"kind": self.KIND, "format": FORMAT, "names": self.names})}
         with replacing_file(path) as part:
-            part.write_bytes(steady(skops.io.dumps(content)))
+            part.write_bytes(save(arrays | {"spread_scale": np.asarray(self.spread_scale)}, about))
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a file of `save`.
 
         Raises:
-            UserError: missing, damaged, not of this kind or format, or it holds a type that is not expected.
+            UserError: missing, damaged, not of this kind or format.
         """
         again = f"run `{cls.MADE_BY}` again"
+        size = require(path, cls.MADE_BY).stat().st_size
+        if size > MOST_BYTES:
+            raise UserError(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}: {again}")
         try:
-            with zipfile.ZipFile(require(path, cls.MADE_BY)) as archive:
-                unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > MOST_BYTES:
-                raise UserError(f"{path} unpacks to {unpacked:,} bytes, more than {MOST_BYTES:,}: {again}")
-            content = skops.io.load(path, trusted=TRUSTED_TYPES)
-        except UserError:
-            raise
-        except UntrustedTypesFoundException as error:
-            raise UserError(f"{path} holds types that are not trusted ({error}): {again}") from error
-        except (
-            zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, TypeError, AttributeError,
-            ImportError, NotImplementedError, RuntimeError, IndexError,
-        ) as error:  # fmt: skip
+            with safe_open(path, "numpy") as stream:
+                about = json.loads((stream.metadata() or {}).get(ABOUT, "{}"))
+                arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}): {again}") from error
-        if not isinstance(content, dict) or content.get("kind") != cls.KIND:
+        if not isinstance(about, dict) or about.get("kind") != cls.KIND:
             raise UserError(f"{path} is not a {cls.KIND} file: {again}")
-        if content.get("format") not in (1, FORMAT):
-            raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}: {again}")
-        if content["sklearn"].split(".")[:2] != sklearn.__version__.split(".")[:2]:
-            log.warning(
-                "%s was written with scikit-learn %s, here is %s", path, content["sklearn"], sklearn.__version__
-            )
+        if about.get("format") != FORMAT:
+            raise UserError(f"{path} has format {about.get('format')}, this version reads {FORMAT}: {again}")
         try:
-            kernel = KernelVA(**found) if (found := content.get("kernel")) else None
-            made = cls(tuple(content["names"]), content["members"], content["spread"], content["spread_scale"], kernel)
+            names = tuple(about["names"])
+            scale = arrays.pop("spread_scale")
+            parts: dict[str, dict[str, np.ndarray]] = {}
+            for name, array in arrays.items():
+                part, field = name.split(".")
+                parts.setdefault(part, {})[field] = array
+            kernel = KernelVA(**parts.pop("kernel")) if "kernel" in parts else None
+            made = cls(names, Forest(**parts.pop("trees")), Forest(**parts.pop("spread")), scale, kernel)
+            if parts:
+                raise ValueError(f"unknown arrays of '{next(iter(parts))}'")
             made.check()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             detail = " ".join(str(error).split())[:200]
@@ -220,51 +189,27 @@ class BoostedVA:
         return made
 
     def check(self) -> None:
-        """Hold what was read against what it must be, before compiled code trusts it: a file is data.
+        """Hold what was read against what it must be: a file is data.
 
         Raises:
             ValueError: a tree whose nodes lead elsewhere than down it, or a prediction that is no number.
         """
-        count = len(self.names)
-        if not self.members or len(self.spread) != len(AXES) or any(len(one) != len(AXES) for one in self.members):
-            raise ValueError(f"{len(self.members)} members, not one and more of {len(AXES)} each")
-        for member in self.members:
-            for model in member:
-                check_trees(model, count)
-        for model in self.spread:
-            check_trees(model, count + len(AXES))
+        count, models = len(self.names), len(self.trees.baseline_M)
+        if not models or models % len(AXES) or not all(isinstance(name, str) for name in self.names):
+            raise ValueError(f"{models} models, not one and more of each axis")
+        self.trees.check(count, models)
+        self.spread.check(count + len(AXES), len(AXES))
+        if self.kernel is not None:
+            self.kernel.check(count)
         mean, sd = self.predict_with_sd(np.zeros((1, count)))
         if mean.shape != (1, 2) or not np.isfinite([mean, sd]).all():
             raise ValueError("it predicts what is no number")
 
 
-def check_trees(model: Any, features: int) -> None:
-    """Every tree reads features that there are, and leads from node to later node down to a leaf.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not isinstance(model, HistGradientBoostingRegressor):
-        raise ValueError(f"a {type(model).__name__} where a booster belongs")
-    if model.n_features_in_ != features or model._preprocessor is not None or model.is_categorical_ is not None:
-        raise ValueError(f"a booster of {model.n_features_in_} features, not of {features}")
-    if len(model._predictors) > MOST_TREES:
-        raise ValueError(f"{len(model._predictors)} trees")
-    for [tree] in model._predictors:
-        nodes = tree.nodes
-        if nodes.dtype != PREDICTOR_RECORD_DTYPE or nodes.ndim != 1 or not len(nodes):
-            raise ValueError("a tree whose nodes have another layout")
-        inner = nodes["is_leaf"] == 0
-        here, left, right = np.flatnonzero(inner), nodes["left"][inner], nodes["right"][inner]
-        down = (np.minimum(left, right) > here).all() and (np.maximum(left, right) < len(nodes)).all()
-        reads = nodes["feature_idx"][inner]
-        known = ((reads >= 0) & (reads < features)).all() and not nodes["is_categorical"].any()
-        if not down or not known or not np.isfinite(nodes["value"]).all():
-            raise ValueError("a tree whose nodes lead nowhere")
-
-
-def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:
+def _booster(items: int, seed: int) -> Any:
     """Settings found by group cross-validation on a part of the rated music; few features a split, as many are alike."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     return HistGradientBoostingRegressor(
         learning_rate=0.06,
         max_iter=150,
@@ -277,7 +222,9 @@ def _booster(items: int, seed: int) -> HistGradientBoostingRegressor:
     )
 
 
-def _spread_model(items: int, seed: int) -> HistGradientBoostingRegressor:
+def _spread_model(items: int, seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     return HistGradientBoostingRegressor(
         learning_rate=0.05,
         max_iter=60,
@@ -290,8 +237,8 @@ def _spread_model(items: int, seed: int) -> HistGradientBoostingRegressor:
     )
 
 
-def _expected_error(spread: list[Any], context: np.ndarray) -> np.ndarray:
-    return np.stack([np.maximum(model.predict(context), 0.01) for model in spread], axis=1)
+def _expected_error(spread: Forest, context: np.ndarray) -> np.ndarray:
+    return np.maximum(spread.predict(context), 0.01)
 
 
 def feature_columns(features: pd.DataFrame) -> pd.DataFrame:
@@ -304,6 +251,8 @@ def cross_predict(features: pd.DataFrame, labels: Labelled, folds: int, seed: in
 
     One booster a fold, not an average of several: slightly worse than the fitted ensemble, never better.
     """
+    from threadpoolctl import threadpool_limits
+
     x, y, weights = features.to_numpy(dtype=np.float64), np.asarray(labels.va, dtype=np.float64), labels.weights
     held = np.zeros_like(y)
     with threadpool_limits(1, user_api="openmp"):

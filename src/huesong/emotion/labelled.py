@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from sklearn.model_selection import GroupKFold
 
 from huesong import contracts
 from huesong.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASURED = ("mean_rating", "mean_slider", "construction")
 """Kinds of label that are a number for this very item; the others are nominal."""
@@ -75,6 +77,8 @@ def group_folds(groups: Sequence[str] | np.ndarray, folds: int) -> Folds:
     Raises:
         UserError: too few items or groups.
     """
+    from sklearn.model_selection import GroupKFold
+
     groups = np.asarray(groups, dtype=str)
     count = len(np.unique(groups))
     if len(groups) < MIN_ITEMS or count < MIN_GROUPS:

@@ -10,16 +10,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
-from sklearn.linear_model import RidgeCV
 
 from huesong.emotion.boosting import BoostedVA
 from huesong.emotion.labelled import MIN_ITEMS, Folds, Labelled, group_folds
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 5, 11))
@@ -55,6 +56,8 @@ class Ridge:
     @classmethod
     def fit(cls, x: np.ndarray, va: np.ndarray, weights: np.ndarray, folds: Folds | None) -> Ridge:
         """Fit on x [N, P], va [N, 2], weights [N] > 0; without folds the penalty is chosen by leaving single items out."""
+        from sklearn.linear_model import RidgeCV
+
         share = weights / weights.sum()
         mean = share @ x
         scale = np.sqrt(share @ (x - mean) ** 2)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from huesong import contracts
 from huesong.emotion.labellers import PieceLabeller
@@ -29,10 +28,14 @@ class LabellerScorer:
     @classmethod
     def of_model(cls, folder: Path) -> LabellerScorer | None:
         """The scorer of a model folder; None if it was saved without a labeller."""
-        labeller = folder / contracts.PIECE_LABELLER
-        if not labeller.exists():
-            return None
-        return cls(tokens.load(folder / contracts.TOKENIZER), PieceLabeller.load(labeller))
+        tokenizer = folder / contracts.TOKENIZER
+        if (labeller := folder / contracts.PIECE_LABELLER).exists():
+            return cls(tokens.load(tokenizer), PieceLabeller.load(labeller))
+        if (older := folder / contracts.OLD_PIECE_LABELLER).exists():
+            from huesong.emotion.skops_files import load_skops
+
+            return cls(tokens.load(tokenizer), load_skops(older))
+        return None
 
     def __call__(self, pieces: Sequence[list[int]]) -> np.ndarray:
         """Valence and arousal [n, 2] of n pieces."""
@@ -42,4 +45,5 @@ class LabellerScorer:
 
     def of_scores(self, scores: Sequence[Score]) -> np.ndarray:
         """Valence and arousal [n, 2] of n scores."""
-        return self.labeller.predict(pd.DataFrame([features.features(score) for score in scores]))
+        rows = [features.features(score) for score in scores]
+        return self.labeller.predict({name: [row[name] for row in rows] for name in features.FEATURE_NAMES})

@@ -36,8 +36,8 @@ def picture_reader(
         pooled_NC = np.stack([np.asarray(rows[row], dtype=np.float64).mean(axis=0) for row in kept])
         head = PictureKernelVA.fit(pooled_NC, va_I2[kept], rated_I[kept])
         found = {
-            "va_head.mean_C": head.scaler.mean_, "va_head.scale_C": head.scaler.scale_,
-            "va_head.known_KC": head.ridge.X_fit_, "va_head.dual_K2": head.ridge.dual_coef_,
+            "va_head.mean_C": head.mean_F, "va_head.scale_C": head.scale_F,
+            "va_head.known_KC": head.known_KF, "va_head.dual_K2": head.dual_K2,
             "va_head.bias_2": head.centre,
         }  # fmt: skip
         predicted_N2 = out_of_fold(pooled_NC, va_I2[kept], rated_I[kept])

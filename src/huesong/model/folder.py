@@ -310,7 +310,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _check_files(folder: Path, files: dict[str, Any], required: tuple[str, ...]) -> None:
     """Every file that is read is listed, lies in the folder, and has its digest."""
     encoder = sorted(path for path in (folder / contracts.ENCODER).rglob("*") if not path.is_dir())
-    read = [*encoder, *((folder / contracts.PIECE_LABELLER,) if (folder / contracts.PIECE_LABELLER).exists() else ())]
+    labellers = (folder / contracts.PIECE_LABELLER, folder / contracts.OLD_PIECE_LABELLER)
+    read = [*encoder, *(path for path in labellers if path.exists())]
     for name in (*required, *(path.relative_to(folder).as_posix() for path in read), *files):
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts:
