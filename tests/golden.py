@@ -50,7 +50,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "train/model/config.json": ("files", "huesong"),  # digests of the files, which are read themselves; the version
     "preprocess/tokenizer.json": VERSIONS,
     "train/model/tokenizer.json": VERSIONS,
-    "register/registration.json": ("digest", "model_id", "run_id"),  # of the model's files, of them .skops; MLflow's
+    "register/registration.json": ("digest", "model_id", "run_id"),  # of the files of MLflow
     **{
         f"compose/{name}.json": ("files", "huesong", "model")
         for name in ("tiny", "tiny-primed", "shipped", "shipped-asked")

@@ -121,7 +121,7 @@ LADDER: Final = "ladder.csv"
 CALIBRATION: Final = "calibration.csv"
 """One row a request set, judge, axis and level of the request: n, mean heard, low, high."""
 PLOTS: Final = "plots"
-JUDGE: Final = "judge.skops"
+JUDGE: Final = "judge.safetensors"
 
 # --- artifacts/register/ -----------------------------------------------------------------------
 REGISTRATION: Final = "registration.json"
