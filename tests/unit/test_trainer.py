@@ -103,6 +103,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     with caplog.at_level(logging.INFO, logger="huesong"):
         found = trained(resumed, schedule, checkpoints=store, **optimized(resumed), **validated(resumed))
     assert "train (tiny): resuming from step-000006" in caplog.text
+    assert "train (tiny): 9 done" in caplog.text, "it counts on from where it resumed"
     assert torch.equal(straight.weight, resumed.weight)
     for one in (found, wanted):
         for row in one.history:

@@ -17,6 +17,7 @@ from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.model.requests import Piece, Request
 from huesong.runtime.errors import printable
 from huesong.runtime.files import replacing_files, sha256, write_json
+from huesong.runtime.progress import Bar
 
 if TYPE_CHECKING:
     from huesong.model.sampling import OnStep
@@ -214,16 +215,19 @@ def compose_many(
     if not isinstance(model, Composer):
         folder, title = (model, None) if isinstance(model, Path) else model()
         model = Composer(folder, name=title)
-    pieces = model.compose(requests, config, on_step)
+    with Bar("composing", 1, share=True) as composing:
+        pieces = model.compose(requests, config, on_step or composing.to)
     made = []
-    with ExitStack() as files:
+    with ExitStack() as files, Bar("audio and piano roll", 2 * len(asked), at_once=True) as rendering:
         for request, name, piece in zip(asked, names, pieces, strict=True):
             picture, targets = request.picture, targets_of(name)
             midi, wav, roll, record = files.enter_context(replacing_files(targets))
             midi.write_bytes(piece.midi)
             render_wav(piece.score, wav, sounds)
+            rendering.one_more()
             title = f"{printable(picture.name)}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
+            rendering.one_more()
             written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
             write_json(record, record_of(request, piece, written) | {"model": model.name})
             made.append(Composition(picture, targets[0], targets[1], targets[2], piece, model.name))

@@ -31,7 +31,7 @@ from huesong.model.folder import Model, load_model
 from huesong.music import reading, statistics
 from huesong.report import plots
 from huesong.runtime import files as artifacts
-from huesong.runtime.progress import log
+from huesong.runtime.progress import log, track
 from huesong.tracking.figures import write_figures
 from huesong.va import Bootstrap
 
@@ -194,7 +194,9 @@ def grid_requests(config: EvaluateConfig) -> pd.DataFrame:
 
 def judge_files(composed: pd.DataFrame, judges: Judges, work: Path) -> pd.DataFrame:
     """What both judges and the statistics say of every written file, read back, beside what was asked."""
-    found = judges.of_scores([reading.read_score(work / name) for name in composed["file"]])
+    found = judges.of_scores(
+        [reading.read_score(work / name) for name in track(composed["file"], "evaluate: reading the pieces")]
+    )
     found["identical"] = found["piece"].duplicated(keep=False).astype(int)
     return pd.concat([composed, found], axis=1)
 

@@ -24,12 +24,14 @@ from huesong.label.report import write_report
 from huesong.label.training_table import on_bars, write_training_table
 from huesong.runtime import files as artifacts
 from huesong.runtime.errors import UserError
-from huesong.runtime.progress import log
+from huesong.runtime.progress import Bar, log
 from huesong.tracking.figures import write_figures
 from huesong.va import Bootstrap
 
 OWN = (contracts.METRICS, contracts.PAIRS)
 """What a folder holds that this stage wrote."""
+STEPS = 6
+"""Pictures and music cross-validated, each fitted, paired, reported."""
 FITTED_ON = ratings.LEARNT_FROM
 CHECKED_ON = (*FITTED_ON, "judge")
 """Splits the labellers are cross-validated on; those fold models are thrown away."""
@@ -65,10 +67,12 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
     found = read_inputs(preprocess)
     lent = LentLabellers.of(config.labels_from)
     check_ratings(found, lent)
-    with artifacts.replacing_folder(out, OWN, [preprocess]) as work:
+    with artifacts.replacing_folder(out, OWN, [preprocess]) as work, Bar("label", STEPS, at_once=True) as bar:
         log.info("label: cross-validating the labellers by group")
         held = {"images": validate_images(found, config)} if rated_pictures(found) else {}
+        bar.one_more()
         held |= {"pieces": validate_pieces(found, config)} if rated_music(found) else {}
+        bar.one_more()
         log.info("label: fitting the labellers")
         head: dict[str, np.ndarray] = {}
         if lent is not None and not rated_pictures(found):
@@ -76,7 +80,9 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
             image_labels = lent_image_labels(found, head)
         else:
             image_labels = label_images(found, work)
+        bar.one_more()
         piece_labels = label_pieces(found, config, work, lent)
+        bar.one_more()
         pairs = make_pairs(image_labels, piece_labels[on_bars(found.pieces)], config)
         image_labels.to_parquet(work / contracts.IMAGE_LABELS, index=False)
         piece_labels.to_parquet(work / contracts.PIECE_LABELS, index=False)
@@ -85,6 +91,7 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
             work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
             pairs=pairs, pictures=found.pictures, head=head,
         )  # fmt: skip
+        bar.one_more()
         bootstrap = Bootstrap(config.bootstrap, config.seed)
         scores = {name: scores_by_source(items, bootstrap) for name, items in held.items()}
         metrics = {f"{name}_{key}": value for name, own in scores.items() for key, value in own.items()}

@@ -84,7 +84,7 @@ class Trainer:
         """
         schedule, (progress, best) = self.schedule, self._resume()
         steps = range(progress.step, schedule.steps)
-        for step in track(steps, self.title) if self.processes.writes else steps:
+        for step in track(steps, self.title, done=progress.step) if self.processes.writes else steps:
             if progress.worse >= schedule.patience:
                 break
             begun = time.monotonic()
