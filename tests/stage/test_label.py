@@ -236,8 +236,8 @@ def no_training_pictures(images: pd.DataFrame, pieces: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (bare_images, r"labeller of pictures cannot be trained: only 0 labelled items"),
-        (few_rated_pieces, r"labeller of music cannot be trained: only \d+ labelled items"),
+        (bare_images, r"too little is rated to label by: 0 rated pictures in 0 groups"),
+        (few_rated_pieces, r"too little is rated to label by: \d+ rated segments of music"),
         pytest.param(
             no_training_pictures, r"split train has 0 pictures and \d+ pieces", marks=pytest.mark.slow
         ),  # is seen when all is labelled
