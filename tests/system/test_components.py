@@ -25,6 +25,7 @@ from huesong.config import Params, SamplingConfig
 from huesong.data import versions as remotes
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
+from huesong.tracking.figures import COMPARED
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
 from huesong.tracking.runs import stage_run
 from tests.conftest import TINY
@@ -35,6 +36,7 @@ FAN_OUT = ("validate", "shard", "merge")
 """What stands for `preprocess` in a pipeline that is compiled with several shards."""
 GATE = {"absolute": {"invalid_tokens": {"max": 0}}}
 SHA = "0" * 40
+REGISTERED = {"version", "gate_passed", "champion"}
 
 
 def component(name: str) -> Any:
@@ -199,7 +201,7 @@ def test_the_fan_out_hands_over_what_preprocess_does(tasks: dict[str, Task], tmp
 def test_figures_and_summary_are_shown(tasks: dict[str, Task], stage: str) -> None:
     metrics = tasks[stage]["metrics"]
     assert metrics.metadata == json.loads(Path(metrics.path).read_text())
-    assert len(metrics.metadata) >= 3
+    assert set(metrics.metadata) == set(COMPARED.get(stage, REGISTERED))
     assert Path(tasks[stage]["summary"].path).read_text().startswith("# ")
 
 
@@ -209,7 +211,7 @@ def test_pages_are_whole_and_the_confusion_counts_every_piece(tasks: dict[str, T
         assert "</html>" in Path(tasks[stage]["page"].path).read_text()
     matrix = json.loads(Path(tasks["evaluate"]["quadrants"].path).read_text())
     assert len(matrix) == 4
-    assert sum(map(sum, matrix)) == tasks["evaluate"]["metrics"].metadata["n"]
+    assert sum(map(sum, matrix)) == tasks["evaluate"]["out"].metadata["n"]
     assert "confusionMatrix" in tasks["evaluate"]["quadrants"].metadata
 
 

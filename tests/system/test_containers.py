@@ -135,7 +135,7 @@ def test_the_whole_pipeline_runs_in_the_images(run: LocalRun) -> None:
 
     for stage in contracts.STAGES:
         assert any(run.artifact(stage, "out").iterdir())
-    figures = json.loads(run.artifact("evaluate", "metrics").read_text())
+    figures = json.loads((run.artifact("evaluate", "out") / contracts.FIGURES).read_text())
     assert figures["invalid_tokens"] == 0
     assert figures["n"] > 0
     champion = Registry(contracts.MODEL_NAME, uri=run.tracking_uri).by_alias(contracts.CHAMPION)
