@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from huesong import contracts
-from huesong.emotion.kernel import PictureKernelVA, signed_root
+from huesong.emotion.kernel import PictureKernelVA
 from huesong.emotion.labellers import PieceLabeller
 from huesong.pictures.encoders import read_settings
 from huesong.runtime.errors import UserError
@@ -22,6 +22,8 @@ MADE_BY = "huesong export"
 HEAD = "va_head."
 PLACE = f"picture.{HEAD}"
 """What the head's names begin with, in the state of the image encoder and in that of the whole network."""
+BUFFERS = ("mean_C", "scale_C", "known_KC", "dual_K2", "bias_2")
+"""Names of the head's buffers, in the order of PictureKernelVA's fields."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,11 @@ def read_pictures(head: dict[str, np.ndarray], pictures: np.ndarray) -> tuple[np
     The error is that of leaving each kept picture out, in closed form: dual_k / (K + penalty)^-1_kk (Rasmussen and
     Williams 2006, section 5.4.2), which is exact where all pictures weigh the same.
     """
-    mean, scale, known, dual, bias = (
-        head[f"{HEAD}{name}"].astype(np.float64) for name in ("mean_C", "scale_C", "known_KC", "dual_K2", "bias_2")
-    )
+    reader = PictureKernelVA(*(head[f"{HEAD}{name}"].astype(np.float64) for name in BUFFERS))
     pooled = np.stack([np.asarray(row, dtype=np.float64).mean(axis=0) for row in pictures])
-    far = PictureKernelVA.FARTHEST
-    found = _kernel(np.clip((signed_root(pooled) - mean) / scale, -far, far), known) @ dual + bias
-    inverse = np.linalg.inv(_kernel(known, known) + PictureKernelVA.PENALTY * np.eye(len(known)))
-    error = dual / np.diag(inverse)[:, None]
-    return np.clip(found, -1.0, 1.0), np.sqrt((error**2).mean(axis=0))
-
-
-def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """exp(-|x - y|^2 / C) of x [N, C] and y [K, C]."""
-    apart = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
-    kernel: np.ndarray = np.exp(-np.maximum(apart, 0) / x.shape[1])
-    return kernel
+    known = reader.known_KF
+    square = np.square(known).sum(axis=1)
+    kernel = np.exp(-np.maximum(square[:, None] + square - 2 * known @ known.T, 0) / known.shape[1])
+    inverse = np.linalg.inv(kernel + PictureKernelVA.PENALTY * np.eye(len(known)))
+    error = reader.dual_K2 / np.diag(inverse)[:, None]
+    return np.clip(reader.predict(pooled), -1.0, 1.0), np.sqrt(np.square(error).mean(axis=0))
