@@ -75,7 +75,8 @@ def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
     network = HuesongNetwork(config, rules.vocabulary.size, shape).eval().requires_grad_(False)
     # An untrained network hardly hears the picture or the request; make both loud, as if it had learned to.
     network.condition.project.weight.mul_(30)
-    network.picture.va_head.weight.mul_(30)
+    if not shape.rated:
+        network.picture.va_head.weight.mul_(30)
     # Larger output weights than at the start of training: a random but opinionated model.
     network.embedding.weight.mul_(20)
     critic = Critic(CriticConfig(width=16, heads=2, layers=1), rules.vocabulary.size).freeze()

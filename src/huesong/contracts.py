@@ -90,6 +90,8 @@ LABEL_COLUMNS: Final = ("id", "split", "valence", "arousal", "valence_sd", "arou
 PAIRS: Final = "pairs.parquet"
 PAIR_COLUMNS: Final = ("image_id", "piece_id", "split", "rank", "distance", "valence", "arousal")
 """`valence`, `arousal`: the picture's label after the map into the music's VA distribution."""
+PICTURE_CERTAINTY: Final = "picture_certainty.json"
+"""How sure a reading of a picture is (emotion.certainty); missing where pictures are pixels or too few are rated."""
 TRAINING_TABLE: Final = "training.npz"
 """All that training reads of the tables (of preprocess and above), as plain arrays: see label.training_table."""
 READER_PREFIX: Final = "reader."

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -20,14 +22,15 @@ from safetensors.torch import load_file, save_file
 from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose import serve
-from huesong.compose.composer import Composer, Composition, compose, compose_many
+from huesong.compose.composer import Composer, Composition, compose, compose_many, opened
 from huesong.compose.files import output_names, place
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.data.sample.music import compose_by_rule
+from huesong.emotion.certainty import Certainty
 from huesong.emotion.labellers import PieceLabeller
 from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
 from huesong.model.network import PictureShape
-from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
+from huesong.model.requests import Request, conditioning_of, parse_key, parse_trajectory, sampling_config
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.music.reading import read_score
@@ -109,6 +112,63 @@ print(compose(Path({str(picture)!r}), root / "piece", root / "model", config=Sam
     assert done.returncode == 0, done.stderr
     assert "predicted" in done.stdout
     assert files(tmp_path / "model" / "encoder") == ["encoder.json"]
+
+
+@pytest.fixture(scope="module")
+def sure(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Composer:
+    """A model that reads by kernel ridge and knows how sure it is."""
+    root = tmp_path_factory.mktemp("sure")
+    shutil.copytree(folder, root / "from", ignore=shutil.ignore_patterns("encoder"))
+    encoder = load_encoder("efficientnet_lite2", size=32, grid=2)
+    encoder.save(root / "from" / contracts.ENCODER)
+    made = model(128, PictureShape.of(encoder.shape, rated=24))
+    head, rng = made.network.picture.va_head, torch.Generator().manual_seed(1)
+    head.known_KC.normal_(generator=rng)
+    head.bias_2.copy_(torch.tensor([0.4, -0.1]))
+    centre = torch.tensor([0.1, 0.2])
+    made.network.picture.map_to_K2.copy_(made.network.picture.map_from_K2 * 0.5 + centre)
+    Certainty((0.0, 0.0), (1.5, 1.0), (-1.5, -1.5), (0.0, 0.0), 24, 24).save(
+        root / "from" / contracts.PICTURE_CERTAINTY
+    )
+    save_model(
+        root / "model", network=made.network, critic=made.critic, preprocess=root / "from", label=root / "from",
+        training={},
+    )  # fmt: skip
+    return Composer(root / "model")
+
+
+def test_it_says_how_sure_it_is(sure: Composer, composer: Composer, picture: Path, tmp_path: Path) -> None:
+    made = compose(picture, tmp_path / "piece", sure, config=SHORT)
+    valence, arousal = made.piece.certainty
+    assert made.piece.predicted is not None
+    assert valence.middle == pytest.approx(1.5 * made.piece.predicted[0], abs=1e-3)
+    assert (valence.word, arousal.word) == ("sure", "unsure"), "Phi(.6 / .223) > .9, Phi(.1 / .223) < .7"
+    assert valence.high - valence.low == pytest.approx(2 * 1.2816 * math.exp(-1.5), abs=1e-3)
+    assert f"certainty  valence sure ({valence.low:+.2f} to {valence.high:+.2f}), arousal unsure" in str(made)
+    record = json.loads((tmp_path / "piece.json").read_text())["certainty"]
+    assert record["arousal"]["word"] == "unsure"
+    assert record["valence"]["low"] == valence.low
+    bare = compose(picture, tmp_path / "bare", composer, config=SHORT)  # a folder that does not know
+    assert bare.piece.certainty is None
+    assert "certainty" not in str(bare)
+    assert "certainty" not in json.loads((tmp_path / "bare.json").read_text())
+
+
+def test_intensity_scales_the_request_around_neutral(sure: Composer, picture: Path) -> None:
+    """Neutral is where the map leads the median picture, here (.1, .2); what the user asks for is not scaled."""
+    plain, more, none, asked = (
+        conditioning_of(sure.model, replace(request, picture=sure.encoder.encode([opened(request).picture])[0]))
+        for request in (
+            Request(picture), Request(picture, intensity=1.5), Request(picture, intensity=0.0),
+            Request(picture, intensity=1.5, valence=-0.3),
+        )
+    )  # fmt: skip
+    valence, arousal = plain.requested
+    assert abs(valence - 0.1) > 0.1
+    assert more.requested == pytest.approx((0.1 + 1.5 * (valence - 0.1), 0.2 + 1.5 * (arousal - 0.2)), abs=1e-6)
+    assert none.requested == pytest.approx((0.1, 0.2), abs=1e-6)
+    assert asked.requested == pytest.approx((-0.3, more.requested[1]), abs=1e-6)
+    assert more.predicted == plain.predicted
 
 
 def never() -> tuple[Path, str]:

@@ -262,6 +262,7 @@ def test_its_folder_names_the_weights(lite: Encoder, tmp_path: Path) -> None:
     again = Encoder.load(tmp_path)
     assert again.settings == lite.settings
     assert np.array_equal(again.encode([noise(5)]), lite.encode([noise(5)]))
+    assert load_encoder(str(tmp_path), size=32, grid=8).settings == lite.settings
     for change, message in (
         ({"weights": "0" * 64}, r"encoder\.json names weights .* does not know \(SHA-256 000000000000"),
         ({"name": "efficientnet_lite9"}, r"names weights of 'efficientnet_lite9' that this version does not know"),

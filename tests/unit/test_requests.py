@@ -58,6 +58,9 @@ def test_a_value_is_checked_without_loading_torch() -> None:
         ({"tempo": 0.0}, "--tempo 0: give quarters a minute from 10 to 400, such as 96"),
         ({"tempo": 90.0, "primer": (1, 2)}, "a primer brings its own tempo: leave out --tempo"),
         ({"valence": 2.0}, r"--valence 2\.0: give a number from -1 to 1"),
+        ({"intensity": -0.1}, r"--intensity -0\.1: give a number from 0 to 5"),
+        ({"intensity": float("nan")}, r"--intensity nan: give a number from 0 to 5"),
+        ({"valence": 0.2, "arousal": 0.2, "intensity": 2.0}, "--intensity scales what the picture suggests"),
     ],
 )
 def test_a_request_is_checked_when_it_is_made(given: dict[str, Any], message: str) -> None:

@@ -182,6 +182,9 @@ class PieceOptions:
     arousal: Annotated[
         str | None, typer.Option(help="-1 (calm) to 1 (excited), or a trajectory. Default: what the picture shows.")
     ] = None
+    intensity: Annotated[
+        float | None, typer.Option(help="How far from neutral what the picture suggests is taken, 0 to 5. Default: 1.")
+    ] = None
     bars: Annotated[int | None, typer.Option(help="Length in bars instead, at the tempo the piece takes.")] = None
     tempo: Annotated[
         float | None, typer.Option(help="Quarters a minute throughout. Default: as suits the emotion.")
@@ -242,6 +245,7 @@ def compose(
         picture, parse_trajectory(asked.valence, "valence"), parse_trajectory(asked.arousal, "arousal"), asked.seed,
         sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer, style=asked.style,
         form=parse_form(asked.form), chords=parse_chords(asked.chords), metre=parse_metre(asked.meter), loop=asked.loop,
+        intensity=asked.intensity,
     )  # fmt: skip
     config = sampling_config(**sampling)
     made = compose_many([request], [place(out, picture)], lambda: _model_folder(model), config, soundfont, force=force)

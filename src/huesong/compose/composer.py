@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,12 @@ class Composition:
         notes = sum(len(track.notes) for track in piece.score.tracks)
         lines = [f"{printable(str(self.picture))}: {self.seconds:.1f} s, {notes} notes"]
         lines += [f"  {name:9}  valence {va[0]:+.2f}  arousal {va[1]:+.2f}   {note}" for name, va, note in rows if va]
+        if piece.certainty is not None:
+            said = [
+                f"{axis} {one.word} ({one.low:+.2f} to {one.high:+.2f})"
+                for axis, one in zip(("valence", "arousal"), piece.certainty, strict=True)
+            ]
+            lines.insert(2, f"  {'certainty':9}  {', '.join(said)}   four of five such pictures are rated within")
         lines += [f"  {'plan':9}  {line}" for line in piece.plan.describe().splitlines()[:2]]
         lines += [f"  {'model':9}  {self.model}"]
         files = (("MIDI", self.midi), ("audio", self.wav), ("roll", self.roll))
@@ -66,6 +72,7 @@ class Composer:
             UserError: the folder is no model, of another format, incomplete or damaged.
         """
         # here, not at the top: what a user got wrong is told before seconds of imports
+        from huesong.compose.certainty import ReadingCertainty
         from huesong.emotion.scorer import LabellerScorer
         from huesong.model.folder import as_damage, load_model
         from huesong.music import tokens
@@ -77,6 +84,7 @@ class Composer:
             self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
             self.encoder = Encoder.load(folder / contracts.ENCODER)
             self.scorer = LabellerScorer.of_model(folder)
+            self.certainty = ReadingCertainty.of_model(self.model)
 
     def compose(
         self, requests: Sequence[Request], config: SamplingConfig | None = None, on_step: OnStep | None = None
@@ -96,13 +104,16 @@ class Composer:
             for request in requests
         ]
         pieces = []
-        for piece in sample(self.model, encoded, config or SamplingConfig(), on_step, self.scorer):
+        sampled = sample(self.model, encoded, config or SamplingConfig(), on_step, self.scorer)
+        for request, piece in zip(encoded, sampled, strict=True):
             midi = bytes(tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo).dumps_midi())
             score, obtained = reading.parse_score(midi, "the composed piece"), None
             if self.scorer is not None:
                 valence, arousal = self.scorer.of_scores([score])[0].tolist()
                 obtained = (valence, arousal)
-            pieces.append(replace(piece, midi=midi, score=score, obtained=obtained))
+            knows = self.certainty if request.picture is not None else None
+            sureness = knows.of(request.picture) if knows is not None else None
+            pieces.append(replace(piece, midi=midi, score=score, obtained=obtained, certainty=sureness))
         return pieces
 
     def primed(self, request: Request) -> Request:
@@ -236,7 +247,21 @@ def compose_many(
 
 def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict[str, Any]:
     """What a piece was composed for and what came out; `files`: name -> where the file is while it is written."""
-    plain = ("valence", "arousal", "seed", "seconds", "bars", "tempo", "key", "style", "form", "chords", "metre")
+    plain = (
+        "valence",
+        "arousal",
+        "intensity",
+        "seed",
+        "seconds",
+        "bars",
+        "tempo",
+        "key",
+        "style",
+        "form",
+        "chords",
+        "metre",
+    )
+    sure = piece.certainty
     heard = {name: getattr(piece, name) for name in ("requested", "predicted", "obtained", "critic")}
     return {
         RECORD_KEY: __version__,
@@ -244,6 +269,7 @@ def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict
         "primer": request.primer.name if isinstance(request.primer, Path) else None,
         "asked": {name: value for name in plain if (value := getattr(request, name)) is not None},
         **heard,
+        **({"certainty": dict(zip(("valence", "arousal"), map(asdict, sure), strict=True))} if sure else {}),
         "plan": piece.plan.describe().splitlines(),
         "bars": piece.plan.to_dict(),
         "files": {name: sha256(path) for name, path in files.items()},

@@ -58,6 +58,10 @@ class KernelVA:
         found = [np.exp(-self._distances(block) / x.shape[1]) @ self.dual_K2 for block in scaled]
         return np.concatenate([np.zeros((0, 2)), *found]) + self.centre
 
+    def standardised(self, x: np.ndarray) -> np.ndarray:
+        """Features [N, F] as the kernel compares them."""
+        return self._standardised(x, self.mean_F, self.scale_F)
+
     def check(self, features: int) -> None:
         """Hold what was read from a file against what a kernel machine must be.
 

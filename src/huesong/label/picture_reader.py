@@ -1,7 +1,8 @@
 """What a model reads the valence and arousal of a picture by, and what it asks of music for it; fitted in closed form.
 
 The kernel ridge head on frozen features and the map from picture VA to music VA. `train` puts both into the model
-(train/picture_head.py); only the `builtin` CNN learns its VA head by gradient, with the network.
+(train/picture_head.py); only the `builtin` CNN learns its VA head by gradient, with the network. Beside them, how sure a
+reading is.
 
 Shapes: N rated pictures, I pictures, S image tokens, C channels, P pairs, K knots.
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from huesong.emotion.certainty import Certainty, Distance
 from huesong.emotion.kernel import PictureKernelVA
+from huesong.emotion.labelled import MIN_GROUPS, MIN_ITEMS, group_folds
 from huesong.label.va_map import VAMap
 
 MOST_KEPT = 2048
@@ -45,6 +48,33 @@ def picture_reader(
     if (request := request_map(va_I2[picture_P[train_P]], va_P2[train_P], predicted_N2)) is not None:
         found["map_from_K2"], found["map_to_K2"] = (np.stack(ends, axis=1) for ends in zip(*request.knots, strict=True))
     return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def picture_certainty(
+    rows: np.ndarray, va_I2: np.ndarray, rated_I: np.ndarray, split_I: np.ndarray, group_I: np.ndarray
+) -> Certainty | None:
+    """How sure the head's readings are, learnt from rated training pictures whose whole groups (themes) it was not shown.
+
+    None where the pictures are pixels, or too few pictures or groups are rated: of nominal labels the error is not known.
+    """
+    kept = thinned(np.flatnonzero((split_I == "train") & (rated_I >= 1.0)))
+    if rows.ndim != 3 or len(kept) < 2 * MIN_ITEMS or len(np.unique(group_I[kept])) < 2 * MIN_GROUPS:
+        return None
+    pooled_NC = np.stack([np.asarray(rows[row], dtype=np.float64).mean(axis=0) for row in kept])
+    read_N2, variance_N = read_as_new(pooled_NC, va_I2[kept], rated_I[kept], group_I[kept])
+    return Certainty.fit(read_N2, variance_N, va_I2[kept].astype(np.float64), len(np.unique(group_I[kept])))
+
+
+def read_as_new(
+    pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray, group_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Readings [N, 2] and variances [N] of each picture by a head that saw nothing of its group."""
+    read_N2, variance_N = np.zeros((len(pooled_NC), 2)), np.zeros(len(pooled_NC))
+    for known, new in group_folds(group_N, FOLDS):
+        head = PictureKernelVA.fit(pooled_NC[known], va_N2[known], weight_N[known])
+        read_N2[new] = head.predict(pooled_NC[new])
+        variance_N[new] = Distance(head.known_KF, head.PENALTY).variance(head.standardised(pooled_NC[new]))
+    return read_N2, variance_N
 
 
 def thinned(rows: np.ndarray) -> np.ndarray:

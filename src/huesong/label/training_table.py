@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.label.picture_reader import picture_reader
+from huesong.label.picture_reader import picture_certainty, picture_reader
 from huesong.runtime.files import write_json
 
 
@@ -28,7 +28,7 @@ def write_training_table(
     pictures: np.ndarray,
     head: Mapping[str, np.ndarray],
 ) -> None:
-    """Write contracts.TRAINING_TABLE and contracts.SOURCES into `folder`.
+    """Write contracts.TRAINING_TABLE, SOURCES and, where it can be learnt, PICTURE_CERTAINTY into `folder`.
 
     Args:
         folder: of the label stage.
@@ -61,6 +61,11 @@ def write_training_table(
     arrays |= {f"{contracts.READER_PREFIX}{name}": values for name, values in (reader | dict(head)).items()}
     with (folder / contracts.TRAINING_TABLE).open("wb") as stream:
         np.savez_compressed(stream, **arrays)
+    certainty = picture_certainty(
+        pictures, arrays["picture_va"], arrays["picture_rated"], arrays["picture_split"], images["group"].to_numpy(str)
+    )
+    if certainty is not None:
+        certainty.save(folder / contracts.PICTURE_CERTAINTY)
     write_json(folder / contracts.SOURCES, sources(images, pieces))
 
 

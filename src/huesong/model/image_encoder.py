@@ -98,6 +98,11 @@ class ImageEncoder(nn.Module):
         tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
         return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)
 
+    @property
+    def neutral_2(self) -> Tensor:
+        """The map's centre: what is asked of the music for the median picture."""
+        return self.map_to_K2[len(self.map_to_K2) // 2]
+
     def map_va(self, va_B2: Tensor) -> Tensor:
         """Picture VA to music VA: linear between the knots, constant beyond the outermost."""
         mapped = []
@@ -166,9 +171,13 @@ class KernelRidgeHead(nn.Module):
         """(valence, arousal) [N, 2], in full precision whatever the features are in."""
         with torch.autocast(pooled_NC.device.type, enabled=False):
             pooled_NC = pooled_NC.to(self.known_KC.dtype)
-            root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
-            u_NC = ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)
+            u_NC = self.standardised(pooled_NC)
             # As a product of matrices: exact enough, as the distances that count are of the size of C.
             apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
             found_N2: Tensor = (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp() @ self.dual_K2 + self.bias_2
             return found_N2
+
+    def standardised(self, pooled_NC: Tensor) -> Tensor:
+        """The features as the kernel compares them [N, C]."""
+        root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
+        return ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_BARS = 300
 """Ten minutes at 120 beats a minute, as the longest `--seconds`."""
+MOST_INTENSITY = 5.0
 NATURAL = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 """Pitch classes."""
 VA = tuple[float, float]
@@ -47,7 +48,8 @@ class Request:
     at the tempo that the piece takes. tempo: quarters a minute. key: whose scale all notes are from and whose tonic ends
     the piece (`parse_key`). primer: what the piece begins with, counted towards its length: a MIDI file, a score, or token
     ids without BOS. plan: what is composed bar by bar; None = one is invented. style: one of header.STYLES. form, chords,
-    metre: as form.settings reads them. loop: whether the end leads back to the beginning. primer_plan: the plan of a
+    metre: as form.settings reads them. loop: whether the end leads back to the beginning. intensity: how far from
+    neutral what the picture suggests is asked for; None = 1, as the model's map says. primer_plan: the plan of a
     primer that is given as token ids; it begins the piece's. None = as suits the emotion.
 
     Raises:
@@ -69,6 +71,7 @@ class Request:
     chords: tuple[tuple[Chord, ...], ...] | None = None
     metre: tuple[int, int] | None = None
     loop: bool = False
+    intensity: float | None = None
     primer_plan: Plan | None = None
 
     @property
@@ -92,6 +95,13 @@ class Request:
             raise UserError(f"--tempo {self.tempo:g}: give quarters a minute from {SLOWEST} to {FASTEST}, such as 96")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed {self.seed}: give a whole number from 0 to {2**63 - 1}")
+        if self.intensity is not None:
+            if not 0 <= self.intensity <= MOST_INTENSITY:  # nan fails as well
+                raise UserError(
+                    f"--intensity {self.intensity:g}: give a number from 0 to {MOST_INTENSITY:g}, such as 1.5"
+                )
+            if self.valence is not None and self.arousal is not None:
+                raise UserError("--intensity scales what the picture suggests: leave it out, or --valence or --arousal")
         if self.primer is not None:
             for name, value in (("tempo", self.tempo), ("meter", self.metre)):
                 if value is not None:
@@ -105,8 +115,9 @@ class Piece:
     ids: token ids without BOS and EOS. requested: valence and arousal asked of the network (of a trajectory the mean
     over time). predicted: the picture's own; None without a picture. critic: what the model's own critic predicts for
     the piece (not independent of the model). midi: a Standard MIDI File. score: that file read back (symusic.Score).
-    obtained: what the music labeller predicts for `score`; None if the model folder has no labeller. plan: what it was
-    composed by.
+    obtained: what the music labeller predicts for `score`; None if the model folder has no labeller. certainty: of
+    `predicted`, a pair of emotion.certainty.Sureness; None without a picture, or if the model folder does not know.
+    plan: what it was composed by.
     """
 
     ids: list[int]
@@ -117,6 +128,7 @@ class Piece:
     midi: bytes = b""
     score: Any = None
     obtained: VA | None = None
+    certainty: Any = None
 
 
 def sampling_config(**options: float | None) -> SamplingConfig:
@@ -213,7 +225,10 @@ def conditioning_of(model: Model, request: Request) -> Conditioning:
         assert arousal is not None, "likewise"
         return Conditioning(model.network.no_picture(1), valence, arousal, None)
     encoding = model.network.encode_picture(torch.from_numpy(np.array(request.picture)[None]).to(model.device))
-    suggested_valence, suggested_arousal = encoding.request_B2[0].tolist()
+    request_B2, neutral_2 = encoding.request_B2, model.network.picture.neutral_2
+    if request.intensity is not None:
+        request_B2 = (neutral_2 + request.intensity * (request_B2 - neutral_2)).clamp(-1, 1)
+    suggested_valence, suggested_arousal = request_B2[0].tolist()
     predicted_valence, predicted_arousal = encoding.va_B2[0].tolist()
     return Conditioning(
         encoding.tokens_BSD,

@@ -180,7 +180,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
 
     Args:
         name: `builtin`, `efficientnet_lite2`, a local folder that `huesong data distill` or transformers'
-            save_pretrained made, or a name on the hub.
+            save_pretrained made, `encoder` of a model folder, or a name on the hub.
         size: side in pixels of what `builtin` sees; a backbone brings its own.
         grid: a backbone's feature map is average-pooled to grid x grid tokens.
         scales: sizes in which a backbone looks at a picture: its own, twice that, and so on; the tokens are the means.
@@ -191,7 +191,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     if name == BUILTIN:
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
-    if (folder / contracts.STUDENT_WEIGHTS).exists():
+    if (folder / ENCODER_FILE).exists() and read_settings(folder).kind == "features":  # a model folder's
         return Encoder.load(folder).with_pooling(grid, scales)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
