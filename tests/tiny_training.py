@@ -138,8 +138,9 @@ def tables(examples: Examples) -> dict[str, Any]:
             "bars_from": "file",
             "token_start": pieces.start_N, "token_count": pieces.count_N,
         }),
-        "images": pd.DataFrame({**of_pictures, **raw}),
+        "images": pd.DataFrame({**of_pictures, **raw, "group": pictures.ids}),
         "pictures": pictures.rows,
+        "head": {},
         "piece_labels": pd.DataFrame({**of_pieces, **told}),
         "image_labels": pd.DataFrame({**of_pictures, **told}),
         "pairs": pd.DataFrame({
