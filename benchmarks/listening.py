@@ -12,20 +12,22 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
+import soundfile
 
 from huesong.compose import Composer, Request, sampling_config
 from huesong.config import PreprocessConfig
 from huesong.model.requests import Piece
 from huesong.music.keys import SCALES, find_key
 from huesong.music.reading import listen
-from huesong.music.rendering import find_soundfont, piano_roll, render_wav
+from huesong.music.rendering.audio import render_wav
+from huesong.music.rendering.loudness import loudness
+from huesong.music.rendering.roll import piano_roll
 from huesong.pictures.decode import decode
 from huesong.report.tables import put_into, table
 
 CORNER = 0.8
 HEAD = (
-    "asked for", "asked V, A", "notes a second", "tempo", "velocity", "RMS dBFS", "mean pitch", "major", "in scale",
+    "asked for", "asked V, A", "notes a second", "tempo", "velocity", "LUFS", "mean pitch", "major", "in scale",
     "heard V, A (labeller)",
 )  # fmt: skip
 
@@ -37,14 +39,13 @@ def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
     np.add.at(weight_12, notes.pitch.astype(int) % 12, notes.end_s - notes.onset_s)
     root, major = find_key(weight_12)
     scale = [(root + step) % 12 for step in SCALES[major]]
-    render_wav(piece.score, wav, find_soundfont(None))
-    _, samples = wavfile.read(wav)
-    full = np.iinfo(samples.dtype).max
+    render_wav(piece.score, wav, arousal=piece.requested[1])
+    samples, _ = soundfile.read(wav, dtype="float32")
     return {
         "rate": len(notes) / seconds,
         "tempo": piece.score.tempos[0].qpm,
         "velocity": float(notes.velocity.mean()),
-        "rms": 20 * np.log10(np.sqrt(np.mean((samples / full) ** 2))),
+        "loudness": loudness(samples),
         "pitch": float(notes.pitch.mean()),
         "major": float(major),
         "in_scale": float(weight_12[scale].sum() / weight_12.sum()),
@@ -65,7 +66,7 @@ def row(name: str, pieces: Sequence[Piece], figures: Sequence[dict[str, float]])
     return [
         name,
         ", ".join(f"{value:+.2f}" for value in asked),
-        *(spread(column[key], digits) for key, digits in (("rate", 1), ("tempo", 0), ("velocity", 0), ("rms", 1))),
+        *(spread(column[key], digits) for key, digits in (("rate", 1), ("tempo", 0), ("velocity", 0), ("loudness", 1))),
         f"{np.mean(column['pitch']):.0f}",
         f"{sum(column['major']):.0f} of {len(pieces)}",
         f"{np.mean(column['in_scale']):.2f}",

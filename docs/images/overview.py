@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from huesong.compose import Composer, Request, sampling_config
 from huesong.data.tables import read_table
-from huesong.music.rendering import piano_roll_png
+from huesong.music.rendering.roll import piano_roll_png
 
 CORNERS = {
     "pleasant, excited": (1, 1),

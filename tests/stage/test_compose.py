@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyloudnorm
 import pytest
 import torch
 from PIL import Image
@@ -33,7 +34,7 @@ from huesong.model.network import PictureShape
 from huesong.model.requests import Request, conditioning_of, parse_key, parse_trajectory, sampling_config
 from huesong.music import tokens
 from huesong.music.features import features
-from huesong.music.reading import read_score
+from huesong.music.reading import listen, read_score
 from huesong.pictures.encoders import load_encoder
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
@@ -194,6 +195,40 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
     assert made.piece.obtained == pytest.approx(heard)
     for word in ("predicted", "requested", "obtained", "piece.mid", "piece.wav", "piece-roll.png"):
         assert word in str(made)
+
+
+def test_the_pedal_is_in_the_file_and_follows_the_request(picture: Path, composer: Composer) -> None:
+    calm, excited = composer.compose([Request(None, 0.3, arousal, 2) for arousal in (-1.0, 1.0)], SHORT)
+    for piece in (calm, excited):
+        pedals = [pedal for track in piece.score.tracks for pedal in track.pedals]
+        starts = [480 * at for at in np.cumsum([0.0, *(bar.quarters for bar in piece.plan.bars)])]
+        assert all(min(abs(pedal.time - start) % 240 for start in starts) == 30 for pedal in pedals)
+        assert bytes((0xB0, 64, 127)) in piece.midi or not pedals
+    assert sum(pedal.duration for pedal in calm.score.tracks[0].pedals) / calm.score.end() > 0.2
+
+
+def test_humanize_is_for_the_audio_alone_by_default(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    def made(name: str, humanize: bool | None) -> Composition:
+        return compose(picture, tmp_path / name, composer, config=SHORT, seed=4, humanize=humanize)
+
+    default, both, neither = made("default", None), made("both", True), made("neither", False)
+    assert default.midi.read_bytes() == neither.midi.read_bytes() != both.midi.read_bytes()
+    assert default.wav.read_bytes() == both.wav.read_bytes() != neither.wav.read_bytes()
+    recorded = [json.loads((tmp_path / f"{name}.json").read_text())["humanized"] for name in ("default", "neither")]
+    assert recorded == [{"audio": True, "midi": False}, {"audio": False, "midi": False}]
+    plain, played = (listen(read_score(one.midi)) for one in (default, both))
+    assert 0 < np.abs(played.onset_s - plain.onset_s).max() <= 0.020
+    assert (np.sort(played.pitch) == np.sort(plain.pitch)).all()
+
+
+def test_the_audio_is_as_loud_as_the_request(picture: Path, composer: Composer, tmp_path: Path) -> None:
+    for arousal, lufs in ((-1.0, -28.0), (0.4, -21.0), (1.0, -18.0)):
+        made = compose(picture, tmp_path / "piece", composer, config=SHORT, arousal=arousal)
+        with wave.open(str(made.wav)) as sound:
+            assert (sound.getnchannels(), sound.getframerate()) == (2, 48000)
+            frames = np.frombuffer(sound.readframes(sound.getnframes()), "<i2").reshape(-1, 2) / 32768
+        assert pyloudnorm.Meter(48000).integrated_loudness(frames) == pytest.approx(lufs, abs=0.3)
+        assert np.abs(frames).max() < 10 ** (-1 / 20)
 
 
 def test_the_same_bytes_every_time(picture: Path, folder: Path, composer: Composer, tmp_path: Path) -> None:
@@ -384,7 +419,7 @@ def test_a_failure_while_writing_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("huesong.music.rendering.piano_roll", full)
+    monkeypatch.setattr("huesong.music.rendering.roll.piano_roll", full)
     with pytest.raises(UserError, match="No space left"):
         compose(picture, tmp_path / "piece", composer, seed=2, config=SHORT)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != picture} == before

@@ -18,7 +18,7 @@ def listening() -> ModuleType:
     return benchmark("listening")
 
 
-def piece(pitches: list[int], velocity: int) -> Piece:
+def piece(pitches: list[int], velocity: int, arousal: float = -0.5) -> Piece:
     """Quarter notes at 120 a minute, two a second."""
     score = Score(480)
     score.tempos.append(Tempo(0, 120))
@@ -27,7 +27,7 @@ def piece(pitches: list[int], velocity: int) -> Piece:
         track.notes.append(Note(480 * place, 480, pitch, velocity))
     score.tracks.append(track)
     plan, midi = analyse(score), bytes(score.dumps_midi())
-    return Piece([], (0.5, -0.5), None, (0.0, 0.0), plan, midi, score, (0.25, -0.75))
+    return Piece([], (0.5, arousal), None, (0.0, 0.0), plan, midi, score, (0.25, -0.75))
 
 
 def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:
@@ -39,8 +39,9 @@ def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:
     assert found["major"] == 1
     assert found["in_scale"] == 1
     assert found["pitch"] == pytest.approx(65.7)
-    softer = listening.measured(piece(c_major, 60), 5.0, tmp_path / "soft.wav")
-    assert softer["rms"] < found["rms"] < 0
+    assert found["loudness"] == pytest.approx(-25.5, abs=0.2)
+    excited = listening.measured(piece(c_major, 90, arousal=1.0), 5.0, tmp_path / "excited.wav")
+    assert excited["loudness"] == pytest.approx(-18.0, abs=0.2)
 
 
 def test_a_row_names_mean_and_range(listening: ModuleType, tmp_path: Path) -> None:

@@ -230,7 +230,17 @@ def compose(
             "the shipped model."
         ),
     ] = None,
-    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for the audio (.sf2, .sf3).")] = None,
+    soundfont: Annotated[
+        Path | None,
+        typer.Option(help="SoundFont for the audio (.sf2, .sf3). Default: the piano that comes with huesong."),
+    ] = None,
+    humanize: Annotated[
+        bool | None,
+        typer.Option(
+            "--humanize/--no-humanize",
+            help="Small timing and dynamics by metre and phrase, as somebody plays it. Default: in the audio, not the MIDI.",
+        ),
+    ] = None,
 ) -> None:
     """Compose a piano piece for a picture.
 
@@ -248,7 +258,15 @@ def compose(
         intensity=asked.intensity,
     )  # fmt: skip
     config = sampling_config(**sampling)
-    made = compose_many([request], [place(out, picture)], lambda: _model_folder(model), config, soundfont, force=force)
+    made = compose_many(
+        [request],
+        [place(out, picture)],
+        lambda: _model_folder(model),
+        config,
+        soundfont,
+        force=force,
+        humanize=humanize,
+    )
     typer.echo(str(made[0]))
 
 

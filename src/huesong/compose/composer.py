@@ -96,6 +96,7 @@ class Composer:
         """
         from huesong.model.sampling import sample
         from huesong.music import reading, tokens
+        from huesong.music.rendering.performance import pedalled
 
         requests = [opened(request) for request in requests]
         rows = iter(self.encoder.encode([request.picture for request in requests if request.picture is not None]))
@@ -106,7 +107,8 @@ class Composer:
         pieces = []
         sampled = sample(self.model, encoded, config or SamplingConfig(), on_step, self.scorer)
         for request, piece in zip(encoded, sampled, strict=True):
-            midi = bytes(tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo).dumps_midi())
+            notes = tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo)
+            midi = bytes(pedalled(notes, piece.plan, piece.requested[1]).dumps_midi())
             score, obtained = reading.parse_score(midi, "the composed piece"), None
             if self.scorer is not None:
                 valence, arousal = self.scorer.of_scores([score])[0].tolist()
@@ -181,10 +183,11 @@ def compose(
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
     force: bool = False,
+    humanize: bool | None = None,
     **asked: Any,
 ) -> Composition:
     """Compose for one picture; `asked` are fields of `Request`; other arguments and errors as in `compose_many`."""
-    return compose_many([Request(picture, **asked)], [out], model, config, soundfont, on_step, force)[0]
+    return compose_many([Request(picture, **asked)], [out], model, config, soundfont, on_step, force, humanize)[0]
 
 
 def compose_many(
@@ -195,6 +198,7 @@ def compose_many(
     soundfont: Path | None = None,
     on_step: OnStep | None = None,
     force: bool = False,
+    humanize: bool | None = None,
 ) -> list[Composition]:
     """Compose a piece for every request in one batch and write its files (compose/files.py): MIDI, audio, roll, record.
 
@@ -205,9 +209,10 @@ def compose_many(
         outs: an output name for each, without suffix; a folder gets files named after the picture.
         model: a loaded Composer, a model folder, or a function that finds one and says what it is called.
         config: sampling settings; None = the defaults.
-        soundfont: an .sf2 or .sf3 file; None = `rendering.find_soundfont`'s choice.
+        soundfont: an .sf2 or .sf3 file; None = the package's own piano, or the environment's (`find_soundfont`).
         on_step: told the composed share, 0 to 1.
         force: replace files that are not an earlier piece, too.
+        humanize: whether timing and dynamics are a player's (`humanized`); None = in the audio, not in the MIDI file.
 
     Raises:
         UserError: a bad value, picture, soundfont, output name or model, or a file of the user's that would be replaced;
@@ -220,7 +225,8 @@ def compose_many(
     asked = requests
     requests = [opened(request) for request in requests]
 
-    from huesong.music.rendering import find_soundfont, piano_roll, render_wav
+    from huesong.music.rendering.roll import piano_roll
+    from huesong.music.rendering.soundfont import find_soundfont
 
     sounds = find_soundfont(soundfont)
     if not isinstance(model, Composer):
@@ -233,16 +239,28 @@ def compose_many(
         for request, name, piece in zip(asked, names, pieces, strict=True):
             picture, targets = request.picture, targets_of(name)
             midi, wav, roll, record = files.enter_context(replacing_files(targets))
-            midi.write_bytes(piece.midi)
-            render_wav(piece.score, wav, sounds)
+            played_in = _write_sound(piece, request.seed, humanize, midi, wav, sounds)
             rendering.one_more()
             title = f"{printable(picture.name)}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
             piano_roll(piece.score, roll, title)
             rendering.one_more()
             written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
-            write_json(record, record_of(request, piece, written) | {"model": model.name})
+            write_json(record, record_of(request, piece, written) | {"humanized": played_in, "model": model.name})
             made.append(Composition(picture, targets[0], targets[1], targets[2], piece, model.name))
     return made
+
+
+def _write_sound(
+    piece: Piece, seed: int, humanize: bool | None, midi: Path, wav: Path, soundfont: Path
+) -> dict[str, bool]:
+    """Write a piece's MIDI and audio; which of them were humanized."""
+    from huesong.music.rendering.audio import render_wav
+    from huesong.music.rendering.performance import humanized
+
+    played = humanized(piece.score, piece.plan, seed)
+    midi.write_bytes(bytes(played.dumps_midi()) if humanize else piece.midi)
+    render_wav(piece.score if humanize is False else played, wav, soundfont, piece.requested[1])
+    return {"audio": humanize is not False, "midi": bool(humanize)}
 
 
 def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from huesong import contracts
 from huesong.evaluate.quality.figures import TITLES
 from huesong.evaluate.quality.group import PREFIX
 from huesong.evaluate.quality.two_sample import FAMILIES
-from huesong.music import reading, rendering
+from huesong.music import reading
+from huesong.music.rendering.audio import render_preview
+from huesong.music.rendering.roll import piano_roll
 from huesong.report import html as pages
 from huesong.report.tables import AGREEMENT, ANSWERS, JUDGES, MUSIC
 
@@ -178,7 +180,7 @@ def piece_cards(work: Path, rows: pd.DataFrame, data: Path) -> list[list[str | M
         score = reading.read_score(work / row["file"])
         with tempfile.TemporaryDirectory() as folder:
             roll = Path(folder) / "roll.png"
-            rendering.piano_roll(score, roll)
+            piano_roll(score, roll)
             roll_html = pages.image(roll, alt="piano roll")
         emotion = pages.table(
             ["", "valence", "arousal"],
@@ -196,7 +198,7 @@ def piece_cards(work: Path, rows: pd.DataFrame, data: Path) -> list[list[str | M
             [
                 thumbnail(data / row["image_path"]),
                 Markup("<h3>{}</h3>").format(row["image_id"]),
-                pages.audio(rendering.render_preview(score)),
+                pages.audio(render_preview(score, arousal=float(row["requested_arousal"]))),
                 roll_html,
                 emotion,
             ]

@@ -1,0 +1,1 @@
+"""What is heard and seen of a score: audio (soundfont, room, loudness) and piano rolls."""
