@@ -6,9 +6,13 @@ Both run the components as a cluster does, one after another; only what Kubernet
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
+import io
 import os
+import re
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -16,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from components import image
 from kfp import local
@@ -30,6 +34,8 @@ from huesong.tracking.store import environment, sqlite_uri
 from pipeline.pipeline import make_pipeline
 from pipeline.resources import TABLE, USER, check_images
 
+ENDED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>\w+)")
+"""What KFP writes when a task has ended."""
 MEMORY = "4g"
 PROCESSES = 512
 TMP = "1g"
@@ -43,6 +49,8 @@ class LocalRun:
     """The artifacts of the tasks that ran: `<folder>/.../<task>/<artifact>`. Cached tasks left theirs in older runs."""
     tracking_uri: str
     seconds: float
+    log: Path
+    """All that the tasks printed."""
 
     def artifact(self, task: str, name: str) -> Path:
         """A file or folder that a task of this run wrote.
@@ -70,7 +78,7 @@ def run_local(
         options: other parameters of the pipeline: params, gate, git_sha, tracking_uri.
 
     Raises:
-        UserError: a task failed; the log above says why.
+        UserError: a task failed; the log that it names says why.
     """
     # No image holds the code here: its digest in the images' names lets the cache see a change.
     images = {stage: f"huesong/{stage}:{source_digest()}" for stage in TABLE}
@@ -145,15 +153,43 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache:
     before = set(root.iterdir())
     started = time.monotonic()
     local.init(runner, pipeline_root=str(root), enable_caching=cache)
-    with warnings.catch_warnings(), environment(HUESONG_SESSION=_session()), watched_tasks():
+    path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    with (
+        warnings.catch_warnings(), environment(HUESONG_SESSION=_session()), path.open("x", encoding="utf-8") as file,
+        contextlib.redirect_stdout(Screenful(file, sys.stdout)), watched_tasks(),
+    ):  # fmt: skip
         # Known: resources and secrets mean nothing here, and child processes run in no image.
         warnings.filterwarnings("ignore", message=".*(attemping to run a task|no effect in the current local runner)")
         try:
             make_pipeline(images, shards=shards, retry=False)(tracking_uri=uri, **arguments)
         except RuntimeError as error:
-            raise UserError(f"{Text.from_ansi(str(error)).plain} The log above says why.") from error
+            raise UserError(f"{Text.from_ansi(str(error)).plain} {path} says why") from error
     folder = next(path for path in root.iterdir() if path not in before and path.name.startswith("huesong-"))
-    return LocalRun(folder, uri, time.monotonic() - started)
+    return LocalRun(folder, uri, time.monotonic() - started, path)
+
+
+class Screenful(io.TextIOBase):
+    """Standard output while tasks run: all goes to a file, and on the screen a line says that a task ended."""
+
+    def __init__(self, file: TextIO, screen: TextIO) -> None:
+        self.file, self.screen, self._rest, self._lock = file, screen, "", threading.Lock()
+        self._started = time.monotonic()
+
+    def write(self, text: str) -> int:
+        """To the file, and of whole lines those that KFP writes at a task's end to the screen, too."""
+        with self._lock:  # shards write from threads
+            self.file.write(text)
+            self.file.flush()
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in lines:
+                if ended := ENDED.search(Text.from_ansi(line).plain):
+                    after = time.monotonic() - self._started
+                    self.screen.write(f"{after:6.0f} s  {ended['task']}: {ended['status'].lower()}\n")
+                    self.screen.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 def source_digest() -> str:

@@ -8,6 +8,7 @@ from one release of Trainer to the next. The manifests stand in pipeline/trainjo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def write_train_job(
     Raises:
         UserError: an image that may mean another one tomorrow; settings that are wrong or need one process.
     """
-    if "@sha256:" not in image:
+    if not re.search(r"@sha256:[0-9a-f]{64}$", image):
         raise UserError(f"the image {image} is not named by digest (NAME@sha256:...): nodes might run different code")
     sections(params)
     if (params.get("train", {}).get("reinforce") or {}).get("steps"):

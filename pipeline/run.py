@@ -78,6 +78,12 @@ def read_package(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no compiled pipeline: `huesong pipeline compile` makes one") from error
 
 
+def takes_data(spec: Mapping[str, Any]) -> bool:
+    """Whether the pipeline has the parameters that say which data it reads, and from where."""
+    spec = spec.get("pipeline_spec", spec)
+    return {"data_digest", "remote"} <= set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
+
+
 def checked_parameters(spec: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
     """The given words as values of the types that the pipeline declares.
 

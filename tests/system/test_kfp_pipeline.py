@@ -337,11 +337,15 @@ def test_a_failing_component_fails_the_run_and_is_reported(
     version: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = {**version, "data_digest": "0" * 32 + ".dir"}
-    with pytest.raises(UserError, match=r"'fetch'.*log above") as failed:
+    with pytest.raises(UserError, match=r"'fetch'.*\.log says why") as failed:
         run_local(tmp_path / "root", **wrong, params=TINY, gate=GATE)
     (summary,) = (tmp_path / "root").glob("huesong-*/**/outcome/summary")
     assert "FAILED" in summary.read_text()
-    assert "0" * 32 in capfd.readouterr().out, "the log names the version that is not there"
+    (log,) = (tmp_path / "root").glob("*.log")
+    assert "0" * 32 in log.read_text(), "the log names the version that is not there"
+    shown = capfd.readouterr().out.splitlines()
+    assert any(line.endswith("fetch: failure") for line in shown), shown
+    assert len(shown) <= 24, "a screenful"
     assert "\x1b" not in str(failed.value)
 
 

@@ -110,6 +110,8 @@ def test_secrets_are_referred_to_only(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_bad_options(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not named by digest"):
         write_train_job(tmp_path, params(), **{**OPTIONS, "image": "huesong:latest"})
+    with pytest.raises(UserError, match="not named by digest"):
+        write_train_job(tmp_path, params(), **{**OPTIONS, "image": "huesong@sha256:12ab"})
     with pytest.raises(UserError, match="unknown key"):
         write_train_job(tmp_path, {"train": {"stepz": 1}}, **OPTIONS)
     with pytest.raises(UserError, match="one process only"):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from huesong.data.versions import publish
+from huesong.cli import pipeline_here as here
+from huesong.data.versions import configured_remote, publish
 
 pytest.importorskip("kfp")
 
@@ -12,6 +13,7 @@ from pipeline import client as clients
 from tests import console
 from tests.console import ROOT, Done
 from tests.kfp_server import KfpServer
+from tests.s3_server import BUCKET, credentials, serve
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +80,54 @@ def test_console_refuses_data_that_are_not_there(
     assert done.returncode == 2
     assert message in done.stderr
     assert sum(server.requests.values()) == 0
+
+
+def checkout_with(folder: Path, remote: str) -> str:
+    """Make a checkout that configures a remote and names a data version; its digest."""
+    (folder / "data").mkdir()
+    for name in ("images.csv", "music.csv"):
+        (folder / "data" / name).write_text("id,path\n")
+    digest = publish(folder / "data", str(folder / "store")).digest
+    (folder / "data.dvc").write_text(f"outs:\n- md5: {digest}\n  path: data\n")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text(f"[core]\n    remote = own\n['remote \"own\"']\n    url = {remote}\n")
+    (folder / "pipeline").symlink_to(ROOT / "pipeline")
+    return digest
+
+
+def test_data_version_and_remote_are_those_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = checkout_with(tmp_path, "s3://bucket/huesong")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HUESONG_REMOTE", raising=False)
+    assert here.pod_data({"stepz": "1"}) == {"stepz": "1", "data_digest": digest, "remote": "s3://bucket/huesong"}
+    assert here.pod_data({"data_digest": "current", "remote": "x"}) == {"data_digest": "current", "remote": "x"}
+    monkeypatch.setenv("HUESONG_REMOTE", "s3://other/place")
+    assert here.pod_data({})["remote"] == "s3://other/place"
+    (tmp_path / ".dvc" / "config.local").write_text("['remote \"own\"']\n    url = ../store\n")
+    assert configured_remote(tmp_path) == str(tmp_path / "store")
+    assert here.remote_of(None) == str(tmp_path / "store")
+
+
+@pytest.mark.parametrize("command", [("submit", "--no-wait"), ("schedule", "--cron", MONDAYS, "--version", "v1")])
+def test_runs_take_data_and_remote_from_the_checkout(
+    command: tuple[str, ...], server: KfpServer, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = checkout_with(tmp_path, "../store")
+    given = [*command, "--host", server.url, *(["--package", str(package)] if command[0] == "submit" else [])]
+    done = huesong(*given, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'store'} is a folder of this machine, which no pod reaches" in done.stderr
+    assert sum(server.requests.values()) == 0
+    with serve(tmp_path / "s3") as storage:
+        credentials(monkeypatch, storage)
+        monkeypatch.setenv("HUESONG_REMOTE", f"s3://{BUCKET}/huesong")
+        done = huesong(*given, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"version {digest} is not in s3://" in done.stderr, "it is looked for in the configured remote"
+        publish(tmp_path / "data", f"s3://{BUCKET}/huesong")
+        assert huesong("upload", "--host", server.url, "--package", str(package), "--version", "v1").returncode == 0
+        done = huesong(*given, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 def test_console_compiles_the_pipeline_of_this_checkout(server: KfpServer) -> None:

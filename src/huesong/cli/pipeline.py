@@ -12,7 +12,6 @@ from huesong.cli import pipeline_here as here
 from huesong.cli.options import grouped
 from huesong.cli.pipeline_here import Build, CacheOption, ReleaseOption, load, package_of
 from huesong.runtime.errors import UserError
-from huesong.runtime.progress import log
 
 app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
 app.command("compile")(grouped(here.compile_))
@@ -75,14 +74,18 @@ def submit(
 ) -> None:
     """Start a run on the server and follow it.
 
+    The data version is that of data.dvc and the remote the configured one, unless -p data_digest and -p remote name others.
     Exit code: 0 succeeded, 1 failed, 3 canceled, 4 still running when the wait ended, 2 the command was wrong or the
     server out of reach.
     """
     run = load("run")
     parameters = _parameters(parameter)
     with package_of(package, build) as path:
-        run.checked_parameters(run.read_package(path), parameters)
-        _check_data(parameters)
+        spec = run.read_package(path)
+        if run.takes_data(spec):
+            parameters = here.pod_data(parameters)
+        run.checked_parameters(spec, parameters)
+        here.check_data(parameters)
         client = server.connect()
         options = {"experiment": experiment, "parameters": parameters, "service_account": service_account}
         run_id = run.submit(client, path, **options, name=name, caching=False if no_cache else None)
@@ -162,7 +165,8 @@ def schedule(
         load("cron").parse_cron(when.cron)
         load("cron").checked_zone(when.time_zone, when.server_time_zone)
         version = version or load("run").version_name(Path.cwd())
-        _check_data(parameters)
+        parameters = here.pod_data(parameters)
+        here.check_data(parameters)
     client = server.connect()
     if delete:
         done = schedules.delete(client, name)
@@ -183,24 +187,6 @@ def list_(server: Connection) -> None:
 
 
 # --- shared --------------------------------------------------------------------------------------
-
-
-def _check_data(parameters: dict[str, str]) -> None:
-    """Refuse a data version that the remote does not have; the pods' credentials may be more than those here."""
-    from huesong.data.versions import checked_digest, require_version
-    from huesong.runtime.objects import MissingObject
-
-    digest, remote = parameters.get("data_digest"), parameters.get("remote")
-    if digest is None or remote is None:
-        return
-    if digest != "current":
-        checked_digest(digest)
-    try:
-        require_version(digest, remote)
-    except MissingObject:
-        raise
-    except UserError as error:
-        log.warning("whether the data are there cannot be seen from here (%s)", error)
 
 
 def _parameters(words: list[str] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
-from huesong.cli.options import PARAMS, ParamsOption, RemoteOption
+from huesong.cli.options import PARAMS, ParamsOption
 from huesong.runtime.errors import UserError
+from huesong.runtime.progress import log
 
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="JSON file: stage -> image by digest, as the image build writes it.")
@@ -28,6 +30,14 @@ ShardsOption = Annotated[int, typer.Option("--shards", min=1, help="Tasks that p
 ReleaseOption = Annotated[bool, typer.Option("--release", help="Refuse images that are not named by digest.")]
 RootOption = Annotated[Path, typer.Option("--root", help="Folder for the artifacts, the cache and MLflow's store.")]
 DigestOption = Annotated[str | None, typer.Option("--digest", help="The data version; default: that of data.dvc.")]
+ConfiguredRemote = Annotated[
+    str | None,
+    typer.Option(
+        "--remote",
+        envvar="HUESONG_REMOTE",
+        help="s3://bucket/prefix, or the folder of a DVC remote; default: that of .dvc/config.",
+    ),
+]
 CacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every task anew.")]
 
 
@@ -45,7 +55,7 @@ class Run:
     """Options of a run on this machine."""
 
     digest: DigestOption = None
-    remote: RemoteOption = "dvc-remote"
+    remote: ConfiguredRemote = None
     params: ParamsOption = PARAMS
     tracking_uri: Annotated[str, typer.Option(help="MLflow store; default: mlflow.db below --root.")] = ""
     shards: ShardsOption = 1
@@ -56,8 +66,8 @@ class Run:
         from huesong.data.versions import require_version
         from huesong.tracking.provenance import git_sha
 
-        digest = _data_version(self.digest, self.remote)
-        remote = str(Path(self.remote).resolve()) if "://" not in self.remote else self.remote
+        remote = remote_of(self.remote)
+        digest = _data_version(self.digest, remote)
         settings = _settings(self.params)
         require_version(digest, remote)
         return {
@@ -112,8 +122,8 @@ class Machines:
 
 def trainjob(
     image: Annotated[str, typer.Option(help="The training image, by digest.")],
-    remote: Annotated[str, typer.Option(envvar="HUESONG_REMOTE", help="s3://bucket/prefix of the data.")],
     machines: Machines,
+    remote: ConfiguredRemote = None,
     digest: DigestOption = None,
     params: ParamsOption = PARAMS,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the manifests.")] = Path("out/trainjob"),
@@ -123,8 +133,10 @@ def trainjob(
     Writes prepare.yaml (volume, settings, and a job that fetches, preprocesses and labels) and train.yaml (a Kubeflow
     Trainer TrainJob), for `kubectl apply`.
     """
-    digest = _data_version(digest, remote)
-    options = {"image": image, "digest": digest, "remote": remote, **vars(machines)}
+    data = pod_data({} if remote is None else {"remote": remote}, digest)
+    digest = _data_version(data.get("data_digest"), data["remote"])
+    check_data({**data, "data_digest": digest})
+    options = {"image": image, "digest": digest, "remote": data["remote"], **vars(machines)}
     written = load("manifests").write_train_job(out, _settings(params), **options)
     typer.echo("\n".join(str(path) for path in written))
 
@@ -166,6 +178,60 @@ def _images(path: Path | None) -> dict[str, str]:
     return images
 
 
+def remote_of(given: str | None) -> str:
+    """The remote that is given, else that of .dvc/config; a folder as its whole path.
+
+    Raises:
+        UserError: neither names one.
+    """
+    from huesong.data.versions import configured_remote
+
+    remote = given or configured_remote(Path.cwd())
+    if remote is None:
+        raise UserError("no remote is named here: give --remote s3://BUCKET/PREFIX or a folder, or set HUESONG_REMOTE")
+    return remote if "://" in remote else str(Path(remote).resolve())
+
+
+def pod_data(parameters: dict[str, str], digest: str | None = None) -> dict[str, str]:
+    """The parameters with the data version of data.dvc and the configured remote where they name none.
+
+    Raises:
+        UserError: that remote is a folder of this machine, which no pod reaches.
+    """
+    from huesong.tracking.provenance import data_digest
+
+    found = dict(parameters)
+    if version := found.get("data_digest") or digest or data_digest(Path("data")):
+        found["data_digest"] = version
+    if "remote" not in found:
+        remote = remote_of(os.environ.get("HUESONG_REMOTE"))
+        if "://" not in remote:
+            raise UserError(
+                f"the configured remote {remote} is a folder of this machine, which no pod reaches: "
+                "set HUESONG_REMOTE to s3://BUCKET/PREFIX (`dvc remote add -d` makes it the configured one)"
+            )
+        found["remote"] = remote
+    return found
+
+
+def check_data(parameters: dict[str, str]) -> None:
+    """Refuse a data version that the remote does not have; the pods' credentials may be more than those here."""
+    from huesong.data.versions import checked_digest, require_version
+    from huesong.runtime.objects import MissingObject
+
+    digest, remote = parameters.get("data_digest"), parameters.get("remote")
+    if digest is None or remote is None:
+        return
+    if digest != "current":
+        checked_digest(digest)
+    try:
+        require_version(digest, remote)
+    except MissingObject:
+        raise
+    except UserError as error:
+        log.warning("whether the data are there cannot be seen from here (%s)", error)
+
+
 def _data_version(digest: str | None, remote: str) -> str:
     """The digest of the data version that is given, or that data.dvc names."""
     from huesong.data.versions import resolve
@@ -185,6 +251,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _done(result: Any) -> None:
+    typer.echo(f"log: {result.log}")
     typer.echo(f"finished in {result.seconds:.0f} s; artifacts in {result.folder}, MLflow store {result.tracking_uri}")
 
 

@@ -9,6 +9,7 @@ A version published here is a `dvc pull` for whoever has its digest in a `.dvc` 
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import re
@@ -165,6 +166,21 @@ def resolve(digest: str, remote: str, *, endpoint_url: str | None = None) -> str
     if digest == CURRENT:
         return current(remote, endpoint_url=endpoint_url)
     return checked_digest(digest)
+
+
+def configured_remote(root: Path) -> str | None:
+    """The address of the default remote in .dvc/config (and config.local) of a checkout; a folder as its whole path."""
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return None
+    name = config.get("core", "remote", fallback="")
+    sections = (f"'remote \"{name}\"'", f'remote "{name}"')  # as DVC writes them, and as git would
+    url = next((config.get(one, "url", fallback="") for one in sections if one in config), "")
+    if not url:
+        return None
+    return url if "://" in url else str((root / ".dvc" / url).resolve())
 
 
 def require_version(digest: str, remote: str, *, endpoint_url: str | None = None) -> None:
