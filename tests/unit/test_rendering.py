@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -135,6 +136,26 @@ def test_notes_sound_at_their_pitch(pitch: int) -> None:
 def test_an_empty_score_gives_silence(tmp_path: Path) -> None:
     assert render_wav(Score(480), tmp_path / "a.wav") > 0
     assert np.abs(samples((tmp_path / "a.wav").read_bytes())[0]).max() == 0
+
+
+@pytest.mark.parametrize("source", [PIANO, other_soundfont()], ids=lambda path: path.suffix)
+@pytest.mark.parametrize("table", [b"INFO", b"phdr", b"pbag", b"pgen", b"inst", b"ibag", b"igen", b"shdr"])
+@pytest.mark.parametrize("how", ["no name", "all ones", "all zeros"])
+def test_damage_in_any_table_is_one_line_or_plays(tmp_path: Path, source: Path, table: bytes, how: str) -> None:
+    data = bytearray(source.read_bytes())
+    at = data.index(table, 12 if table == b"INFO" else data.index(b"pdta"))
+    if how == "no name":
+        data[at : at + 4] = b"xxxx"
+    elif table != b"INFO":
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        data[at + 8 : at + 8 + size] = (b"\xff" if how == "all ones" else b"\0") * size
+    path = tmp_path / f"damaged{source.suffix}"
+    path.write_bytes(data)
+    with contextlib.suppress(UserError):
+        assert len(synthesize(one(60, 80, 0.2), path))
+    if how == "no name":
+        with pytest.raises(UserError, match="cannot be played"):
+            synthesize(one(60, 80, 0.2), path)
 
 
 def test_a_broken_soundfont_is_one_line(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def synthesize(score: Score, soundfont: Path, *, tail_s: float = TAIL_S) -> np.n
                 break
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{soundfont} cannot be played ({error}): choose another .sf2 or .sf3 file") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the synthesizer, which is written in Rust
+            raise
+        raise UserError(f"{soundfont} cannot be played (damaged): choose another .sf2 or .sf3 file") from None
     first = round(first_s * RATE)
     audio = np.zeros((round((end_s + tail_s) * RATE) - first, 2), np.float32)
     heard = sound[first : first + len(audio)]

@@ -80,6 +80,7 @@ def playable(path: Path, struck: Struck) -> bytes:
     data = _bytes_of(path)
     try:
         lists = dict(_chunks(data[12:]))
+        info = lists[b"INFO"]
         pool, tables = dict(_chunks(lists[b"sdta"])), dict(_chunks(lists[b"pdta"]))
         heads = np.frombuffer(tables[b"shdr"], SAMPLE_HEAD).copy()
         compressed = (heads["kind"] & COMPRESSED) > 0
@@ -104,7 +105,7 @@ def playable(path: Path, struck: Struck) -> bytes:
     except (KeyError, IndexError, ValueError, struct.error, soundfile.LibsndfileError) as error:
         raise ValueError(f"damaged: {error}") from error
     tables[b"shdr"] = heads.tobytes()
-    return soundfont_file(lists[b"INFO"], np.concatenate(sound).astype("<i2").tobytes(), tables)
+    return soundfont_file(info, np.concatenate(sound).astype("<i2").tobytes(), tables)
 
 
 def soundfont_file(info: bytes, samples: bytes, tables: dict[bytes, bytes]) -> bytes:
