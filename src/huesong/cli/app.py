@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_data.pictures, name="pictures")
 app.add_typer(cli_pipeline.app, name="pipeline")
 app.add_typer(cli_experiment.app, name="experiment")
 app.add_typer(cli_registry.app, name="registry")

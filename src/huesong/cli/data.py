@@ -1,4 +1,5 @@
-"""`huesong data ...`: make, import, distil, publish and fetch what the stages start from.
+"""`huesong data ...`: make, import, distil, publish and fetch what the stages start from; `huesong pictures ...`: how
+well pictures are read.
 
 Heavy imports live inside the commands, as everywhere in the console.
 """
@@ -14,6 +15,7 @@ from huesong.cli.options import PARAMS, DataOption, ParamsOption, RemoteOption
 from huesong.runtime.errors import UserError
 
 app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
+pictures = typer.Typer(help="Measure how well pictures are read, and fit what reads them.", no_args_is_help=True)
 
 
 @app.command()
@@ -121,6 +123,65 @@ def fetch_(
     if not replace and out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another folder with --out, or give --replace")
     typer.echo(str(fetch(digest, remote, out)))
+
+
+@pictures.command()
+def check(
+    encoder: Annotated[str, typer.Argument(help="efficientnet_lite2, an encoder folder or a hub name.")],
+    data: DataOption = Path("data"),
+    params: ParamsOption = PARAMS,
+    scales: Annotated[int, typer.Option(min=1, max=3, help="Sizes in which a CNN looks at a picture.")] = 1,
+    picture: Annotated[Path | None, typer.Option(help="Show the rated pictures that are nearest to this one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for check.json and worst.png, the worst errors.")] = None,
+) -> None:
+    """Measure how well an encoder's pictures are read.
+
+    Reads the rated pictures outside the test split, each without its whole theme and without itself alone, and prints r,
+    CCC, error, calibration and the milliseconds a picture.
+    """
+    from huesong.config import load_params
+    from huesong.experiments.pictures import check as checking
+    from huesong.experiments.pictures.rated import Rated
+    from huesong.pictures.decode import decode
+    from huesong.pictures.encoders import load_encoder
+
+    settings = load_params(params).preprocess
+    asked = None if picture is None else decode(picture, settings.max_pixels)
+    seer = load_encoder(encoder, size=settings.picture_size, grid=settings.picture_grid, scales=scales)
+    rated = Rated.read(data, seer, settings)
+    figures, read = checking.check(rated)
+    typer.echo(checking.table(seer.name, figures))
+    if asked is not None:
+        for name, valence, arousal in checking.nearest(rated, seer.encode([asked])[0].astype(float).mean(axis=0)):
+            typer.echo(f"  near: {name}  rated valence {valence:+.2f}, arousal {arousal:+.2f}")
+    for path in checking.write(out, rated, figures, read) if out is not None else ():
+        typer.echo(str(path))
+
+
+@pictures.command()
+def fit(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write, replaced as a whole.")],
+    data: DataOption = Path("data"),
+    params: ParamsOption = PARAMS,
+) -> None:
+    """Fit what a model reads pictures by to the ratings in the data.
+
+    Head, map and certainty are fitted anew to the rated training pictures; encoder and network stay as they are.
+    """
+    from huesong import contracts
+    from huesong.config import load_params
+    from huesong.experiments.pictures.rated import Rated
+    from huesong.experiments.pictures.refit import refit
+    from huesong.model.folder import as_damage, load_model
+    from huesong.pictures.encoders import Encoder
+
+    settings = load_params(params).preprocess
+    with as_damage(model):
+        loaded, encoder = load_model(model), Encoder.load(model / contracts.ENCODER)
+    rated = Rated.read(data, encoder, settings)
+    refit(loaded, rated, out)
+    typer.echo(f"{out}: reads by {int((rated.split_N == 'train').sum())} rated pictures")
 
 
 def _names(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""How well pictures are read: measured for any encoder, refitted for a model."""

@@ -1,0 +1,89 @@
+"""Fit anew what a model reads pictures by, without training its network: `huesong pictures fit`.
+
+The network gets the picture's valence and arousal and the image tokens of its encoder. The head that reads valence and
+arousal, the map to what is asked of the music, and how sure a reading is are in closed form: they can be fitted to other
+ratings in seconds. The encoder stays, as the network attends to its tokens.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from huesong import contracts
+from huesong.emotion.certainty import Certainty
+from huesong.emotion.kernel import PictureKernelVA
+from huesong.experiments.pictures.rated import Rated
+from huesong.label.picture_reader import out_of_fold, picture_certainty, thinned
+from huesong.label.va_map import VAMap
+from huesong.model.folder import VOCABULARY_KEY, Model, load_model, weights_of
+from huesong.model.image_encoder import KernelRidgeHead
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import check_replaceable, read_json, replacing_folder, sha256, write_json
+
+OWN = (contracts.MODEL_CONFIG,)
+
+
+def refit(model: Model, rated: Rated, out: Path) -> Certainty | None:
+    """Write the model to the folder `out` with head, map and certainty fitted to the training pictures of `rated`.
+
+    The map keeps where it leads, the quantiles of what the music was paired with, and starts from the new head's
+    quantiles. Files that are not concerned are copied; weights that were float16 stay so.
+
+    Raises:
+        UserError: `out` is in use or the model's own folder, or the model reads pixels.
+    """
+    check_replaceable(out, OWN, [model.folder])
+    if model.network.picture_shape.kind != "features":
+        raise UserError(f"{model.folder} reads pixels by a CNN that learnt with its network: train again instead")
+    rows = thinned(np.flatnonzero(rated.split_N == "train"))
+    pooled_NC, va_N2, weight_N = rated.pooled_NC[rows], rated.va_N2[rows], np.ones(len(rows))
+    head = PictureKernelVA.fit(pooled_NC, va_N2, weight_N)
+    certainty = picture_certainty(
+        rated.pooled_NC[:, None], rated.va_N2, np.ones(len(rated.ids)), rated.split_N, rated.theme_N
+    )
+    picture = model.network.picture
+    request = VAMap.between_quantiles(
+        out_of_fold(pooled_NC, va_N2, weight_N), picture.map_to_K2.numpy(), len(picture.map_to_K2)
+    )
+    with torch.no_grad():
+        picture.map_from_K2.copy_(torch.from_numpy(np.stack([start for start, _ in request.knots], axis=1)))
+        picture.va_head = KernelRidgeHead(len(rows), pooled_NC.shape[1])
+        for name, values in (
+            ("mean_C", head.mean_F), ("scale_C", head.scale_F), ("known_KC", head.known_KF), ("dual_K2", head.dual_K2),
+            ("bias_2", head.centre),
+        ):  # fmt: skip
+            getattr(picture.va_head, name).copy_(torch.from_numpy(values))
+    model.network.picture_shape = replace(model.network.picture_shape, rated=len(rows))
+    with replacing_folder(out, OWN, [model.folder]) as work:
+        _write(model, certainty, work)
+    return certainty
+
+
+def _write(model: Model, certainty: Certainty | None, work: Path) -> None:
+    shutil.copytree(model.folder, work, dirs_exist_ok=True)
+    config = read_json(work / contracts.MODEL_CONFIG, "huesong train")
+    half = _is_half(work / contracts.MODEL_WEIGHTS)
+    tensors = weights_of(model.network, half)
+    save_file(tensors, work / contracts.MODEL_WEIGHTS, metadata={VOCABULARY_KEY: model.vocabulary.digest})
+    (work / contracts.MODEL_WEIGHTS).chmod(0o644)
+    names = set(config["files"])
+    if certainty is not None:
+        certainty.save(work / contracts.PICTURE_CERTAINTY)
+        names.add(contracts.PICTURE_CERTAINTY)
+    config["picture"] = {**config["picture"], "rated": model.network.picture_shape.rated}
+    config["files"] = {name: sha256(work / name) for name in sorted(names)}
+    write_json(work / contracts.MODEL_CONFIG, config)
+    load_model(work)  # what was written loads
+
+
+def _is_half(path: Path) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as stream:
+        return any(str(stream.get_slice(name).get_dtype()) == "F16" for name in stream.keys())  # noqa: SIM118

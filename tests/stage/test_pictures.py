@@ -1,0 +1,177 @@
+"""`huesong pictures`: what an encoder's pictures are read by is measured without leaks, and fitted anew without training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from huesong import contracts
+from huesong.cli.app import app
+from huesong.compose.certainty import ReadingCertainty
+from huesong.config import PreprocessConfig
+from huesong.data.tables import as_table, write_table
+from huesong.emotion.kernel import PictureKernelVA
+from huesong.experiments.pictures.check import WORST, check, nearest, sheet, worst
+from huesong.experiments.pictures.rated import Rated
+from huesong.model.folder import load_model, save_model
+from huesong.model.image_encoder import KernelRidgeHead
+from huesong.model.network import PictureShape
+from huesong.music import tokens
+from huesong.pictures.encoders import Encoder, Settings, load_encoder
+from huesong.pictures.student import Architecture, Student
+from huesong.runtime.errors import UserError
+from tests.tiny_music import model, tokenizer
+
+THEMES, EACH = 30, 4
+
+
+def rated_of(pooled_NC: np.ndarray, va_N2: np.ndarray, theme_N: np.ndarray) -> Rated:
+    ids = np.array([f"p{row}" for row in range(len(va_N2))])
+    pictures = [Image.new("RGB", (40, 30), (row % 256, 90, 90)) for row in range(len(va_N2))]
+    return Rated(ids, pooled_NC, va_N2, theme_N, np.full(len(ids), "train"), pictures, 1.0)
+
+
+def test_a_theme_that_is_left_out_is_new() -> None:
+    """Features that tell nothing but the theme read well where a picture of it is known, and not at all where none is."""
+    rng = np.random.default_rng(0)
+    theme = np.repeat(np.arange(THEMES), EACH)
+    code, va = rng.normal(size=(THEMES, 12)), rng.uniform(-0.7, 0.7, (THEMES, 2))
+    rated = rated_of(code[theme] + rng.normal(0, 0.05, (len(theme), 12)), va[theme], theme.astype(str))
+    figures, _ = check(rated)
+    for axis in ("valence", "arousal"):
+        assert figures["pictures_left_out"][axis]["r"] > 0.8
+        assert figures["themes_left_out"][axis]["r"] < 0.4
+        own = figures["themes_left_out"][axis]
+        assert own["r_low"] < own["r"] < own["r_high"]
+
+
+def test_what_can_be_read_is_read_and_calibrated() -> None:
+    rng = np.random.default_rng(1)
+    pooled = rng.normal(size=(400, 6))
+    va = np.clip(0.25 * pooled[:, :2] + rng.normal(0, 0.2, (400, 2)), -1, 1)
+    va[7] = -np.sign(pooled[7, :2]) * 0.99  # one is rated against all others
+    rated = rated_of(pooled, va, (np.arange(400) // 8).astype(str))
+    figures, read = check(rated)
+    assert (figures["pictures"], figures["themes"]) == (400, 50)
+    for axis in ("valence", "arousal"):
+        assert figures["themes_left_out"][axis]["r"] > 0.6
+        assert 0.75 < figures["calibration"][axis]["within_80"] < 0.85
+        assert figures["calibration"][axis]["sure_sign_right"] > 0.85
+    rows = worst(rated, read)
+    assert rows[0] == 7
+    assert len(rows) == WORST
+    assert sheet(rated, read, rows).size == (5 * 158, 4 * 172)
+    assert nearest(rated, pooled[3])[0] == ("p3", va[3, 0], va[3, 1])
+
+
+# --- a data folder and a model folder ------------------------------------------------------------
+
+
+def painted(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = np.full((40, 60, 3), rng.integers(0, 200), dtype=np.uint8)
+    pixels[:, :30, 0] = rng.integers(0, 255)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rated pictures, a third of them of split test, whose files are no pictures: whoever opens them says so."""
+    folder = tmp_path_factory.mktemp("pictures") / "data"
+    (folder / "images").mkdir(parents=True)
+    rows: list[dict[str, str | float]] = []
+    for seed in range(120):
+        painted(seed).save(folder / f"images/{seed}.png")
+        split = ("train", "test", "train")[seed % 3]
+        if split == "test":
+            (folder / f"images/{seed}.png").write_bytes(b"no picture")
+        bright = float(np.asarray(painted(seed))[0, 0, 0]) / 127.5 - 1
+        rows.append({"id": f"p{seed}", "path": f"images/{seed}.png", "group": f"{split}{seed // 6}", "source": "painted",
+                     "valence": 0.8 * bright, "arousal": -0.4 * bright, "label_kind": "mean_rating", "split": split,
+                     "licence": "CC0-1.0", "n_raters": 50})  # fmt: skip
+    write_table(as_table(rows), folder, contracts.IMAGES_CSV)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(data: Path) -> Path:
+    """A model folder that reads features of the project's own encoder by a linear head, as without rated pictures."""
+    root = data.parent
+    torch.manual_seed(0)
+    student = Student(Architecture((8, 8, 8, 12), (0, 0, 1, 0), 8)).eval().requires_grad_(False)
+    settings = Settings("student", "features", (), 64, 1, (0.45,) * 3, (0.27,) * 3)
+    (root / "preprocess").mkdir()
+    Encoder(settings, student).with_pooling(2).save(root / "preprocess" / contracts.ENCODER)
+    tokens.save(tokenizer(), root / "preprocess" / contracts.TOKENIZER)
+    tokens.write_vocabulary(tokenizer(), root / "preprocess" / contracts.VOCABULARY)
+    made = model(128, PictureShape("features", tokens=4, channels=8))
+    save_model(
+        root / "model", network=made.network, critic=made.critic, preprocess=root / "preprocess", label=None,
+        training={}, half=True,
+    )  # fmt: skip
+    return root / "model"
+
+
+def run(*options: str) -> str:
+    done = CliRunner().invoke(app, ["pictures", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_check_prints_and_writes(data: Path, folder: Path, tmp_path: Path) -> None:
+    encoder = str(folder / contracts.ENCODER)
+    said = run("check", encoder, "--data", str(data), "--out", str(tmp_path), "--picture", str(data / "images/0.png"))
+    assert "student: 80 rated pictures" in said, "those of split test are not looked at"
+    assert "near: p0 " in said
+    figures = json.loads((tmp_path / "check.json").read_text())
+    assert figures["themes_left_out"]["valence"]["r"] > 0.5
+    assert f"valence r {figures['themes_left_out']['valence']['r']:.2f} [" in said
+    assert len(figures["worst"]) == 20
+    with Image.open(tmp_path / "worst.png") as page:
+        assert page.format == "PNG"
+
+
+def test_too_little_to_measure_is_one_line(folder: Path, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "images").mkdir()
+    painted(0).save(tmp_path / "images/0.png")
+    row = {"id": "a", "path": "images/0.png", "group": "g", "valence": 0.1, "arousal": 0.1, "label_kind": "mean_rating",
+           "source": "painted", "licence": "CC0-1.0"}  # fmt: skip
+    write_table(as_table([row]), tmp_path, contracts.IMAGES_CSV)
+    with pytest.raises(UserError, match=r"has \d rated pictures of \d themes .* import a rated set"):
+        run("check", str(folder / contracts.ENCODER), "--data", str(tmp_path))
+    with pytest.raises(UserError, match="gives pixels"):
+        run("check", "builtin", "--data", str(data))
+
+
+def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_path: Path) -> None:
+    run("fit", str(folder), "--out", str(tmp_path / "fitted"), "--data", str(data))
+    before, after = load_model(folder), load_model(tmp_path / "fitted")
+    encoder = load_encoder(str(folder / contracts.ENCODER), size=32, grid=2)
+    rated = Rated.read(data, encoder, PreprocessConfig())
+    known = [int(name[1:]) for name in rated.ids[rated.split_N == "train"]]
+    assert 40 < len(known) < 80, "split val takes no part"
+    assert after.network.picture_shape.rated == len(known)
+    assert isinstance(after.network.picture.va_head, KernelRidgeHead)
+    own = before.network.state_dict()
+    for name, tensor in after.network.state_dict().items():
+        if "va_head" not in name and "map_from" not in name:
+            assert torch.equal(tensor, own[name]), name
+    pooled = encoder.encode([painted(seed) for seed in known]).astype(float).mean(axis=1)
+    bright = np.array([float(np.asarray(painted(seed))[0, 0, 0]) / 127.5 - 1 for seed in known])
+    head = PictureKernelVA.fit(pooled, np.stack([0.8 * bright, -0.4 * bright], axis=1), np.ones(len(known)))
+    new = encoder.encode([painted(500)])
+    read = after.network.encode_picture(torch.from_numpy(new)).va_B2[0].numpy()
+    assert np.allclose(read, np.clip(head.predict(new.astype(float).mean(axis=1))[0], -1, 1), atol=5e-3)  # float16
+    assert not np.allclose(after.network.picture.map_from_K2, own["picture.map_from_K2"])
+    sure = ReadingCertainty.of_model(after)
+    assert sure is not None
+    assert sure.of(new[0])[0].low < sure.of(new[0])[0].middle
+    assert ReadingCertainty.of_model(before) is None
+    with pytest.raises(UserError):
+        run("fit", str(folder), "--out", str(folder), "--data", str(data))
