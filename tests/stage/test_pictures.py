@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from huesong import contracts
@@ -111,10 +112,11 @@ def folder(data: Path) -> Path:
     tokens.save(tokenizer(), root / "preprocess" / contracts.TOKENIZER)
     tokens.write_vocabulary(tokenizer(), root / "preprocess" / contracts.VOCABULARY)
     made = model(128, PictureShape("features", tokens=4, channels=8))
-    save_model(
-        root / "model", network=made.network, critic=made.critic, preprocess=root / "preprocess", label=None,
-        training={}, half=True,
-    )  # fmt: skip
+    for name, half in (("model", False), ("half", True)):
+        save_model(
+            root / name, network=made.network, critic=made.critic, preprocess=root / "preprocess", label=None,
+            training={}, half=half,
+        )  # fmt: skip
     return root / "model"
 
 
@@ -167,11 +169,14 @@ def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_p
     head = PictureKernelVA.fit(pooled, np.stack([0.8 * bright, -0.4 * bright], axis=1), np.ones(len(known)))
     new = encoder.encode([painted(500)])
     read = after.network.encode_picture(torch.from_numpy(new)).va_B2[0].numpy()
-    assert np.allclose(read, np.clip(head.predict(new.astype(float).mean(axis=1))[0], -1, 1), atol=5e-3)  # float16
+    assert np.allclose(read, np.clip(head.predict(new.astype(float).mean(axis=1))[0], -1, 1), atol=1e-3)
     assert not np.allclose(after.network.picture.map_from_K2, own["picture.map_from_K2"])
     sure = ReadingCertainty.of_model(after)
     assert sure is not None
     assert sure.of(new[0])[0].low < sure.of(new[0])[0].middle
     assert ReadingCertainty.of_model(before) is None
-    with pytest.raises(UserError):
+    run("fit", str(folder.parent / "half"), "--out", str(tmp_path / "half"), "--data", str(data))
+    kept = load_file(tmp_path / "half" / contracts.MODEL_WEIGHTS)
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
+    with pytest.raises(UserError, match="model"):
         run("fit", str(folder), "--out", str(folder), "--data", str(data))

@@ -24,6 +24,8 @@ RUN = {
     "dvc repro": "system/test_pipeline.py",
     "huesong compose": "stage/test_compose.py",
     "huesong data distill": "stage/test_student.py",
+    "huesong pictures check": "stage/test_pictures.py",
+    "huesong pictures fit": "stage/test_pictures.py",
     "huesong data import": "stage/test_importers.py",
     "huesong data publish": "stage/test_remote.py",
     "huesong data sample": "system/test_cli.py",
