@@ -170,6 +170,19 @@ def test_intensity_scales_the_request_around_neutral(sure: Composer, picture: Pa
     assert none.requested == pytest.approx((0.1, 0.2), abs=1e-6)
     assert asked.requested == pytest.approx((-0.3, more.requested[1]), abs=1e-6)
     assert more.predicted == plain.predicted
+def test_composing_imports_little(picture: Path) -> None:
+    """What it does not need takes seconds to import: the first note would wait for it."""
+    code = f"""
+import sys
+from pathlib import Path
+from huesong.compose import Composer, Request
+from huesong.config import SamplingConfig
+made = Composer(Path("models/huesong-small")).compose([Request(Path({str(picture)!r}))], SamplingConfig(seconds=4, candidates=2))
+assert made[0].obtained
+print(sorted({{"scipy", "sklearn", "skops", "pandas", "pyarrow", "transformers", "matplotlib", "mlflow"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def never() -> tuple[Path, str]:

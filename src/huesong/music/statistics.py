@@ -6,14 +6,16 @@ Definitions follow muspy (Dong et al., ISMIR 2020) and mgeval (Yang & Lerch, Neu
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
-from scipy.ndimage import gaussian_filter1d
-from scipy.spatial.distance import cdist, pdist
 from symusic import Score
 
 from huesong.music.reading import Notes, listen
 from huesong.va import USUAL, Bootstrap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCALAR_STATISTICS = (
     "polyphony_rate", "pitch_entropy", "pitch_class_entropy", "groove_paper", "groove", "scale_consistency",
@@ -156,6 +158,8 @@ def compare(generated: pd.DataFrame, reference: pd.DataFrame, bootstrap: Bootstr
     no difference), with intervals over the generated pieces. `distance_paper`, `distance_correct`: sum over PR, PE and
     GC (in the paper's or the correct form) of |generated - data| / data, with intervals. `n_data`: reference pieces.
     """
+    from scipy.spatial.distance import cdist, pdist  # here: composing needs `entropy` alone, and scipy takes a second
+
     rng = np.random.default_rng(bootstrap.seed)
     draws = rng.integers(len(generated), size=(bootstrap.n, len(generated)))
     found: dict[str, float] = {"n_data": len(reference)}
@@ -233,6 +237,8 @@ def _densities(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     All rows of a sample share the kernel width of the whole sample (Scott's rule), so that the mean of the rows is the
     density of the sample.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     low, high = min(a.min(), b.min()), max(a.max(), b.max())
     width = max(float(high - low), 1e-6)
     step = 1.5 * width / CELLS
