@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
+from huesong.model.copying.echo import echo_bias
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
 from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of, plan_of
@@ -285,8 +286,9 @@ def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: Sampli
         with_it_BV, free_BV = logits_BV.chunk(2)
         logits_BV = free_BV + config.guidance * (with_it_BV - free_BV)
     for row, each in enumerate(active):
-        if (bias_V := grammar.key_bias(each.state)) is not None:
-            logits_BV[row] += torch.from_numpy(bias_V)
+        for bias_V in (grammar.key_bias(each.state), echo_bias(grammar, each.plan, each.state, config.echo)):
+            if bias_V is not None:
+                logits_BV[row] += torch.from_numpy(bias_V)
     allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
     uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
     for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config).tolist(), strict=True):
