@@ -48,7 +48,7 @@ def test_bars_that_repeat_are_the_same_notes_where_the_echo_is_strong() -> None:
 def test_a_sequence_is_the_earlier_bar_as_many_steps_away_as_its_chord() -> None:
     bars = played(plan(("new", 0, HOME), ("sequence", 1, Chord(0.0, 2, "min"))), 10.0)
     steps = {0: 2, 2: 2, 4: 1, 5: 2, 7: 2, 9: 2, 11: 1}  # to the next degree of C major
-    places = [(place, pitch) for place, pitch, _ in bars[0] if pitch % 12 in steps]
+    places = [(place, pitch) for place, pitch, _ in bars[0] if pitch % 12 in steps and pitch < 106]
     answered = {(place, pitch) for place, pitch, _ in bars[1]}
     assert places
     assert {(place, pitch + steps[pitch % 12]) for place, pitch in places} <= answered
@@ -65,7 +65,7 @@ def test_pitches_move_along_the_scale(pitch: int, root: int, wanted: int) -> Non
 
 def test_a_varied_bar_leaves_out_what_its_own_chord_has_not() -> None:
     given, rules = plan(("new", 0, HOME), ("variation", 1, DOMINANT)), grammar()
-    state = rules.start(planned(3, heads=(("x",),) * 3))
+    state = rules.start(planned(3))
     state.planned, state.bar, state.position, state.last_read = [], 1, 0, LastRead.POSITION
     for pitch, wanted in ((67, True), (64, False)):
         state.played = [[(0, pitch, 4)], []]
@@ -85,7 +85,7 @@ def test_a_varied_bar_leaves_out_what_its_own_chord_has_not() -> None:
 
 def test_new_bars_and_silent_models_have_no_echo() -> None:
     given, rules = plan(("new", 0, HOME), ("repeat", 1, HOME)), grammar()
-    state = rules.start(planned(3, heads=(("x",),) * 3))
+    state = rules.start(planned(3))
     state.planned, state.bar, state.played = [], 1, [[], []]
     assert echo_bias(rules, given, state) is None
     state.played[0] = [(0, 60, 4)]

@@ -47,7 +47,8 @@ def echo_bias(grammar: Grammar, plan: Plan, state: State, strength: float = 1.0)
         return None
     bonus, bias_V = BONUS[bar.relation], np.zeros(grammar.vocabulary.size)
     model, table = plan.bars[earlier], grammar.table
-    notes = sorted((place, moved(pitch, plan, model, bar), length) for place, pitch, length in state.played[earlier])
+    heard = ((place, moved(pitch, plan, model, bar), length) for place, pitch, length in state.played[earlier])
+    notes = sorted(note for note in heard if note[1] in table.ids["Pitch"])
     if state.last_read in (LastRead.PITCH, LastRead.VELOCITY):
         lengths = {length for place, pitch, length in notes if (place, pitch) == (state.position, state.pitch)}
         if lengths:
@@ -63,13 +64,17 @@ def echo_bias(grammar: Grammar, plan: Plan, state: State, strength: float = 1.0)
     place, pitch, _ = following[0]
     if place != state.position:
         bias_V[table.ids["Position"][place]] = strength * bonus.place
-    elif pitch in table.ids["Pitch"] and fits(pitch, place / grammar.beat, model, bar):
+    elif fits(pitch, place / grammar.beat, model, bar):
         bias_V[table.ids["Pitch"][pitch]] = strength * bonus.pitch
     return bias_V
 
 
 def fits(pitch: int, quarter: float, model: BarPlan, bar: BarPlan) -> bool:
-    """Whether the earlier bar's note suits the chord that the plan has here: it is of it, or the chord is the same."""
+    """Whether the earlier bar's note suits the chord that the plan has here: it is of it, has moved with it, or the chord
+    is the same.
+    """
+    if bar.relation == "sequence":
+        return True
     there, here = (sounding(one, quarter) for one in (model, bar))
     return there == here or not here or pitch % 12 in here
 
