@@ -170,6 +170,8 @@ def test_intensity_scales_the_request_around_neutral(sure: Composer, picture: Pa
     assert none.requested == pytest.approx((0.1, 0.2), abs=1e-6)
     assert asked.requested == pytest.approx((-0.3, more.requested[1]), abs=1e-6)
     assert more.predicted == plain.predicted
+
+
 def test_composing_imports_little(picture: Path) -> None:
     """What it does not need takes seconds to import: the first note would wait for it."""
     code = f"""
