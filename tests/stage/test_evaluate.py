@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -119,7 +120,13 @@ def test_report_is_self_contained_with_players_and_rolls(evaluated: Path) -> Non
     for row in ("random training piece", "rule-based composer", "the model, nothing asked", "second judge"):
         assert row in html
     assert "data:audio/wav;base64," in html
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert not re.search(r"src=\"(?!data:)", html)
+    links = re.findall(r"href=\"([^\"]*)\"", html)
+    assert len(links) == len(list((evaluated / contracts.COMPOSED).iterdir()))
+    assert all((evaluated / unquote(link)).is_file() for link in links)
+    assert "with concordance valence" in html
+    assert "Against the rule-based composer on the same requests: valence" in html
+    assert "What falls short: " in html, "a model of six steps does fall short"
 
 
 @pytest.mark.slow

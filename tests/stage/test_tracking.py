@@ -398,3 +398,12 @@ def test_processes_that_open_a_new_database_at_once(tmp_path: Path) -> None:
     for process in together:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()
+
+
+def test_an_experiment_in_a_folder_of_its_own_is_tracked_in_the_checkout(tmp_path: Path) -> None:
+    """`dvc exp run --temp` and `--queue` run the stages below .dvc/tmp/exps and remove that folder."""
+    inside = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    inside.mkdir(parents=True)
+    assert store.tracking_uri(inside) == store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert store.checkout_of(tmp_path / ".dvc" / "tmp") == tmp_path / ".dvc" / "tmp"
+    assert store.artifact_root(f"sqlite:///{tmp_path / 'mlflow.db'}", inside) == (tmp_path / "mlartifacts").as_uri()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -19,8 +20,13 @@ from huesong.music.rendering.audio import render_preview
 from huesong.music.rendering.roll import piano_roll
 from huesong.report import html as pages
 from huesong.report.tables import AGREEMENT, ANSWERS, JUDGES, MUSIC
+from huesong.va import AXES
 
 THUMBNAIL = (480, 320)
+GRADES = ((0.8, "is met closely"), (0.6, "is met"), (0.3, "is met loosely"), (-2.0, "is not met"))
+"""From which concordance on a wish counts as how well met."""
+LEAST_CCC = 0.5
+"""Below this, an axis counts as controlled loosely."""
 AGREEMENT_HEAD = ["", *AGREEMENT.values()]
 
 
@@ -35,6 +41,7 @@ def write_report(work: Path, judged: pd.DataFrame, metrics: dict[str, float], *,
         shown: how many pieces get a card with picture, player and piano roll.
     """
     sections = [
+        pages.Section("What the figures say", in_words(metrics)),
         pages.Section("Emotion: asked for and heard", [agreement_table(metrics, ""), *figures(work, "va_")]),
         pages.Section("Baselines", baseline_tables(metrics)),
         pages.Section("The judges themselves", [judge_table(metrics)]),
@@ -48,13 +55,91 @@ def write_report(work: Path, judged: pd.DataFrame, metrics: dict[str, float], *,
         ),
         pages.Section("The music against the data", [quality_table(metrics), *figures(work, "music_")]),
         pages.Section("Form, line, harmony, phrase", form_tables(metrics)),
-        pages.Section("Pieces", [pages.cards(piece_cards(work, spread(judged, shown), data))]),
+        pages.Section("Pieces", [pages.cards(piece_cards(work, spread(judged, shown), data)), piece_table(judged)]),
     ]
     lead = (
         f"{len(judged)} pieces, each written as MIDI, read back and judged by models trained on song groups that "
         "neither the generator nor its critic ever saw. Intervals are bootstrap 95 %."
     )
     (work / contracts.REPORT).write_text(pages.page("huesong: evaluation", sections, lead), encoding="utf-8")
+
+
+def in_words(metrics: dict[str, float]) -> list[str | Markup]:
+    """What the figures mean, in sentences: control, each baseline, quality, and what falls short."""
+    said: list[str | Markup] = []
+    for prefix, what in (("grid_", "25 emotions of the grid"), ("", "pictures that it never saw")):
+        if f"{prefix}valence_ccc" not in metrics:
+            continue
+        heard = " and ".join(f"{axis} {pages.with_interval(metrics, f'{prefix}{axis}_ccc')}" for axis in AXES)
+        said.append(
+            f"Asked for the {what}, the first judge hears what was asked for with concordance {heard} (1: exactly that, 0: "
+            f"nothing of it; n = {metrics.get(f'{prefix}n', 0):.0f}). In words: "
+            + ", ".join(f"{axis} {grade(metrics[f'{prefix}{axis}_ccc'])}" for axis in AXES)
+            + "."
+        )
+        said += [
+            f"Against the {title} on the same requests: "
+            + ", ".join(
+                f"{axis} {verdict(metrics, f'{prefix}{axis}_ccc', f'{prefix}{who}{axis}_ccc')}" for axis in AXES
+            )
+            + "."
+            for who, title in ANSWERS.items()
+            if who and f"{prefix}{who}valence_ccc" in metrics
+        ]
+    if (area := metrics.get(f"{PREFIX}c2st_shape")) is not None:
+        said.append(
+            f"A classifier that sees form, line and harmony tells composed from real music with an area of {area:.2f}; .50 "
+            f"would be not at all, 1.00 always. So they are {'hard' if area < 0.65 else 'possible' if area < 0.85 else 'easy'} "
+            "to tell apart."
+        )
+    if "copied_notes" in metrics and "copied_notes_data" in metrics:
+        more = metrics["copied_notes"] > metrics["copied_notes_data"]
+        said.append(
+            f"The longest passage that a piece shares with the training music has {metrics['copied_notes']:.1f} notes on "
+            f"average, {'more' if more else 'no more'} than real pieces share with it ({metrics['copied_notes_data']:.1f})."
+        )
+    short = falls_short(metrics)
+    said.append(f"What falls short: {'; '.join(short)}." if short else "Nothing that this page looks at falls short.")
+    return said
+
+
+def grade(ccc: float) -> str:
+    """A concordance in a word."""
+    return next(word for least, word in GRADES if ccc >= least)
+
+
+def verdict(metrics: dict[str, float], own: str, other: str) -> str:
+    """`better (.68 against .60)`; where the intervals overlap, no difference is clear."""
+    low, high = metrics.get(f"{own}_low", metrics[own]), metrics.get(f"{own}_high", metrics[own])
+    least, most = metrics.get(f"{other}_low", metrics[other]), metrics.get(f"{other}_high", metrics[other])
+    word = "better" if low > most else "worse" if high < least else "not clearly different"
+    return f"{word} ({metrics[own]:.2f} against {metrics[other]:.2f})"
+
+
+def falls_short(metrics: dict[str, float]) -> list[str]:
+    """What a reader should not overlook, each in a clause."""
+    found = []
+    for prefix, what in (("grid_", "on the grid"), ("", "for pictures")):
+        for axis in AXES:
+            own = metrics.get(f"{prefix}{axis}_ccc")
+            if own is not None and own < LEAST_CCC:
+                found.append(f"{axis} {what} is controlled loosely (CCC {own:.2f})")
+            for who in ("retrieval_", "rules_"):
+                other = f"{prefix}{who}{axis}_ccc"
+                if other in metrics and verdict(metrics, f"{prefix}{axis}_ccc", other).startswith("worse"):
+                    found.append(f"on {axis} {what} the {ANSWERS[who]} does better")
+            second = metrics.get(f"second_{prefix}{axis}_ccc")
+            if own is not None and second is not None and abs(own - second) > 0.2:
+                found.append(f"the judges differ on {axis} {what} ({own:.2f} and {second:.2f})")
+    if metrics.get("identical_share", 0) > 0:
+        found.append(f"{metrics['identical_share']:.0%} of the pieces equal another one")
+    if metrics.get("length_within_10_percent", 1) < 0.95:
+        found.append(
+            f"only {metrics['length_within_10_percent']:.0%} of the pieces are within 10 % of the asked length"
+        )
+    if metrics.get("invalid_tokens", 0) > 0:
+        found.append(f"{metrics['invalid_tokens']:.0f} tokens break the grammar")
+    return found
 
 
 def agreement_row(metrics: dict[str, float], prefix: str, what: str) -> list[object]:
@@ -157,9 +242,41 @@ def form_tables(metrics: dict[str, float]) -> list[str | Markup]:
 def figures(work: Path, prefix: str) -> list[Markup]:
     """The plots whose names start with `prefix`."""
     return [
-        pages.image(path, alt=path.stem.replace("_", " "), caption=path.stem.replace("_", " "))
+        pages.image(path, alt=path.stem.replace("_", " "), caption=caption_of(path.stem))
         for path in sorted((work / contracts.PLOTS).glob(f"{prefix}*.png"))
     ]
+
+
+def caption_of(stem: str) -> str:
+    """What a plot shows, for people."""
+    if stem == "music_distributions":
+        return (
+            "How often each value occurs in composed music and in the rated data: equal curves would be equal habits."
+        )
+    by = "second" if stem.startswith("second_") else "first"
+    what = "the grid's 25 emotions" if "_grid_" in stem else "test pictures"
+    if stem.endswith("_confusion"):
+        return (
+            f"Quadrants asked for (rows) and heard by the {by} judge (columns), for {what}: counts, shares of the row."
+        )
+    return f"Asked for (across) and heard by the {by} judge (up), for {what}: on the diagonal, every wish would be met."
+
+
+def piece_table(judged: pd.DataFrame) -> Markup:
+    """Every piece as its file beside this page, with what was asked for and heard."""
+    rows: list[list[object]] = [
+        [
+            Markup('<a href="{}">{}</a>').format(quote(row["file"]), row["request"]),
+            "picture" if row["set"] == "pictures" else "grid",
+            *(float(row[f"{column}_{axis}"]) for column in ("requested", "obtained", "second") for axis in AXES
+              if f"{column}_{axis}" in row),
+        ]
+        for row in judged.to_dict("records")
+    ]  # fmt: skip
+    columns = [name for column, name in (("requested", "asked"), ("obtained", "heard"), ("second", "second judge"))
+               if f"{column}_valence" in judged]  # fmt: skip
+    head = ["piece (MIDI)", "asked by", *(f"{letter}, {name}" for name in columns for letter in ("V", "A"))]
+    return pages.table(head, rows, caption=f"All {len(judged)} pieces: the files lie in the folder of this page.")
 
 
 def spread(judged: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 from huesong.runtime.errors import UserError, redacted
 from huesong.tracking.moved import follow_move
 
+EXPERIMENTS = (".dvc", "tmp", "exps")
+"""Where DVC runs queued experiments, in folders of their own."""
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -31,9 +33,21 @@ def tracking_uri(root: Path, given: str | None = None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root)
 
 
+def checkout_of(root: Path) -> Path:
+    """The whole path of `root`; of a folder in which DVC runs an experiment (.dvc/tmp/exps/...), the checkout it is one of.
+
+    DVC removes that folder afterwards, and with it all that was tracked there.
+    """
+    root = root.resolve()
+    for place in (root, *root.parents):
+        if place.parts[-3:] == EXPERIMENTS:
+            return place.parents[2]
+    return root
+
+
 def sqlite_uri(root: Path) -> str:
     """The sqlite store in `root` (UserError: it cannot lie there)."""
-    database = root.resolve() / DATABASE
+    database = checkout_of(root) / DATABASE
     if "?" in str(database):  # in the address of a database what follows are options, and it would land elsewhere
         raise UserError(f"{database}: no MLflow store can lie there, for the path has a '?': rename the folder")
     return f"sqlite:///{database}"
@@ -49,7 +63,7 @@ def artifact_root(uri: str, root: Path) -> str | None:
     if (database := sqlite_path(uri)) is not None:
         return (database.resolve().parent / ARTIFACTS).as_uri()
     if urlsplit(uri).scheme.split("+")[0] in DATABASES:
-        return (root / ARTIFACTS).resolve().as_uri()
+        return (checkout_of(root) / ARTIFACTS).as_uri()
     return None
 
 
