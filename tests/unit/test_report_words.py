@@ -56,6 +56,12 @@ def test_quality_is_told_by_how_easily_a_classifier_tells_it_from_real_music() -
     assert "3.0 notes on average, no more than real pieces share with it (6.5)" in copied
 
 
+def test_nothing_is_a_minus_zero_or_said_twice() -> None:
+    own = figures(grid_unconditional_valence_ccc=-0.001, grid_unconditional_arousal_ccc=-0.4)
+    said = " ".join(map(str, in_words(own)))
+    assert "Against the model, nothing asked on the same requests: valence better (0.70 against 0.00)" in said
+
+
 def test_grades_and_captions() -> None:
     assert [grade(ccc) for ccc in (0.9, 0.7, 0.4, -0.2)] == ["is met closely", "is met", "is met loosely", "is not met"]
     assert "second judge" in caption_of("second_va_grid_confusion")

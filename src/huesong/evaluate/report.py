@@ -78,7 +78,7 @@ def in_words(metrics: dict[str, float]) -> list[str | Markup]:
             + "."
         )
         said += [
-            f"Against the {title} on the same requests: "
+            f"Against the {title.removeprefix('the ')} on the same requests: "
             + ", ".join(
                 f"{axis} {verdict(metrics, f'{prefix}{axis}_ccc', f'{prefix}{who}{axis}_ccc')}" for axis in AXES
             )
@@ -108,12 +108,17 @@ def grade(ccc: float) -> str:
     return next(word for least, word in GRADES if ccc >= least)
 
 
+def two(value: float) -> str:
+    """Two decimals, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def verdict(metrics: dict[str, float], own: str, other: str) -> str:
     """`better (.68 against .60)`; where the intervals overlap, no difference is clear."""
     low, high = metrics.get(f"{own}_low", metrics[own]), metrics.get(f"{own}_high", metrics[own])
     least, most = metrics.get(f"{other}_low", metrics[other]), metrics.get(f"{other}_high", metrics[other])
     word = "better" if low > most else "worse" if high < least else "not clearly different"
-    return f"{word} ({metrics[own]:.2f} against {metrics[other]:.2f})"
+    return f"{word} ({two(metrics[own])} against {two(metrics[other])})"
 
 
 def falls_short(metrics: dict[str, float]) -> list[str]:
@@ -123,14 +128,14 @@ def falls_short(metrics: dict[str, float]) -> list[str]:
         for axis in AXES:
             own = metrics.get(f"{prefix}{axis}_ccc")
             if own is not None and own < LEAST_CCC:
-                found.append(f"{axis} {what} is controlled loosely (CCC {own:.2f})")
+                found.append(f"{axis} {what} is controlled loosely (CCC {two(own)})")
             for who in ("retrieval_", "rules_"):
                 other = f"{prefix}{who}{axis}_ccc"
                 if other in metrics and verdict(metrics, f"{prefix}{axis}_ccc", other).startswith("worse"):
                     found.append(f"on {axis} {what} the {ANSWERS[who]} does better")
             second = metrics.get(f"second_{prefix}{axis}_ccc")
             if own is not None and second is not None and abs(own - second) > 0.2:
-                found.append(f"the judges differ on {axis} {what} ({own:.2f} and {second:.2f})")
+                found.append(f"the judges differ on {axis} {what} ({two(own)} and {two(second)})")
     if metrics.get("identical_share", 0) > 0:
         found.append(f"{metrics['identical_share']:.0%} of the pieces equal another one")
     if metrics.get("length_within_10_percent", 1) < 0.95:
