@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from huesong.label.lent import same_encoder
 from huesong.pictures import efficientnet_lite
 from huesong.pictures.backbones import convert_mobilenet
 from huesong.pictures.encoders import Encoder, Settings, load_encoder, squash
@@ -311,6 +312,7 @@ def test_folders_of_version_0_1_load(saved_before: Path, tmp_path: Path, monkeyp
     assert isinstance(plain._backbone, efficientnet_lite.EfficientNetLite2)
     plain.save(tmp_path / "again")
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["encoder.json"]
+    assert same_encoder(saved_before, tmp_path / "again")
     monkeypatch.undo()
     monkeypatch.setattr(efficientnet_lite, "SAVED_SHA256", "0" * 64)  # as other weights: transformers reads them
     other = Encoder.load(saved_before)
