@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huesong import contracts
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
@@ -93,14 +94,30 @@ def check_targets(name: Path, inputs: set[Path], force: bool) -> None:
             raise UserError(f"{target} is a folder: choose another name with --out")
         if target.resolve() in inputs:
             raise UserError(f"{target} is read for this piece and would be replaced by it: name another one with --out")
-        if force or not os.path.lexists(target):
+        if not os.path.lexists(target):
             continue
         own = record is not None if target == targets[-1] else unchanged(target, record)
-        if not own:
+        if not own and (model := model_folder_of(target)):
+            raise UserError(
+                f"{target} belongs to the model in {model} and is never replaced: name another one with --out"
+            )
+        if not own and not force:
             raise UserError(
                 f"{target} is already there and is no unchanged piece of huesong: name another one with --out, or replace "
                 "it with --force"
             )
+
+
+def model_folder_of(path: Path) -> Path | None:
+    """The model folder that a file lies in, at its top or in its picture encoder; None if in none."""
+    return next(
+        (
+            folder
+            for folder in path.absolute().parents[:2]
+            if all((folder / name).is_file() for name in (contracts.MODEL_CONFIG, contracts.VOCABULARY))
+        ),
+        None,
+    )
 
 
 def earlier_record(path: Path) -> dict[str, Any] | None:
