@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +13,17 @@ from symusic import Score
 
 from huesong.config import EvaluationSampling, SamplingConfig
 from huesong.model.requests import Piece, Request, constraints_of
-from huesong.model.sampling import Hypothesis, draw, last_bars, predict_va, resample, roll_out, sample
+from huesong.model.sampling import (
+    PLAUSIBLE,
+    Hypothesis,
+    draw,
+    last_bars,
+    plausible,
+    predict_va,
+    resample,
+    roll_out,
+    sample,
+)
 from huesong.music import tokens
 from huesong.music.form import header
 from huesong.music.form.analysis import analyse
@@ -115,11 +126,20 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
             prefix = torch.tensor([ids])
             with_it = network(prefix, picture.tokens_BSD, va, torch.tensor([True]))[0, -1].double()
             without = network(prefix, picture.tokens_BSD, va, torch.tensor([False]))[0, -1].double()
-            logits = without + guidance * (with_it - without)
-            logits = torch.round(logits * 1000).masked_fill(~torch.from_numpy(rules.mask(state)), -torch.inf)
+            logits, allowed = without + guidance * (with_it - without), torch.from_numpy(rules.mask(state))
+            if guidance != 1:
+                allowed &= with_it >= with_it[allowed].max() + math.log(PLAUSIBLE)
+            logits = torch.round(logits * 1000).masked_fill(~allowed, -torch.inf)
             ids.append(int(logits.argmax()))
             written += rules.advance(state, ids[-1])
         assert written == made.ids
+
+
+def test_guidance_chooses_from_what_is_likely_given_the_request() -> None:
+    logits_BV = torch.tensor([[3.0, 0.5, -1.0, 9.0], [0.0, -2.9, -3.1, 1.0]], dtype=torch.float64)
+    allowed_BV = torch.tensor([[True, True, True, False], [True, True, True, False]])
+    # log(.05) is -3.0; what the grammar forbids does not count.
+    assert plausible(logits_BV, allowed_BV).tolist() == [[True, True, False, False], [True, True, False, False]]
 
 
 def test_a_model_that_always_had_its_condition_is_not_guided() -> None:

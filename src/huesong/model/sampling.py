@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +37,8 @@ MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
 ROUNDING = 1000.0
 """Logits are rounded to 1 / ROUNDING."""
+PLAUSIBLE = 0.05
+"""Under guidance, the least probability of a token given the request, as a share of the likeliest one's."""
 KEPT_SHARE = 0.5
 """When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
 
@@ -282,17 +285,29 @@ def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: Sampli
     ids_B = torch.tensor([each.next_id for each in active], device=model.device)
     copies = 1 if config.guidance == 1 else 2
     logits_BV = model.network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
+    allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
     if copies == 2:
         with_it_BV, free_BV = logits_BV.chunk(2)
         logits_BV = free_BV + config.guidance * (with_it_BV - free_BV)
+        allowed_BV &= plausible(with_it_BV, allowed_BV)
     for row, each in enumerate(active):
         for bias_V in (grammar.key_bias(each.state), echo_bias(grammar, each.plan, each.state, config.echo)):
             if bias_V is not None:
                 logits_BV[row] += torch.from_numpy(bias_V)
-    allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
     uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
     for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config).tolist(), strict=True):
         _append(grammar, each, token)
+
+
+def plausible(logits_BV: Tensor, allowed_BV: Tensor) -> Tensor:
+    """Which tokens guidance may choose from, bool [B, V]: given the request, each has a share of at least PLAUSIBLE of the
+    likeliest allowed one's probability.
+
+    Guidance looks at ratios of probabilities, which are largest where both are next to nothing: without this bound it
+    finds clusters at the top of the keyboard (the plausibility constraint of contrastive decoding, Li et al. 2023).
+    """
+    rounded_BV = (torch.round(logits_BV * ROUNDING) / ROUNDING).masked_fill(~allowed_BV, -torch.inf)
+    return rounded_BV >= rounded_BV.max(dim=-1, keepdim=True).values + math.log(PLAUSIBLE)
 
 
 def _conditions(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
