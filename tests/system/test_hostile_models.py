@@ -134,7 +134,7 @@ def test_links_and_devices_are_no_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", [contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS, "encoder/student.safetensors"])
+@pytest.mark.parametrize("name", [contracts.MODEL_WEIGHTS, contracts.CRITIC_WEIGHTS])
 def test_weights_that_are_no_numbers_are_refused(name: str, value: float, folder: Path) -> None:
     path = folder / name
     with safe_open(path, "pt") as stream:
@@ -228,7 +228,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def mutate(folder: Path, rng: random.Random) -> str:
     """Change one file of the folder, and the digests with it; says what was changed."""
     files = [CONFIG, contracts.TOKENIZER, contracts.VOCABULARY, "encoder/encoder.json", contracts.MODEL_WEIGHTS]
-    files += [contracts.CRITIC_WEIGHTS, "encoder/student.safetensors", contracts.PIECE_LABELLER]
+    files += [contracts.CRITIC_WEIGHTS, contracts.PICTURE_CERTAINTY, contracts.PIECE_LABELLER]
     name = rng.choice(files)
     path = folder / name
     kind = (

@@ -131,7 +131,8 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
             (work / contracts.ENCODER).mkdir()
             write_settings(encoder, work / contracts.ENCODER)
         for path in sorted(work.rglob("*.safetensors")):
-            halve(path)
+            if path.name != contracts.PIECE_LABELLER:  # trees compare with thresholds, which are not to be rounded
+                halve(path)
         config["files"] = {name: sha256(work / name) for name in config["files"] if (work / name).is_file()}
         artifacts.write_json(work / contracts.MODEL_CONFIG, config)
         part = student_part(Student.load(work / contracts.ENCODER).figures) if student else [ENCODERS[encoder.kind]]
