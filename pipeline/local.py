@@ -178,6 +178,8 @@ class Screenful(io.TextIOBase):
     def write(self, text: str) -> int:
         """To the file, and of whole lines those that KFP writes at a task's end to the screen, too."""
         with self._lock:  # shards write from threads
+            if self.file.closed:  # KFP's log keeps the stream beyond the run
+                return len(text)
             self.file.write(text)
             self.file.flush()
             *lines, self._rest = (self._rest + text).split("\n")

@@ -64,8 +64,11 @@ def workspace(beside: Path) -> Iterator[Path]:
 def _locked_folder(beside: Path) -> tuple[Path, int]:
     while True:
         work = Path(tempfile.mkdtemp(prefix=WORK, dir=beside))
-        lock = os.open(work, os.O_RDONLY)
-        if _lock(lock) is not False and work.exists():  # else another process swept it between the two lines above
+        try:
+            lock = os.open(work, os.O_RDONLY)
+        except FileNotFoundError:  # swept by another thread or process since
+            continue
+        if _lock(lock) is not False and work.exists():  # else another one swept it between opening and locking
             return work, lock
         os.close(lock)
 
