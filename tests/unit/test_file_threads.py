@@ -1,3 +1,13 @@
+"""runtime/files.py with many threads at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from huesong.runtime.files import replacing_file
+
+
 def test_many_threads_write_into_one_folder(tmp_path: Path) -> None:
     """Each sweeps the folder first, and must not take what another is about to lock."""
 
