@@ -90,3 +90,11 @@ def test_the_experiments_fit_a_terminal(checkout: Path) -> None:
     assert "train.network.width" in shown
     assert all(name in shown for name in COMPARED["evaluate"])
     assert max(map(len, lines)) + named <= COLUMNS
+
+
+def test_what_is_no_number_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="huesong"):
+        write_figures(tmp_path, "evaluate", {"valence_ccc": 0.5, "arousal_ccc": float("nan"), "n": 3})
+    assert json.loads((tmp_path / contracts.FIGURES).read_text()) == {"valence_ccc": 0.5, "n": 3}
+    assert json.loads((tmp_path / contracts.METRICS).read_text()) == {"v_ccc": 0.5}
+    assert "no numbers: arousal_ccc" in caplog.text

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from huesong import contracts
 from huesong.runtime.files import write_json
+from huesong.runtime.progress import log
 
 COMPARED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "preprocess": {"images": ("pictures.kept",), "pieces": ("pieces.kept",)},
@@ -42,6 +43,10 @@ def compared(stage: str, figures: Mapping[str, Any]) -> dict[str, float]:
 
 def write_figures(folder: Path, stage: str, figures: Mapping[str, Any]) -> None:
     """Write all figures of a stage, and beside them those that people compare."""
+    unknown = sorted(name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value))
+    if unknown:  # a gate takes what is missing as failed; the rest of an hour's work is not lost
+        log.warning("%s: left out of %s, as they are no numbers: %s", stage, contracts.FIGURES, ", ".join(unknown))
+        figures = {name: value for name, value in figures.items() if name not in unknown}
     write_json(folder / contracts.FIGURES, figures)
     write_json(folder / contracts.METRICS, compared(stage, figures))
 
