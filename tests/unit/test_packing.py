@@ -142,8 +142,8 @@ def test_read_piece_gives_segments_that_decode(tmp_path: Path) -> None:
 
 def test_a_segment_begins_with_its_style_and_key_and_each_bar_with_its_head(tmp_path: Path) -> None:
     path = write_piece(tmp_path / "a.mid", bars=16)
-    plan = analyse(align(read_score(path)).score)
-    got = read_piece(job(path, style="pop", segment_seconds=16.0))
+    plan = analyse(align(read_score(path), BarLines.parse("file")).score)
+    got = read_piece(job(path, bars="file", style="pop", segment_seconds=16.0))
     assert isinstance(got, list)
     for number, segment in enumerate(got):
         found = names(segment.ids)

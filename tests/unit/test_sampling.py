@@ -127,7 +127,7 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
             with_it = network(prefix, picture.tokens_BSD, va, torch.tensor([True]))[0, -1].double()
             without = network(prefix, picture.tokens_BSD, va, torch.tensor([False]))[0, -1].double()
             logits, allowed = without + guidance * (with_it - without), torch.from_numpy(rules.mask(state))
-            if guidance != 1:
+            if guidance > 1:
                 allowed &= with_it >= with_it[allowed].max() + math.log(PLAUSIBLE)
             logits = torch.round(logits * 1000).masked_fill(~allowed, -torch.inf)
             ids.append(int(logits.argmax()))

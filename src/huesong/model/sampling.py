@@ -289,7 +289,8 @@ def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: Sampli
     if copies == 2:
         with_it_BV, free_BV = logits_BV.chunk(2)
         logits_BV = free_BV + config.guidance * (with_it_BV - free_BV)
-        allowed_BV &= plausible(with_it_BV, allowed_BV)
+        if config.guidance > 1:  # below, the music without a request has its say
+            allowed_BV &= plausible(with_it_BV, allowed_BV)
     for row, each in enumerate(active):
         for bias_V in (grammar.key_bias(each.state), echo_bias(grammar, each.plan, each.state, config.echo)):
             if bias_V is not None:
