@@ -87,7 +87,7 @@ def test_the_shipped_model_labels_what_nobody_rated_and_a_model_is_trained_on_it
     for name in (contracts.IMAGES_CSV, contracts.MUSIC_CSV):
         table = read_table(data, name)
         write_table(unlabel(table, np.full(len(table), True)), data, name)
-    tiny = {**TINY["preprocess"], "encoder": str(PLACE / contracts.ENCODER)}
+    tiny = {**TINY["preprocess"], "encoder": str(PLACE / contracts.ENCODER), "picture_grid": 4, "picture_scales": 2}
     params = Params.model_validate({**TINY, "preprocess": tiny, "label": {**TINY["label"], "labels_from": str(PLACE)}})
     folders = {name: tmp_path / name for name in ("preprocess", "label")}
     preprocess.run(params.preprocess, data=data, out=folders["preprocess"])

@@ -99,7 +99,7 @@ def test_too_long_says_what_is_allowed(composer: Composer) -> None:
 @pytest.mark.parametrize("at_once", [8, 9, 10, 12])
 def test_many_notes_at_the_last_position(composer: Composer, at_once: int) -> None:
     chord = [(4, 2, 36 + 5 * n) for n in range(at_once)]
-    made = notes(continued(composer, song([*SCALE[:4], *chord])))
+    made = notes(continued(composer, song([*SCALE[:4], *chord], metre=(4, 4))))
     assert {pitch for on, _, pitch in made if on == 4} >= {pitch for _, _, pitch in chord}
     assert max(on for on, _, _ in made) > 4
 
@@ -113,6 +113,7 @@ def test_the_mask_is_not_empty_after_too_many_notes(composer: Composer) -> None:
         for pitch in range(40, 40 + count):
             begin += [("Pitch", pitch), ("Velocity", min(table.ids["Velocity"])), ("Duration", grammar.durations[0])]
         for kind, value in begin:
+            state.planned.clear()  # what the plan says has no part in this
             grammar.advance(state, table.ids[kind][value])
         mask = grammar.mask(state)
         assert mask.any()
@@ -121,7 +122,7 @@ def test_the_mask_is_not_empty_after_too_many_notes(composer: Composer) -> None:
 
 def test_all_tracks_of_a_band_are_one_piano(composer: Composer, lines: pytest.LogCaptureFixture) -> None:
     bass: Given = [(2 * n, 2, 40 + n) for n in range(4)]
-    band = song(SCALE, bass, drums=[[(n, 1, 36) for n in range(8)]])
+    band = song(SCALE, bass, drums=[[(n, 1, 36) for n in range(8)]], metre=(4, 4))
     assert notes(playable(band)) == sorted([*SCALE, *bass])
     made = {(on, pitch) for on, _, pitch in notes(continued(composer, band))}
     assert made >= {(on, pitch) for on, _, pitch in (*SCALE, *bass)}
@@ -153,10 +154,10 @@ def test_long_notes_and_notes_off_the_grid_are_said(composer: Composer, lines: p
     assert lines.messages == [f"song.mid: 1 notes are longer than this model's longest ({longest:g} quarters) and cut"]
     lines.clear()
     fitted(song([(n / 3, 1 / 3, 60 + n) for n in range(24)]), grammar, "song.mid")
-    assert lines.messages == ["song.mid: 16 of 24 notes lie off the grid (triplets?) and move to it"]
-    lines.clear()
     fitted(song(SCALE, metre=(3, 4)), grammar, "song.mid")
-    assert lines.messages == ["song.mid is in 3/4: this model writes 4/4, and reads its bars as such"]
+    assert lines.messages == [], "this model's grid holds triplets, and it knows other metres"
+    fitted(song([(n / 7, 1 / 7, 60 + n) for n in range(28)]), grammar, "song.mid")
+    assert lines.messages == ["song.mid: 16 of 28 notes lie off the grid (triplets?) and move to it"]
     lines.clear()
     fitted(song(SCALE, metre=(4, 4)), grammar)
     assert lines.messages == []
@@ -184,7 +185,12 @@ def test_a_closing_chord_does_not_stand_in_the_middle(
 
 
 def test_pieces_of_huesong_are_primers_without_their_last_chord(composer: Composer) -> None:
-    asked = [Request(valence=v, arousal=a, seconds=8, seed=3) for v, a in ((0.5, 0.5), (-0.5, -0.5), (0.6, -0.4))]
+    asked = [
+        Request(
+            valence=v, arousal=a, seconds=8, seed=3, key=key
+        )  # else the notes may lie in another key than the chord
+        for v, a, key in ((0.5, 0.5, (0, True)), (-0.5, -0.5, (4, False)), (0.6, -0.4, (7, True)))
+    ]
     for piece in composer.compose(asked, sampling_config(candidates=1)):
         last = max(on for on, _, _ in notes(piece.score))
         fit = notes(fitted(playable(piece.score), composer.model.grammar))

@@ -65,8 +65,10 @@ class LentLabellers:
 
         encoder, own = self.folder / contracts.ENCODER, preprocess / contracts.ENCODER
         if not same_encoder(require(encoder, MADE_BY), require(own, "huesong preprocess")):
+            settings = read_settings(encoder)
             raise UserError(
-                f"{self.folder} reads pictures by its own encoder: set preprocess.encoder to {encoder} to let it label them"
+                f"{self.folder} reads pictures in its own way: set preprocess.encoder to {encoder}, picture_grid to "
+                f"{settings.grid} and picture_scales to {settings.scales} to let it label them"
             )
         weights = load_file(self.folder / contracts.MODEL_WEIGHTS)
         found = {HEAD + name.removeprefix(PLACE): value for name, value in weights.items() if name.startswith(PLACE)}

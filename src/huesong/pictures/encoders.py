@@ -36,6 +36,8 @@ from huesong.pictures.backbones import (
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
+MOST_SIDE = 4096
+"""Pixels of a side that an encoder looks at."""
 BUILTIN, PACKAGED = "builtin", "efficientnet_lite2"
 ENCODER_FILE = "encoder.json"
 FORMAT, NAMED_FORMAT = 1, 2
@@ -100,7 +102,7 @@ class Encoder:
         return self.encode_pixels(np.stack(squashed) if squashed else np.zeros((0, self.side, self.side, 3), np.uint8))
 
     def encode_pixels(self, pixels_NHW3: np.ndarray) -> np.ndarray:
-        """Squashed pictures uint8 [N, side, side, 3] -> [N, *shape]; torch's thread settings are respected."""
+        """Squashed pictures uint8 [N, side, side, 3] -> [N, *shape]; by one thread, so that bits depend on no number of cores."""
         assert pixels_NHW3.shape[1:] == (self.side, self.side, 3)
         if self._backbone is None:
             return pixels_NHW3
@@ -108,7 +110,14 @@ class Encoder:
             return np.zeros((0, *self.shape), dtype=self.dtype)
         # One at a time: on a CPU twice as fast at 448 pixels as eight, whose feature maps do not fit its cache, and a
         # picture's last bits do not depend on what is beside it.
-        return np.concatenate([self._features(pixels_HW3[None]) for pixels_HW3 in pixels_NHW3])
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return np.concatenate([self._features(pixels_HW3[None]) for pixels_HW3 in pixels_NHW3])
+        finally:
+            torch.set_num_threads(before)
 
     @property
     def _plain(self) -> bool:
@@ -224,6 +233,9 @@ def read_settings(folder: Path) -> Settings:
         settings = Settings(**{**raw, **{key: tuple(raw[key]) for key in ("shape", "mean", "sd")}})
         if settings.kind not in ("pixels", "features"):
             raise KeyError(f"kind {settings.kind!r}")
+        for key, most in (("side", MOST_SIDE), ("grid", 64), ("scales", 8)):
+            if not isinstance(value := getattr(settings, key), int) or not 0 <= value <= most:
+                raise KeyError(f"{key} = {value!r}")
         if (settings.format == NAMED_FORMAT) != bool(settings.weights):
             raise KeyError("weights")
     except FileNotFoundError:

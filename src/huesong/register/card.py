@@ -88,8 +88,10 @@ def model_card(
         "## Emotion asked for and heard",
         f"{_count(metrics)} Brackets: bootstrap 95 % intervals.",
         measured(metrics, TITLES),
-        f"The judge itself, on rated music it never saw{_n(metrics, 'judge_n', ' (n = {:g})')}:",
-        measured(metrics, JUDGE),
+        f"The judge itself, on rated music it never saw{_n(metrics, 'judge_n', ' (n = {:g})')}:"
+        if metrics.get("judge_n")
+        else "The judge itself, on music it never saw, whose emotion is known by quadrant (concordance with its centre):",
+        measured(metrics, JUDGE if metrics.get("judge_n") else _by_quadrant(metrics)),
         "## Limits",
         "\n".join([LIMITS, BUILT_IN] if _has_built_in(training.get("data")) else [LIMITS]),
     ]
@@ -99,6 +101,20 @@ def model_card(
         )
         parts += ["## Promotion gate", verdict, f"```\n{gate.table()}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _by_quadrant(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Titles of the judges' figures of sources with nominal labels, the only ones where nobody rated held-out music."""
+    judges = {"judge": "first judge", "second_judge": "second judge"}
+    sources = sorted(key[6:-12] for key in metrics if key.startswith("judge_") and key.endswith("_valence_ccc"))
+    return {
+        f"{judge}_{source}_{figure}": f"{source}, {name}: {title}"
+        for source in sources
+        for judge, name in judges.items()
+        for figure, title in (
+            ("valence_ccc", "valence"), ("arousal_ccc", "arousal"), ("quadrant_accuracy", "quadrant as labelled"),
+        )
+    }  # fmt: skip
 
 
 def rated_pictures(config: Mapping[str, Any]) -> int:
