@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.compose.composer import Composer, opened
 from huesong.compose.primer import MOST_NOTES, fitted, playable
 from huesong.model.requests import Request, sampling_config
-from huesong.music.keys import Constraints
+from huesong.music.keys import Constraints, find_key
 from huesong.runtime.errors import UserError
 from tests.tiny_sets import midi
 
@@ -186,15 +187,20 @@ def test_a_closing_chord_does_not_stand_in_the_middle(
 
 def test_pieces_of_huesong_are_primers_without_their_last_chord(composer: Composer) -> None:
     asked = [
-        Request(
-            valence=v, arousal=a, seconds=8, seed=3, key=key
-        )  # else the notes may lie in another key than the chord
-        for v, a, key in ((0.5, 0.5, (0, True)), (-0.5, -0.5, (4, False)), (0.6, -0.4, (7, True)))
+        Request(valence=v, arousal=a, seconds=8, seed=seed) for v, a in ((0.5, 0.5), (-0.5, -0.5)) for seed in range(4)
     ]
+    clear = 0
     for piece in composer.compose(asked, sampling_config(candidates=1)):
         last = max(on for on, _, _ in notes(piece.score))
+        sounded = np.zeros(12)
+        for on, long, pitch in notes(piece.score):
+            sounded[pitch % 12] += long * (on < last)
+        if find_key(sounded) != piece.plan.key:
+            continue  # the notes dwell on another key than the plan's: its chord closes nothing that is heard
+        clear += 1
         fit = notes(fitted(playable(piece.score), composer.model.grammar))
         assert fit == [note for note in notes(piece.score) if note[0] < last]
+    assert clear >= 2
 
 
 def test_a_chord_alone_is_a_primer(composer: Composer) -> None:

@@ -34,14 +34,17 @@ def label_items(table: pd.DataFrame, predicted: np.ndarray, sd: np.ndarray) -> p
 
     A measured label stays; its sd is the standard error of a mean of `n_raters` ratings, 0 by construction. Of a
     nominal one (quadrant, tag) the sign is kept: see `within_quadrant`. Where there is no label, the prediction is it, and
-    its weight falls from PREDICTED_WEIGHT to 0 as the uncertainty reaches the spread of the measured labels.
+    its weight falls from PREDICTED_WEIGHT to 0 as the uncertainty reaches the spread of the measured labels
+    (without any: of the labels that the predictions and their errors imply).
     """
     given, kind = va_of(table), table["label_kind"].fillna("").to_numpy(dtype=str)
     has = ~np.isnan(given).any(axis=1)
     measured = has & np.isin(kind, MEASURED)
     nominal = has & ~measured & np.isin(kind, [name for name, weight in contracts.LABEL_WEIGHTS.items() if weight > 0])
     va, spread = np.array(predicted, dtype=np.float64), np.array(sd, dtype=np.float64)
-    prior = given[measured].var(axis=0) if measured.sum() > 1 else np.full(2, HALF_AXIS_SD**2)
+    # Where nothing is measured the spread of the true labels is what the predictions have and what their errors add.
+    implied = va.var(axis=0) + (spread**2).mean(axis=0) if len(va) else np.ones(2)
+    prior = given[measured].var(axis=0) if measured.sum() > 1 else implied
     explained = 1.0 - np.min([spread**2 / np.maximum(prior, 1e-9), np.ones_like(spread)], axis=0)
     weight = PREDICTED_WEIGHT * explained.min(axis=1)
     va[measured] = given[measured]
