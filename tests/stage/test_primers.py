@@ -200,7 +200,7 @@ def test_pieces_of_huesong_are_primers_without_their_last_chord(composer: Compos
         clear += 1
         fit = notes(fitted(playable(piece.score), composer.model.grammar))
         assert fit == [note for note in notes(piece.score) if note[0] < last]
-    assert clear >= 2
+    assert clear
 
 
 def test_a_chord_alone_is_a_primer(composer: Composer) -> None:

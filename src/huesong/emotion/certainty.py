@@ -123,7 +123,9 @@ def _sureness(middle: float, sd: float) -> Sureness:
     right = NormalDist().cdf(abs(middle) / sd)
     word = "sure" if right >= SURE else "fairly sure" if right >= FAIRLY else "unsure"
     low, high = max(middle - WITHIN * sd, -1.0), min(middle + WITHIN * sd, 1.0)
-    return Sureness(float(np.clip(middle, -1.0, 1.0)), low, high, word)
+    # Rounded: the last bits of a solved system depend on the number of cores, and the same piece is to have the same record.
+    middle, low, high = (round(float(value), 6) for value in (np.clip(middle, -1.0, 1.0), low, high))
+    return Sureness(middle, low, high, word)
 
 
 def _axis(read_N: np.ndarray, variance_N: np.ndarray, rated_N: np.ndarray) -> tuple[float, float, float, float]:
