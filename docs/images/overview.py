@@ -34,7 +34,11 @@ def main(model: Path, data: Path) -> None:
     chosen = [pictures.loc[(pictures["valence"] * v + pictures["arousal"] * a).idxmax()] for v, a in CORNERS.values()]
     shown = [Image.open(data / row["path"]).convert("RGB") for row in chosen]
     pieces = Composer(model).compose(
-        [Request(image) for image in shown], sampling_config(seconds=SECONDS, candidates=8)
+        [
+            Request(image, valence=float(row["valence"]), arousal=float(row["arousal"]))  # what it was painted for
+            for image, row in zip(shown, chosen, strict=True)
+        ],
+        sampling_config(seconds=SECONDS, candidates=8),
     )
     rows = []
     for name, image, piece in zip(CORNERS, shown, pieces, strict=True):

@@ -476,7 +476,7 @@ def test_a_piece_ends_in_its_own_key(key: int) -> None:
         np.prod([scale[(value - key) % 12] for kind, value in base if kind == "Pitch"]) for base in rules.table.base
     ])  # fmt: skip
     rng = np.random.default_rng(key)
-    state = rules.start(planned(15))
+    state = rules.start(planned(40))
     while not state.chord:
         chance = rules.mask(state) * share
         rules.advance(state, int(rng.choice(len(chance), p=chance / chance.sum())))

@@ -250,7 +250,7 @@ class Grammar:
     def _within_caps(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
         table, caps = self.table, state.constraints
-        kept = allowed.copy()
+        kept = allowed & (table.top_pitch <= caps.highest)
         empty_bar = state.notes_in_bar == 0
         if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= caps.silent_bars):
             kept &= ~table.bar

@@ -58,6 +58,8 @@ class Constraints:
     polyphony: int = 24
     """Notes sounding at once."""
     notes_per_second: float = 30.0
+    highest: int = 96
+    """Highest pitch, C7: of the notes that were learnt from 1.6 in a thousand lie above."""
     silent_bars: int = 1
     """Neighbouring bars in which no note begins."""
     silence: float = 1.0

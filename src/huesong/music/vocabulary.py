@@ -178,7 +178,8 @@ class TokenTable:
 
     fits_PV: the base tokens may follow each other, and the first one what was read last.
     bar: holds a Bar. metre: 100 * upper + lower of its TimeSig (-1: none). planned: is of a head. lead_pitch: first lead
-    pitch (FAR: none). lead_notes: lead pitches. first_position: first Position of the bar already open (FAR: none). reach:
+    pitch (FAR: none). lead_notes: lead pitches. top_pitch: highest pitch (0: none).
+    first_position: first Position of the bar already open (FAR: none). reach:
     tick of the last onset, or -1 if there is none. tempo: index into `tempos` (-1: none). onsets: notes begun, plus one
     if a Position is left that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a
     token begins with (-1: another kind). first_onset: tick of the first note (-1: the open position). moves_to: tick of
@@ -210,7 +211,7 @@ class TokenTable:
         self.lead_pitch, self.first_position = np.full(size, FAR), np.full(size, FAR)
         self.reach, self.opens, self.tempo = np.full(size, -1), np.full(size, -1), np.full(size, -1)
         self.first_onset, self.moves_to, self.metre = np.full(size, -1), np.full(size, -1), np.full(size, -1)
-        self.lead_notes = np.zeros(size, dtype=np.int64)
+        self.lead_notes, self.top_pitch = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
         self.onsets, self.lead_duration = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
         self.pitch_classes = np.zeros((size, 12), dtype=np.int64)
         for index, meaning in enumerate(self.base):
@@ -295,6 +296,7 @@ class TokenTable:
                 self.tempo[index] = value
             elif kind == "Pitch":
                 self.onsets[index] += 1
+                self.top_pitch[index] = max(self.top_pitch[index], value)
                 self.pitch_classes[index, value % 12] += 1
                 if place < 0:
                     self.lead_notes[index] += 1
