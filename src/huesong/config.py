@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -355,6 +356,8 @@ def describe(error: ValidationError, path: Path, model: type[Section] = Params) 
         return f"{path}: unknown key '{key}'; did you mean '{near[0]}'? (known: {', '.join(known)})"
     if first["type"] == "missing":
         return f"{path}: {key} is missing"
+    if isinstance(first["input"], dict) and first["type"] == "value_error":  # of several keys, which the message names
+        return f"{path}: {f'{key}: ' if key else ''}{first['ctx']['error']}"
     given = repr(first["input"])
     return f"{path}: {key} = {given if len(given) <= 60 else given[:57] + '...'}: {first['msg']}"
 
@@ -367,4 +370,6 @@ def known_keys(location: list[str], model: Any = Params) -> list[str]:
         else:
             fields = {field.alias or name: field for name, field in model.model_fields.items()}
             model = fields[part].annotation
+            if get_origin(model) is UnionType:  # `Section | None`
+                model = get_args(model)[0]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,22 +1,30 @@
-"""Mutated MIDI and tables, each in its own child with bounds of memory and time: read, or refused in one line."""
+"""Mutated MIDI, pictures, tables and settings, in children with bounds of memory and time: read, or refused in one line."""
 
 from __future__ import annotations
 
+import faulthandler
+import io
 import os
 import random
 import resource
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
+from huesong.config import load_params
 from huesong.data.importers.own_tables import read_own_table
 from huesong.music.reading import Unusable, clean, read_score
+from huesong.pictures.decode import decode
+from huesong.register.gate import load_gate
 from huesong.runtime.errors import UserError
 from tests.examples import many
 from tests.stage.test_own_folder import TABLES
 from tests.tiny_music import pieces
 
+ROOT = Path(__file__).parents[2]
 CPU_S, MEMORY, BATCH = 5, 2**30, 50
 MUTATIONS = (b"\0", b"\xff", b"MTrk", b"\xff\x51\x03\0\0\1", b"\x7f\xff\xff\xff", b"\n", b'"', b";", b",")
 
@@ -36,6 +44,7 @@ def wrong(paths: list[Path], read: Callable[[Path], object]) -> str:
     inward, outward = os.pipe()
     child = os.fork()
     if child == 0:
+        faulthandler.disable()
         try:
             before = resource.getrusage(resource.RUSAGE_SELF)
             resource.setrlimit(resource.RLIMIT_CPU, (BATCH * CPU_S, BATCH * CPU_S))
@@ -43,8 +52,9 @@ def wrong(paths: list[Path], read: Callable[[Path], object]) -> str:
                 start = os.times().user
                 try:
                     read(path)
-                except (UserError, Unusable):
-                    pass
+                except (UserError, Unusable) as error:
+                    if "\n" in str(error):
+                        os.write(outward, f"{path}: more than one line: {error!r}\n".encode()[:500])
                 except BaseException as error:
                     os.write(outward, f"{path}: {error!r}\n".encode("utf-8", "replace")[:500])
                 if os.times().user - start > CPU_S:
@@ -83,6 +93,50 @@ def test_mutated_tables(tmp_path: Path) -> None:
     fuzz(
         tmp_path, [text.encode() for text in TABLES.values()], "x.csv", 500, lambda path: read_own_table(path, (-1, 1))
     )
+
+
+def pictures() -> list[bytes]:
+    """A small picture in every format and kind of samples that is read."""
+    colours = np.random.default_rng(0).integers(0, 255, (24, 32, 4), dtype=np.uint8)
+    rgba = Image.fromarray(colours)
+    rgb, grey, palette = rgba.convert("RGB"), rgba.convert("L"), rgba.convert("P")
+    deep = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+    real = Image.fromarray(colours[..., 0].astype(np.float32) / 100)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    kinds: list[tuple[Image.Image, dict[str, object]]] = [
+        (rgb, {"format": "JPEG", "exif": exif, "icc_profile": profile}), (rgb, {"format": "JPEG", "progressive": True}),
+        (rgb.convert("CMYK"), {"format": "JPEG"}), (rgba, {"format": "PNG", "icc_profile": profile}),
+        (palette, {"format": "PNG", "transparency": 3}), (deep, {"format": "PNG"}), (grey, {"format": "PNG", "exif": exif}),
+        (palette, {"format": "GIF"}), (rgba, {"format": "BMP"}), (grey, {"format": "BMP"}), (rgba, {"format": "WEBP"}),
+        (rgb, {"format": "TIFF", "compression": "tiff_lzw"}), (deep, {"format": "TIFF"}), (real, {"format": "TIFF"}),
+        (rgb, {"format": "TIFF", "compression": "tiff_adobe_deflate"}), (rgb, {"format": "PPM"}),
+        (grey.convert("1"), {"format": "TIFF", "compression": "group4"}), (rgb, {"format": "AVIF"}),
+        (rgba, {"format": "JPEG2000"}),
+    ]  # fmt: skip
+    made = []
+    for image, options in kinds:
+        stream = io.BytesIO()
+        image.save(stream, **options)  # type: ignore[arg-type]
+        made.append(stream.getvalue())
+    return made
+
+
+@pytest.mark.fuzz
+def test_mutated_pictures(tmp_path: Path) -> None:
+    fuzz(tmp_path, pictures(), "x.jpg", 50, lambda path: decode(path, 40_000_000))
+
+
+@pytest.mark.fuzz
+def test_mutated_settings(tmp_path: Path) -> None:
+    seeds = [path.read_bytes() for path in (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))]
+    fuzz(tmp_path, seeds, "x.yaml", 50, load_params)
+
+
+@pytest.mark.fuzz
+def test_mutated_gates(tmp_path: Path) -> None:
+    fuzz(tmp_path, [(ROOT / "mlflow" / "gate.yaml").read_bytes()], "x.yaml", 50, load_gate)
 
 
 def test_what_is_wrong_is_seen(tmp_path: Path) -> None:

@@ -115,6 +115,27 @@ def test_the_scoring_server_answers_json(loaded: Any) -> None:
     assert "row 0: a request without a picture needs both" in refused.text
     assert "stack_trace" not in refused.text
     assert "Traceback" not in refused.text
+    for body, said in (
+        ({"dataframe_records": rows, "params": {"tempo": 90.0}}, "unknown parameter 'tempo' (known: seconds, "),
+        ({"dataframe_records": [{**rows[0], "tempo": 90}]}, "unknown column 'tempo' (known: picture, "),
+    ):
+        refused = client.post("/invocations", json=body)
+        assert (refused.status_code, said in refused.text) == (400, True), refused.text
+        assert "Traceback" not in refused.text
+
+
+def test_another_model_in_the_same_process_is_as_lax_as_before(loaded: Any, tmp_path: Path) -> None:
+    import mlflow
+    from mlflow.models import infer_signature
+
+    class Other(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> list[Any]:
+            return [params]
+
+    signature = infer_signature(pd.DataFrame({"a": [1.0]}), ["x"], {"temper": 1.0})
+    mlflow.pyfunc.save_model(tmp_path / "other", python_model=Other(), signature=signature)
+    other = mlflow.pyfunc.load_model(str(tmp_path / "other"))
+    assert other.predict(pd.DataFrame({"a": [1.0], "b": [2.0]}), params={"tempo": 9.0}) == [{"temper": 1.0}]
 
 
 def test_the_same_row_gives_the_same_bytes_and_another_seed_does_not(loaded: Any) -> None:
@@ -137,6 +158,8 @@ def test_parameters_reach_the_sampler(loaded: Any) -> None:
     assert daring != usual
     with pytest.raises(UserError, match="top-p"):
         loaded.predict(row, params={"top_p": 1.5})
+    with pytest.raises(UserError, match="unknown parameter 'tempo'"):
+        loaded.predict(row, params={"tempo": 90.0})
     with pytest.raises(UserError, match="unknown parameter 'tempo'"):
         loaded.unwrap_python_model().predict(None, row, {"tempo": 90.0})
 

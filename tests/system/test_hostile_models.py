@@ -77,7 +77,7 @@ def refused(folder: Path, said: str) -> None:
         (lambda c: c["network"].update(encoder_layers=10**6), "network"),
         (lambda c: c["network"].update(width=4096), "another architecture"),
         (lambda c: c["network"].update(heads=7, kv_heads=7), "no sound model"),
-        (lambda c: c["network"].update(kv_heads=3), "does not divide"),
+        (lambda c: c["network"].update(kv_heads=3), "config.json: kv_heads = 3 does not divide heads"),
         (lambda c: c["network"].update(context=10**12), "network"),
         (lambda c: c["network"].update(context="512; rm"), "network"),
         (lambda c: c["critic"].update(layers=48), "another architecture"),

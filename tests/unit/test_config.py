@@ -135,6 +135,7 @@ def test_values_that_mean_something_else_are_refused_by_name(tmp_path: Path, tex
         ("train: {base_seed: -7}", "train.base_seed = -7"),
         ("preprocess: {tokenizer: {tempo_range: [220, 40]}}", "preprocess.tokenizer.tempo_range = [220, 40]"),
         ("preprocess: {tokenizer: {tempo_range: [0, 100000]}}", "preprocess.tokenizer.tempo_range"),
+        ("train: {network: {heads: 4, kv_heads: 3}}", "train.network: kv_heads = 3 does not divide heads = 4"),
         ("preprocess: {min_seconds: 60, max_seconds: 30}", "min_seconds = 60 is not below max_seconds = 30"),
         ("preprocess: {splits: {val: 0.5, judge: 0.4, test: 0.3}}", "leave nothing to train on"),
         ("train: {network: {encoder_layers: 1000000}}", "train.network.encoder_layers = 1000000"),

@@ -171,6 +171,7 @@ def test_the_table_has_a_line_for_every_check() -> None:
         ("absolute: {r: {min: 0}}\nrelative: {r: {better: lower, margin: -1}}", "relative.r.margin = -1"),
         ("absolute: {r: {min: .nan}}", "line 1: .nan: write a finite number"),
         ("absolute: {r: {}}", "needs min, max or both"),
+        ("sample: {absolut: {r: {min: 1}}}", "unknown key 'sample.absolut'; did you mean 'absolute'?"),
         ("absolute: {r: 3}", "absolute.r = 3"),
         ("absolute: [", "not valid YAML"),
         ("", "every model pass"),

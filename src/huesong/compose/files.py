@@ -122,6 +122,8 @@ def model_folder_of(path: Path) -> Path | None:
 
 def earlier_record(path: Path) -> dict[str, Any] | None:
     """The record of an earlier piece; None if there is none."""
+    if not path.is_file():
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

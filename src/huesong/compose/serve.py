@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import math
+import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pandas as pd  # at run time: MLflow reads the type hint of `predict`
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PyFuncModel, PythonModel
 
 from huesong import contracts
 from huesong.config import PreprocessConfig, SamplingConfig
@@ -21,10 +24,33 @@ from huesong.runtime.errors import UserError
 
 NUMBERS = ("valence", "arousal", "seconds")
 COLUMNS = ("picture", *NUMBERS, "seed")
+DROPPED = re.compile(r"Unrecognized params \[(.*?)\]|extra inputs in the model input .*?`\[(.*?)\]`", re.DOTALL)
+"""What MLflow remarks in its log when it leaves out what a request holds and the signature does not."""
 
 
 class Refused(MlflowException, UserError):
     """A UserError that MLflow's server answers with its text alone; of any other exception it sends the stack."""
+
+
+class Strict(logging.Filter):
+    """Refuses a request with unknown parameters or columns, which MLflow itself would drop before `predict` sees it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if (found := DROPPED.search(record.getMessage())) and asks_us(sys._getframe()):
+            kind, known = ("parameter", SamplingConfig.model_fields) if found[1] else ("column", COLUMNS)
+            name = (found[1] or found[2]).split(", ")[0]
+            raise Refused(f"unknown {kind} {name} (known: {', '.join(known)})", error_code=INVALID_PARAMETER_VALUE)
+        return True
+
+
+def asks_us(frame: Any) -> bool:
+    """Whether the model of MLflow's that is being asked is one of ours: there may be others in this process."""
+    while frame is not None:
+        if isinstance(asked := frame.f_locals.get("self"), PyFuncModel):
+            schema = asked.metadata.get_params_schema()
+            return schema is not None and {param.name for param in schema.params} <= set(SamplingConfig.model_fields)
+        frame = frame.f_back
+    return False
 
 
 class HuesongModel(PythonModel):
@@ -35,6 +61,12 @@ class HuesongModel(PythonModel):
         from huesong.compose.composer import Composer
 
         self.composer = Composer(Path(context.artifacts[contracts.MODEL]))
+        remarks = logging.getLogger("mlflow.models.utils")
+        remarks.setLevel(logging.WARNING)
+        if not any(
+            type(each).__name__ == Strict.__name__ for each in remarks.filters
+        ):  # each loading runs this file anew
+            remarks.addFilter(Strict())
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Compose a piece for every row; a request that cannot be answered is a `Refused`, which servers answer with 400.

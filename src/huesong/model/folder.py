@@ -265,6 +265,8 @@ def read_document(path: Path) -> Any:
         UserError: it is missing, too large, or no JSON.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no ordinary file: {REMEDY}")
         if path.stat().st_size > MOST_TEXT:
             raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {MOST_TEXT:,}: {REMEDY}")
         return json.loads(path.read_text(encoding="utf-8"))

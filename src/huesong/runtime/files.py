@@ -289,7 +289,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, made_by: str) -> Any:
     """Read a JSON artifact; `made_by` is the command named in the error when it is missing."""
-    text = require(path, made_by).read_text(encoding="utf-8")
+    if not require(path, made_by).is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no ordinary file: run `{made_by}` again")
+    text = path.read_text(encoding="utf-8")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -104,11 +104,16 @@ class FolderObjects:
         self.folder = Path(folder)
 
     def get(self, key: str, path: Path) -> None:
+        source = self.folder / key
+        if source.exists() and not source.is_file():
+            raise UserError(f"{self.uri}/{key} is no ordinary file: remove it, and publish the version again")
         try:
-            shutil.copyfile(self.folder / key, path)
+            shutil.copyfile(source, path)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject(f"{self.uri}/{key} does not exist") from None
         except PermissionError as error:
+            if error.filename != str(source):
+                raise
             raise UserError(f"{self.uri}/{key} cannot be read: {error.strerror}; check its permissions") from error
 
     def put(self, path: Path, key: str) -> None:

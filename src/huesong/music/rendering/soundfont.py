@@ -56,6 +56,8 @@ def find_soundfont(given: Path | None = None) -> Path:
     else:
         path, origin = PIANO, "this package"
     remedy = f"name an .sf2 or .sf3 file with --soundfont or {SOUNDFONT_VARIABLE}"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"soundfont {path} (from {origin}) is no ordinary file: {remedy}")
     try:
         with path.open("rb") as stream:
             head = stream.read(12)
