@@ -14,6 +14,7 @@ from symusic import Score
 
 from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
 from huesong.data.sample.music import compose_by_rule
+from huesong.model.copying.recall import BarTokens
 from huesong.model.critic import Critic
 from huesong.model.folder import Model
 from huesong.model.network import HuesongNetwork, PictureShape
@@ -72,13 +73,16 @@ def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
     rules = grammar()
     torch.manual_seed(0)
     config = NetworkConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, context=context)
-    network = HuesongNetwork(config, rules.vocabulary.size, shape).eval().requires_grad_(False)
+    network = HuesongNetwork(config, rules.vocabulary.size, shape, BarTokens.of(rules.vocabulary))
+    network.eval().requires_grad_(False)
     # An untrained network hardly hears the picture or the request; make both loud, as if it had learned to.
     network.condition.project.weight.mul_(30)
     if not shape.rated:
         network.picture.va_head.weight.mul_(30)
     # Larger output weights than at the start of training: a random but opinionated model.
     network.embedding.weight.mul_(20)
+    # At the start of training nothing is recalled.
+    torch.nn.init.normal_(network.recall.project.weight, std=0.02)
     critic = Critic(CriticConfig(width=16, heads=2, layers=1), rules.vocabulary.size).freeze()
     return Model(network, critic, rules.vocabulary, rules, {}, Path("nowhere"))
 

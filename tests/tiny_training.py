@@ -30,7 +30,10 @@ TOKENS = [
 ]  # fmt: skip
 PLACE = {parts[0]: row for row, parts in enumerate(TOKENS) if len(parts) == 1}
 SIZE = len(TOKENS)
-NETWORK = NetworkConfig(width=16, heads=2, encoder_layers=1, decoder_layers=1, feed_forward=2, dropout=0.1, context=48)
+NETWORK = NetworkConfig(
+    width=16, heads=2, encoder_layers=1, decoder_layers=1, feed_forward=2, dropout=0.1, context=48, recall=False
+)
+"""Bars of this vocabulary have no heads, so there is nothing to recall."""
 CRITIC = CriticConfig(width=16, heads=2, layers=1, steps=20, batch_size=8, learning_rate=5e-3)
 
 

@@ -118,6 +118,8 @@ class NetworkConfig(Section):
     positions: Literal["absolute", "rotary"] = "rotary"
     smear: bool = True
     """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
+    recall: bool = True
+    """Whether each token is read together with what the bar that the plan refers to has next."""
     context: int = Field(1024, ge=32, le=65536)
     """Longest token sequence the network attends to."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from huesong.config import TokenizerConfig
 from huesong.model.copying.losses import copy_figures
 from huesong.model.copying.passages import DISTANCES, Merges, Row, copy_rows, transposed, varied
+from huesong.model.copying.recall import BarTokens
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music import tokens
 from huesong.music.vocabulary import Vocabulary
@@ -88,7 +89,8 @@ def test_bpe_by_the_vocabulary_alone_is_the_tokenizers(music: Music) -> None:
 def test_a_row_holds_a_passage_other_bars_and_the_passage_again(music: Music) -> None:
     rows = music.copies(passages=5)
     assert {(row.kind, row.distance) for row in rows} == {
-        *((kind, distance) for kind in ("exact", "transposed", "varied") for distance in DISTANCES), ("random", 0)
+        *((kind, distance) for kind in ("exact", "transposed", "varied", "unsaid") for distance in DISTANCES),
+        ("random", 0),
     }  # fmt: skip
     for row in rows:
         first, second = (text(row, where, music.vocabulary) for where in (row.first, row.second))
@@ -101,7 +103,7 @@ def test_a_row_holds_a_passage_other_bars_and_the_passage_again(music: Music) ->
             assert first.count("Bar_None") == 4
             between = text(row, slice(row.first.stop, row.second.start), music.vocabulary)
             assert between.count("Bar_None") == row.distance
-        if row.kind in ("exact", "random"):
+        if row.kind in ("exact", "unsaid", "random"):
             assert row.ids[row.first].tolist() == row.ids[row.second].tolist()
         if row.kind == "transposed":
             assert second == transposed(first)
@@ -160,7 +162,9 @@ def test_passages_shrink_to_the_context_and_distances_go_where_it_is_too_short(m
 def test_a_network_of_the_project_takes_the_test(music: Music) -> None:
     torch.manual_seed(0)
     config = NETWORK.model_copy(update={"context": 400})
-    network = HuesongNetwork(config, music.vocabulary.size, PictureShape("features", tokens=4, channels=4)).eval()
+    config = config.model_copy(update={"recall": True})
+    picture, bars = PictureShape("features", tokens=4, channels=4), BarTokens.of(music.vocabulary)
+    network = HuesongNetwork(config, music.vocabulary.size, picture, bars).eval()
     figures = copy_figures(network, music.copies(400, passages=4))
     assert 0.8 < figures["copy_exact"] < 1.2  # has learnt nothing yet
     assert np.isfinite(list(figures.values())).all()

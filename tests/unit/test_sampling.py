@@ -364,11 +364,12 @@ def test_the_scorer_has_half_the_say_among_candidates() -> None:
 
 def test_a_primer_is_continued_along_its_plan() -> None:
     first = sample(model(), [asked(1, 12.0)], PLAIN)[0]
-    begin = tuple(first.ids[:30])
+    count = next(count for count in range(30, 40) if not grammar().count_violations(first.ids[:count]))
+    begin = tuple(first.ids[:count])
     request = asked(2, primer=begin, plan=first.plan)
     alone = sample(model(), [request], PLAIN)[0]
     mixed = sample(model(), [asked(3, 6.0), request], PLAIN)[1]
-    assert tuple(alone.ids[:30]) == begin
+    assert tuple(alone.ids[:count]) == begin
     assert alone.ids != first.ids
     assert alone.plan == first.plan
     assert mixed == alone

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, Section, describe
+from huesong.model.copying.recall import BarTokens
 from huesong.model.critic import Critic
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music.grammar import Grammar
@@ -38,6 +39,8 @@ MOST_STEPS = 2_000
 REQUIRED = (contracts.CRITIC_WEIGHTS, contracts.VOCABULARY, contracts.TOKENIZER)
 MODEL_TYPE = "huesong"
 """`model_type` in config.json, as model hubs have it; format 1 had none."""
+OLDER_NETWORK = {"smear": False, "recall": False}
+"""What a folder whose network does not say so was written before."""
 WEIGHTS = {1: "weights.safetensors", contracts.MODEL_FORMAT: contracts.MODEL_WEIGHTS}
 """Format of a model folder -> its file of the network's weights; what else changed is named at MODEL_TYPE."""
 
@@ -136,8 +139,7 @@ def _loaded(folder: Path, device: str | torch.device) -> Model:
     try:
         size, digest = config["vocabulary"]["size"], config["vocabulary"]["digest"]
         picture = PictureShape(**config["picture"])
-        # A folder whose network does not say `smear` was written before there were smeared keys.
-        network_config = settings_of(NetworkConfig, {"smear": False} | config["network"], path, "network")
+        network_config = settings_of(NetworkConfig, OLDER_NETWORK | config["network"], path, "network")
         critic_config = settings_of(CriticConfig, config["critic"], path, "critic")
     except (KeyError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
@@ -145,11 +147,12 @@ def _loaded(folder: Path, device: str | torch.device) -> Model:
     if (vocabulary.size, vocabulary.digest) != (size, digest):
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     check_settings(folder, size, picture)
+    bars = BarTokens.of(vocabulary)
     with torch.device("meta"):  # shapes without memory: what does not fit its weights is never made
-        shapes = HuesongNetwork(network_config, size, picture), Critic(critic_config, size)
+        shapes = HuesongNetwork(network_config, size, picture, bars), Critic(critic_config, size)
     for module, name in zip(shapes, (weights, contracts.CRITIC_WEIGHTS), strict=True):
         check_shapes(module, folder / name)
-    network = HuesongNetwork(network_config, size, picture)
+    network = HuesongNetwork(network_config, size, picture, bars)
     grammar = Grammar(vocabulary)
     critic = Critic(critic_config, size, grammar.table.heads_V)
     load_weights(network, folder / weights, digest)

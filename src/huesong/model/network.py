@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.config import NetworkConfig
+from huesong.model.copying.recall import BarTokens, History, Recall
 from huesong.model.image_encoder import ImageEncoder, PictureEncoding, PictureShape
 
 EMBEDDING_STD = 0.05
@@ -165,11 +166,15 @@ class Layer(nn.Module):
 class HuesongNetwork(nn.Module):
     """Picture, condition and MIDI prefix to next-token logits; see the picture at the top of this file."""
 
-    def __init__(self, config: NetworkConfig, vocabulary_size: int, picture: PictureShape) -> None:
+    def __init__(
+        self, config: NetworkConfig, vocabulary_size: int, picture: PictureShape, bars: BarTokens | None = None
+    ) -> None:
         super().__init__()
         assert config.width % (2 * config.heads) == 0, "width must be a multiple of twice the heads"
         self.config, self.vocabulary_size, self.picture_shape = config, vocabulary_size, picture
         self.embedding = nn.Embedding(vocabulary_size, config.width)  # also the output layer (weight tying)
+        assert not config.recall or bars is not None, "recall needs to know the tokens of bars"
+        self.recall = Recall(config.width, bars) if config.recall and bars is not None else None
         self.dropout = nn.Dropout(config.dropout)
         self.picture = ImageEncoder(picture, config.width)
         self.condition = Condition(config.width)
@@ -187,7 +192,7 @@ class HuesongNetwork(nn.Module):
         for name, weight in self.named_parameters():
             if name.startswith("picture.cnn") or name.endswith("norm.weight"):
                 continue  # PyTorch's own choice suits these
-            if name.endswith((".bias", "smear_H")):
+            if name.endswith((".bias", "smear_H", "recall.project.weight")):
                 nn.init.zeros_(weight)
             elif name.endswith(("embedding.weight", "_SD", "null_D")):
                 nn.init.normal_(weight, std=EMBEDDING_STD)
@@ -307,6 +312,11 @@ class HuesongNetwork(nn.Module):
         """Embedded tokens with the condition added to every one, through the encoder layers."""
         # Tied embeddings are small; times sqrt(D) (Vaswani et al. 2017) they are heard beside the condition.
         x_BTD = self.embedding(ids_BT) * math.sqrt(self.config.width) + condition_BD[:, None]
+        if self.recall is not None:
+            history, where_BT = None, torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
+            if reading.cache is not None:
+                history, where_BT = reading.cache.history, reading.cache.positions(ids_BT.shape[1])
+            x_BTD = x_BTD + self.recall(ids_BT, self.embedding, history, where_BT)
         if self.config.positions == "absolute":
             # Sinusoids of Vaswani et al. (2017), scaled to the size of the embeddings at the start.
             angles = self._angles(ids_BT.shape[1], reading.cache, self.config.width)
@@ -368,6 +378,7 @@ class KVCache:
         self.keys = [memory[0][0].new_zeros(batch, heads, capacity, head_width) for _ in range(layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.last_keys = [torch.zeros_like(keys[:, :, :1]) for keys in self.keys]  # before they were mixed
+        self.history = History(batch, capacity, condition_BD.device)
 
     def __len__(self) -> int:
         return len(self.lengths_B)
@@ -402,6 +413,7 @@ class KVCache:
         other.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
         other.keys, other.values = [keys[rows] for keys in self.keys], [values[rows] for values in self.values]
         other.last_keys = [keys[rows] for keys in self.last_keys]
+        other.history = self.history.select(rows)
         other.lengths_B = self.lengths_B[rows]
         other.longest = int(other.lengths_B.max()) if len(rows) else 0
         return other
@@ -411,6 +423,7 @@ class KVCache:
         parts = (self.keys, other.keys), (self.values, other.values), (self.last_keys, other.last_keys)
         for mine, theirs in (pair for ours, others in parts for pair in zip(ours, others, strict=True)):
             mine[rows] = theirs
+        self.history.replace(rows, other.history)
         self.lengths_B = self.lengths_B.index_copy(0, rows, other.lengths_B)
         self.longest = int(self.lengths_B.max())
 

@@ -20,6 +20,7 @@ from torch.utils import deterministic
 from huesong import __version__, contracts
 from huesong.config import TrainConfig
 from huesong.model.copying.passages import Row, copy_rows
+from huesong.model.copying.recall import BarTokens
 from huesong.model.critic import Critic
 from huesong.model.dataset import Examples, load_examples
 from huesong.model.folder import Model, save_model, weights_of
@@ -110,8 +111,8 @@ def run(
         stores = checkpoint_folders(checkpoints, config, examples, input_digests(preprocess, label))
         critic, critic_history, critic_figures = make_critic(config, examples, stores[CRITIC], device, processes)
         torch.manual_seed(config.base_seed)
-        network = HuesongNetwork(config.network, examples.special.size, picture_shape(examples))
         vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
+        network = HuesongNetwork(config.network, vocabulary.size, picture_shape(examples), BarTokens.of(vocabulary))
         if config.start_from:
             start_from(Path(config.start_from), network, vocabulary)
         copies = copy_test(config, examples, vocabulary)

@@ -16,13 +16,14 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import require, sha256
 from huesong.runtime.progress import log
 
-FREE = ("dropout", "context")
-"""Settings of the network that may differ: no weight depends on them."""
+FREE = ("dropout", "context", "recall")
+"""Settings of the network that may differ: no weight depends on them, or it begins as zeros and changes nothing then."""
 
 
 def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) -> None:
     """Fill `network` with the weights of the model in `folder`.
 
+    A network that recalls may start from one that did not: its matrix begins as zeros.
     The vocabularies may differ, as byte pair encoding does from data set to data set: a token that the model has not
     keeps the mean of what it stands for. The picture side is kept where it is of the same shape.
 
@@ -40,7 +41,7 @@ def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) ->
     taken["embedding.weight"] = renumbered(taken["embedding.weight"], model.vocabulary, vocabulary)
     own = network.state_dict()
     other = sorted(name for name in own if name not in taken or taken[name].shape != own[name].shape)
-    if wrong := [name for name in other if not name.startswith("picture.")]:
+    if wrong := [name for name in other if not name.startswith(("picture.", "recall."))]:
         raise UserError(f"train.start_from: '{wrong[0]}' of {folder} is of another shape: leave start_from out")
     network.load_state_dict(own | {name: taken[name] for name in own if name not in other})
     log.info("train: starting from the weights of %s", folder)

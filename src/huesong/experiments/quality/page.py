@@ -18,7 +18,8 @@ OTHERS = {
 }  # fmt: skip
 COPYING = {
     "copy_exact": "exact", "copy_exact_0": "exact, at once", "copy_exact_1": "1 bar between", "copy_exact_2": "2",
-    "copy_exact_4": "4", "copy_exact_8": "8", "copy_transposed": "transposed", "copy_varied": "varied", "copy_random": "random ids",
+    "copy_exact_4": "4", "copy_exact_8": "8", "copy_transposed": "transposed", "copy_varied": "varied",
+    "copy_unsaid": "exact, unsaid", "copy_random": "random ids",
 }  # fmt: skip
 
 

@@ -16,8 +16,11 @@ import numpy as np
 from huesong.music.form import header
 from huesong.music.vocabulary import Vocabulary
 
-KINDS = ("exact", "transposed", "varied", "random")
-"""How the passage comes again: the same ids, two semitones higher, with some notes changed; `random`: random ids twice."""
+HEADS = {"exact": "Repeat", "transposed": "Sequence", "varied": "Variation"}
+"""What the heads of the bars that come again say of it, where the vocabulary has heads."""
+KINDS = (*HEADS, "unsaid", "random")
+"""How the passage comes again: the same notes, two semitones higher, or with some notes changed, and the heads say so;
+`unsaid`: the same ids, heads included, though they say `New`; `random`: random ids twice."""
 DISTANCES = (0, 1, 2, 4, 8)
 """Bars of other music between the passage and its repeat."""
 BARS = (4, 2, 1)
@@ -41,10 +44,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Passage:
-    """Token ids of some bars of a piece, and of bars of another one, a bar each."""
+    """Token ids of some bars of a piece, and of bars of another one, a bar each; how many bars the passage has."""
 
     ids: np.ndarray
     others: list[np.ndarray]
+    bars: int
 
 
 class Merges:
@@ -56,10 +60,17 @@ class Merges:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.names = vocabulary.tokens
         self.ids = {names: index for index, names in reversed(list(enumerate(self.names))) if names}
+        self.relation_V = np.array([len(n) == 1 and n[0].partition("_")[0] in header.RELATIONS for n in self.names])
 
     def base(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """Names of the base tokens."""
         return [name for token in ids for name in self.names[token]]
+
+    def said(self, ids: np.ndarray, kind: str, back: int) -> np.ndarray:
+        """The ids of bars whose heads say that they are `kind` of the bars so many earlier."""
+        if kind not in HEADS or (said := self.ids.get((f"{HEADS[kind]}_{back}",))) is None:
+            return ids
+        return np.where(self.relation_V[ids], said, ids)
 
     def encode(self, base: Sequence[str]) -> np.ndarray:
         """The ids of base tokens, of which the vocabulary must have each."""
@@ -139,7 +150,7 @@ def fitting(
         room = context - sum(map(len, other))
         if fit := [ids for ids in passages if 2 * len(ids) + len(ids) // 8 <= room]:
             found += 1
-            yield Passage(fit[int(rng.integers(len(fit)))], other)
+            yield Passage(fit[int(rng.integers(len(fit)))], other, length)
 
 
 def rows_of(
@@ -162,13 +173,14 @@ def rows_of(
             yield row_of(kind, 0, vocabulary.bos, ids, [], ids, len(merges.base(ids)))
             continue
         again = passage.ids
-        if kind != "exact":
+        if kind in change:
             names = change[kind](base)
             if any((name,) not in merges.ids for name in names):
                 continue
             again = np.concatenate([merges.encode(bar) for bar in bars_of(names)])
         for distance in distances:
-            yield row_of(kind, distance, vocabulary.bos, passage.ids, passage.others[:distance], again, len(base))
+            said = merges.said(again, kind, passage.bars + distance)
+            yield row_of(kind, distance, vocabulary.bos, passage.ids, passage.others[:distance], said, len(base))
 
 
 def row_of(

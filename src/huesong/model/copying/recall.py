@@ -1,0 +1,147 @@
+"""What the bar that the plan refers to has next, as an input of the network at every token.
+
+The head of a bar says whether it repeats, varies or transposes an earlier one, and how many bars back that one stands.
+`Recall` follows that reference by itself: it finds the token that came, in the earlier bar, after the same place, and adds
+its embedding, through one learnt matrix, to that of the present token. The network need not learn where to look, only
+what to make of what was there; a plain Transformer of this size learns to look back only after hours ("induction heads",
+Olsson et al. 2022). It is an attention head whose pattern is given and not learnt (as in MELONS, Zou et al. 2022, which
+feeds the bar that is referred to), and costs one embedding and one matrix product a token.
+
+A place is the last `Position` since the bar line and the number of tokens since. Nothing after a token is looked at.
+
+Shapes: B rows, T tokens, K tokens so far, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from huesong.music.vocabulary import Vocabulary
+
+SINCE = 64
+"""Tokens since the last Position are told apart up to here."""
+WHOLE_BAR = 2**20
+"""More than any place: keys are WHOLE_BAR * bar + place."""
+START = (0, -1, 0, 0, 0)
+"""Before the first token: bars so far, position in the bar (-1: in its head), tokens since, bars back, largest key."""
+RETURNS = ("Repeat", "Variation", "Sequence")
+
+
+@dataclass(frozen=True)
+class BarTokens:
+    """What each id says of the bar: opens_V, whether one begins; position_V, the last Position (-1: none); back_V, how
+    many bars back the one it refers to stands (0: new; -1: says nothing of it)."""
+
+    opens_V: np.ndarray
+    position_V: np.ndarray
+    back_V: np.ndarray
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> BarTokens:
+        """From the names of base tokens."""
+        opens_V = np.zeros(vocabulary.size, dtype=bool)
+        position_V, back_V = (np.full(vocabulary.size, -1) for _ in range(2))
+        for index, names in enumerate(vocabulary.tokens):
+            for name in names:
+                kind, _, value = name.partition("_")
+                if kind == "Bar":
+                    opens_V[index] = True
+                elif kind == "Position":
+                    position_V[index] = int(value)
+                elif kind in RETURNS or kind == "New":
+                    back_V[index] = int(value) if kind in RETURNS else 0
+        return cls(opens_V, position_V, back_V)
+
+
+class History:
+    """The ids of a cache's rows, the key of each, and where each row stands: ids_BK, keys_BK, stand_B5 (see START)."""
+
+    def __init__(self, batch: int, capacity: int, device: torch.device) -> None:
+        self.ids_BK = torch.zeros(batch, capacity, dtype=torch.long, device=device)
+        self.keys_BK = torch.full_like(self.ids_BK, torch.iinfo(torch.long).max)
+        self.stand_B5 = starts(batch, device)
+
+    def select(self, rows: Tensor) -> History:
+        """The history of these rows."""
+        other = History.__new__(History)
+        other.ids_BK, other.keys_BK, other.stand_B5 = self.ids_BK[rows], self.keys_BK[rows], self.stand_B5[rows]
+        return other
+
+    def replace(self, rows: Tensor, other: History) -> None:
+        """Put the rows of `other` in the place of `rows`."""
+        self.ids_BK[rows], self.keys_BK[rows], self.stand_B5[rows] = other.ids_BK, other.keys_BK, other.stand_B5
+
+
+def starts(batch: int, device: torch.device) -> Tensor:
+    """START for every row [B, 5]."""
+    return torch.tensor([START], device=device).repeat(batch, 1)
+
+
+class Recall(nn.Module):
+    """The learnt matrix, and the search; the matrix begins as zeros, so that a trained network may gain it later."""
+
+    def __init__(self, width: int, bars: BarTokens) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, width, bias=False)
+        tables = ("opens_V", bars.opens_V), ("position_V", bars.position_V), ("back_V", bars.back_V)
+        for name, table in tables:  # made of the vocabulary, so not kept with the weights
+            self.register_buffer(name, torch.tensor(table.astype(np.int64), device="cpu"), persistent=False)
+        self.opens_V: Tensor
+        self.position_V: Tensor
+        self.back_V: Tensor
+
+    def forward(self, ids_BT: Tensor, embedding: nn.Embedding, history: History | None, where_BT: Tensor) -> Tensor:
+        """What is added to the embedded tokens [B, T, D].
+
+        Args:
+            ids_BT: the tokens; those after what `history` holds.
+            embedding: of the network.
+            history: of a cache; is brought up to date. None = the tokens are all there are.
+            where_BT: the place of each token in its row.
+        """
+        following_BT, found_BT = self.find(ids_BT, history, where_BT)
+        embedded_BTD = embedding(following_BT) * math.sqrt(embedding.embedding_dim)
+        return self.project(embedded_BTD) * found_BT[..., None].to(embedded_BTD.dtype)
+
+    @torch.no_grad()
+    def find(self, ids_BT: Tensor, history: History | None, where_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The id that came after the same place in the bar referred to [B, T], and whether there is one."""
+        stand_B5 = starts(len(ids_BT), ids_BT.device) if history is None else history.stand_B5
+        keys_BT, wanted_BT, new_B5 = self._places(ids_BT, stand_B5)
+        all_ids_BK, all_keys_BK = ids_BT, keys_BT
+        if history is not None:
+            history.ids_BK.scatter_(1, where_BT, ids_BT)
+            history.keys_BK.scatter_(1, where_BT, keys_BT)
+            history.stand_B5 = new_B5
+            all_ids_BK, all_keys_BK = history.ids_BK, history.keys_BK
+        found_BT = wanted_BT >= WHOLE_BAR  # the first bar is number 1
+        after_BT = torch.searchsorted(all_keys_BK, wanted_BT, right=True)  # one after the last key that is no larger
+        return all_ids_BK.gather(1, after_BT.clamp(max=all_ids_BK.shape[1] - 1)), found_BT
+
+    def _places(self, ids_BT: Tensor, stand_B5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The key of each token, the key of the same place in the bar referred to (negative: none), and where rows stand."""
+        opens_BT, position_BT, said_BT = self.opens_V[ids_BT], self.position_V[ids_BT], self.back_V[ids_BT]
+        bar_BT = stand_B5[:, :1] + opens_BT.cumsum(dim=1)
+        order_T = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device)
+
+        def latest(sets_BT: Tensor, value_BT: Tensor, before_B: Tensor) -> tuple[Tensor, Tensor]:
+            """The value where it was set last, and how long ago (counted from before the first token if never)."""
+            at_BT = torch.where(sets_BT, order_T, 0).cummax(dim=1).values
+            value_BT = torch.where(at_BT > 0, value_BT.gather(1, (at_BT - 1).clamp(min=0)), before_B[:, None])
+            return value_BT, at_BT
+
+        moves_BT = (opens_BT > 0) | (position_BT >= 0)
+        place_BT, at_BT = latest(moves_BT, position_BT, stand_B5[:, 1])
+        since_BT = torch.where(at_BT > 0, order_T - at_BT, stand_B5[:, 2:3] + order_T)
+        back_BT, _ = latest((opens_BT > 0) | (said_BT >= 0), said_BT.clamp(min=0), stand_B5[:, 3])
+        within_BT = (place_BT + 1) * SINCE + since_BT.clamp(max=SINCE - 1)
+        # Ascending whatever the tokens are: so no token can see one that comes after it.
+        keys_BT = torch.maximum(bar_BT * WHOLE_BAR + within_BT, stand_B5[:, 4:5]).cummax(dim=1).values
+        wanted_BT = torch.where(back_BT > 0, (bar_BT - back_BT) * WHOLE_BAR + within_BT, -1)
+        rows = (bar_BT, place_BT, since_BT, back_BT, keys_BT)
+        return keys_BT, wanted_BT, torch.stack([row_BT[:, -1] for row_BT in rows], dim=1)

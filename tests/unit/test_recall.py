@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from huesong.config import NetworkConfig
+from huesong.model.copying.passages import copy_rows
+from huesong.model.copying.recall import BarTokens, Recall, starts
+from huesong.model.network import HuesongNetwork
+from huesong.music import tokens
+from tests.tiny_music import SHAPE, encoded, grammar, pieces, tokenizer
+
+VOCABULARY = grammar().vocabulary
+BARS = BarTokens.of(VOCABULARY)
+
+
+def rows() -> list[np.ndarray]:
+    made = tokenizer()
+    return [np.array(tokens.apply_bpe(made, encoded(made, score))) for score in pieces()]
+
+
+def found(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    where = torch.arange(ids.shape[1]).expand_as(ids)
+    return Recall(8, BARS).find(ids, None, where)
+
+
+def by_hand(ids: list[int]) -> list[int | None]:
+    """What comes next in the bar referred to, after the same place: as the docstring says it, token by token."""
+    seen: list[tuple[int, tuple[int, int]]] = []  # of each token its bar and place
+    bar, place, since, back, answers = 0, -1, 0, 0, list[int | None]()
+    for token in ids:
+        since += 1
+        if BARS.opens_V[token]:
+            bar, place, since, back = bar + 1, -1, 0, 0
+        if BARS.position_V[token] >= 0:
+            place, since = int(BARS.position_V[token]), 0
+        if BARS.back_V[token] >= 0:
+            back = int(BARS.back_V[token])
+        seen.append((bar, (place, min(since, 63))))
+        there = [index for index, (b, where) in enumerate(seen) if back and b == bar - back and where <= seen[-1][1]]
+        answers.append(ids[there[-1] + 1] if there else None)
+    return answers
+
+
+def test_it_finds_what_the_earlier_bar_has_after_the_same_place() -> None:
+    for row in rows():
+        following, known = found(torch.tensor([row.tolist()]))
+        got = [int(token) if yes else None for token, yes in zip(following[0], known[0], strict=True)]
+        assert got == by_hand(row.tolist())
+        assert 0.1 < np.mean([one is not None for one in got]) < 1
+
+
+def test_of_a_bar_that_repeats_it_finds_every_token_after_the_head_has_said_so() -> None:
+    packed = rows()
+    count = np.array([len(row) for row in packed])
+    start = np.cumsum(count) - count
+    copies = copy_rows(VOCABULARY, np.concatenate(packed), start, count, context=1500, kinds=("exact",))
+    assert len(copies) > 10
+    for row in copies:
+        following, known = (values[0].numpy() for values in found(torch.tensor([row.ids.tolist()])))
+        said = False
+        for place in range(row.second.start, row.second.stop - 1):
+            token = row.ids[place]
+            said = BARS.back_V[token] >= 0 or (said and not BARS.opens_V[token])
+            assert known[place] == said
+            assert not said or following[place] == row.ids[place + 1]
+
+
+def test_nothing_after_a_token_is_looked_at_whatever_the_tokens_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, VOCABULARY.size, (6, 300), generator=generator)
+    following, known = found(ids)
+    assert known.any()
+    for length in (1, 2, 17, 150, 299):
+        first, also = found(ids[:, :length])
+        assert torch.equal(also, known[:, :length])
+        assert torch.equal(first[also], following[:, :length][also])
+
+
+def network() -> HuesongNetwork:
+    torch.manual_seed(0)
+    config = NetworkConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, context=400)
+    made = HuesongNetwork(config, VOCABULARY.size, SHAPE, BARS).eval()
+    assert made.recall is not None
+    torch.nn.init.normal_(made.recall.project.weight, std=0.1)
+    return made
+
+
+@torch.inference_mode()
+def test_token_by_token_is_all_at_once_also_after_rows_were_chosen_and_put_back() -> None:
+    model, rng = network(), np.random.default_rng(0)
+    longest = max(rows(), key=len)[:390]
+    ids = torch.tensor([longest, np.roll(longest, 3), rng.integers(0, VOCABULARY.size, len(longest))])
+    va, keep = torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
+    whole = model(ids, None, va, keep)
+    cache = model.new_cache(None, va, keep)
+    first = model.step(ids[:, :100], cache)
+    torch.testing.assert_close(first, whole[:, :100], rtol=1e-4, atol=1e-4)
+    for place in range(100, 130):
+        torch.testing.assert_close(
+            model.step(ids[:, place : place + 1], cache)[:, 0], whole[:, place], rtol=1e-4, atol=1e-4
+        )
+    order = torch.tensor([2, 0])
+    chosen = cache.select(order)
+    torch.testing.assert_close(model.step(ids[order, 130:200], chosen), whole[order, 130:200], rtol=1e-4, atol=1e-4)
+    model.reprime(chosen, 1, ids[1, :200])
+    following = model.step(torch.stack([ids[2, 200:210], ids[1, 200:210]]), chosen)
+    torch.testing.assert_close(following, whole[[2, 1], 200:210], rtol=1e-4, atol=1e-4)
+
+
+def test_at_the_start_of_training_nothing_is_added_and_the_matrix_learns() -> None:
+    torch.manual_seed(0)
+    recall, embedding = Recall(16, BARS), torch.nn.Embedding(VOCABULARY.size, 16)
+    torch.nn.init.zeros_(recall.project.weight)
+    ids = torch.tensor([rows()[0].tolist()])
+    added = recall(ids, embedding, None, torch.arange(ids.shape[1])[None])
+    assert not added.any()
+    (added * torch.randn_like(added)).sum().backward()
+    assert recall.project.weight.grad.abs().sum() > 0
+    assert starts(2, torch.device("cpu")).shape == (2, 5)
