@@ -9,7 +9,8 @@ import torch
 
 from huesong import contracts
 from huesong.config import NetworkConfig
-from huesong.model.folder import load_model
+from huesong.model.copying.recall import BarTokens
+from huesong.model.folder import load_model, save_model
 from huesong.model.network import HuesongNetwork
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json
@@ -56,6 +57,35 @@ def test_another_architecture_is_refused(world: World) -> None:
     folder = world.train / contracts.MODEL
     model = load_model(folder)
     other = NetworkConfig.model_validate(model.network.config.model_dump() | {"smear": False})
-    network = HuesongNetwork(other, model.vocabulary.size, model.network.picture_shape)
+    network = HuesongNetwork(other, model.vocabulary.size, model.network.picture_shape, BarTokens.of(model.vocabulary))
     with pytest.raises(UserError, match=r"has network.smear = True, the settings say False: make them equal"):
         start_from(folder, network, model.vocabulary)
+    forgetful = NetworkConfig.model_validate(model.network.config.model_dump() | {"recall": False})
+    network = HuesongNetwork(forgetful, model.vocabulary.size, model.network.picture_shape)
+    with pytest.raises(UserError, match=r"has network.recall = True, the settings say False"):
+        start_from(folder, network, model.vocabulary)
+
+
+def test_a_network_that_recalls_may_start_from_one_that_did_not_and_is_at_first_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    folder = world.train / contracts.MODEL
+    model = load_model(folder)
+    without = NetworkConfig.model_validate(model.network.config.model_dump() | {"recall": False})
+    older = HuesongNetwork(without, model.vocabulary.size, model.network.picture_shape)
+    weights = model.network.state_dict()
+    older.load_state_dict({name: weights[name] for name in older.state_dict()})
+    save_model(
+        tmp_path / "older",
+        network=older,
+        critic=model.critic,
+        preprocess=world.preprocess,
+        label=world.label,
+        training={},
+    )
+    bars = BarTokens.of(model.vocabulary)
+    newer = HuesongNetwork(model.network.config, model.vocabulary.size, model.network.picture_shape, bars)
+    start_from(tmp_path / "older", newer, model.vocabulary)
+    ids, va, keep = torch.randint(0, model.vocabulary.size, (2, 60)), torch.zeros(2, 2), torch.ones(2, dtype=torch.bool)
+    assert newer.recall is not None
+    assert torch.equal(newer.eval()(ids, None, va, keep), older.eval()(ids, None, va, keep))

@@ -12,6 +12,7 @@ from huesong.label.training_table import sources, write_training_table
 from huesong.model.dataset import (
     IGNORE,
     SHIFTS,
+    UNSAID,
     Augmentation,
     Special,
     augmented,
@@ -235,7 +236,7 @@ def comes_again(own: list[list[str]], found: list[list[str]], length: int) -> bo
 
 
 def test_a_passage_comes_again_and_its_heads_say_so(special: Special) -> None:
-    relations, lengths = set(), set()
+    relations, lengths, said = set(), set(), list[bool]()
     window = long_row()
     own = bars(window[:-1])
     for seed in range(100):
@@ -246,10 +247,15 @@ def test_a_passage_comes_again_and_its_heads_say_so(special: Special) -> None:
         assert special.eos not in made
         found = bars(made)
         assert text(made)[:3] == text(window)[:3], "BOS, style and key"
-        relation = told(found[-1]).partition("_")[0]
-        length = max(count for count in (1, 2, 4, 8) if comes_again(own, found, count))
-        lengths.add(length)
-        relations.add(relation)
+        again = [count for count in (1, 2, 4, 8) if comes_again(own, found, count)]
+        said.append(bool(again))
+        if not again:  # unsaid
+            last, earlier = music_of(found[-1]), [music_of(bar) for bar in found[:-1]]
+            assert any([header.transposed(name, by) for name in bar] == last for bar in earlier for by in SHIFTS)
+            continue
+        lengths.add(max(again))
+        relations.add(told(found[-1]).partition("_")[0])
+    assert 1 - UNSAID - 0.15 < np.mean(said) < 1 - UNSAID + 0.15
     assert relations == {"Repeat", "Sequence"}
     assert lengths == {1, 2, 4, 8}
 

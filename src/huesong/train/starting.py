@@ -16,8 +16,10 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import require, sha256
 from huesong.runtime.progress import log
 
-FREE = ("dropout", "context", "recall")
-"""Settings of the network that may differ: no weight depends on them, or it begins as zeros and changes nothing then."""
+FREE = ("dropout", "context")
+"""Settings of the network that may differ: no weight depends on them."""
+GAINED = "recall"
+"""A setting that the network may have and the model not: its weights begin as zeros and change nothing then."""
 
 
 def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) -> None:
@@ -32,7 +34,8 @@ def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) ->
     """
     model = load_model(folder)
     for name, value in network.config.model_dump().items():
-        if name not in FREE and (theirs := getattr(model.network.config, name)) != value:
+        theirs = getattr(model.network.config, name)
+        if theirs != value and name not in FREE and not (name == GAINED and value):
             raise UserError(
                 f"train.start_from: {folder} has network.{name} = {theirs}, the settings say {value}: make them equal, "
                 "or leave start_from out"
@@ -41,7 +44,7 @@ def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) ->
     taken["embedding.weight"] = renumbered(taken["embedding.weight"], model.vocabulary, vocabulary)
     own = network.state_dict()
     other = sorted(name for name in own if name not in taken or taken[name].shape != own[name].shape)
-    if wrong := [name for name in other if not name.startswith(("picture.", "recall."))]:
+    if wrong := [name for name in other if not name.startswith(("picture.", f"{GAINED}."))]:
         raise UserError(f"train.start_from: '{wrong[0]}' of {folder} is of another shape: leave start_from out")
     network.load_state_dict(own | {name: taken[name] for name in own if name not in other})
     log.info("train: starting from the weights of %s", folder)
