@@ -44,6 +44,8 @@ OLDER_NETWORK = {"smear": False, "recall": False}
 WEIGHTS = {1: "weights.safetensors", contracts.MODEL_FORMAT: contracts.MODEL_WEIGHTS}
 """Format of a model folder -> its file of the network's weights; what else changed is named at MODEL_TYPE."""
 
+RARE = 0.002
+"""Share of bars below which a metre was not learnt."""
 Settings = TypeVar("Settings", bound=Section)
 
 
@@ -57,6 +59,18 @@ class Model:
     grammar: Grammar
     config: dict[str, Any]
     folder: Path
+
+    @property
+    def metres(self) -> list[tuple[int, int]]:
+        """Metres that it has learnt: those of at least RARE of the bars of its training music, the commonest first.
+
+        Of a folder that does not say, written before it was asked: all that the vocabulary has tokens for.
+        """
+        learnt, known = self.config.get("training", {}).get("metres"), self.grammar.table.metres
+        if not isinstance(learnt, dict):
+            return known
+        shares = {metre: float(learnt.get("/".join(map(str, metre)), 0)) for metre in known}
+        return sorted((m for m in known if shares[m] >= RARE), key=lambda metre: -shares[metre]) or known
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -248,7 +249,7 @@ def plan_of(model: Model, request: Request, conditioning: Conditioning, config: 
     if request.tempo is not None:
         _check_tempo(model, request.tempo)
     if plan is None:
-        plan = _invented(request, conditioning, config, None if model.vocabulary.has_heads else (4, 4))
+        plan = _invented(request, conditioning, config, model.metres)
     _check_tempo(model, plan.tempo)
     return plan
 
@@ -260,14 +261,14 @@ def _check_tempo(model: Model, tempo: float) -> None:
 
 
 def _invented(
-    request: Request, conditioning: Conditioning, config: SamplingConfig, metre: tuple[int, int] | None
+    request: Request, conditioning: Conditioning, config: SamplingConfig, metres: Sequence[tuple[int, int]]
 ) -> Plan:
     """A plan for the request; after a primer's bars, if it has some, one for the time that is left."""
     seconds = config.seconds if request.seconds is None else request.seconds
     bars, begun = request.bars, request.primer_plan
-    settings = replace(request.settings, metre=request.metre or metre)
+    settings = request.settings
     if begun is None:
-        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings)
+        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings, metres)
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
     if left < 60 / begun.tempo if count is None else count < 1:
         length = f"{seconds:g} s" if bars is None else f"{bars} bars"
@@ -294,8 +295,8 @@ def constraints_of(model: Model, request: Request, plan: Plan, config: SamplingC
     """
     metres = {(4, 4) if bar.metre == (2, 2) else bar.metre for bar in plan.bars}
     metre, heads = min(metres), model.vocabulary.has_heads
-    if len(metres) > 1 or metre not in model.grammar.table.metres:
-        known = ", ".join(f"{upper}/{lower}" for upper, lower in model.grammar.table.metres)
+    if len(metres) > 1 or metre not in model.metres:
+        known = ", ".join(f"{upper}/{lower}" for upper, lower in model.metres)
         found = " and ".join(f"{upper}/{lower}" for upper, lower in sorted(metres))
         raise UserError(f"the plan is in {found}: this model composes in one metre, of {known}")
     return Constraints(

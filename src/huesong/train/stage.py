@@ -126,7 +126,7 @@ def run(
         }
         if processes.writes:
             with replacing_folder(out, OWN, [preprocess, label, checkpoints]) as work:
-                write_artifacts(work, config, training, critic, critic_history, metrics, preprocess, label)
+                write_artifacts(work, config, training, critic, critic_history, metrics, examples, preprocess, label)
             if not keep_pairs:
                 stores[PAIRS].clear()
             stores[REINFORCE].clear()
@@ -346,6 +346,7 @@ def write_artifacts(
     critic: Critic,
     critic_history: Sequence[Mapping[str, Any]],
     metrics: dict[str, float],
+    examples: Examples,
     preprocess: Path,
     label: Path,
 ) -> None:
@@ -354,6 +355,7 @@ def write_artifacts(
         "config": config.model_dump(mode="json"),
         # Without the time it took: the same training is the same model, digest and all.
         "metrics": {name: value for name, value in metrics.items() if name != "seconds"},
+        "metres": metres_of(examples, Vocabulary.load(preprocess / contracts.VOCABULARY)),
         "data": read_json(label / contracts.SOURCES, "huesong label"),
         "huesong": __version__,
     }
@@ -364,6 +366,17 @@ def write_artifacts(
     write_rows(work / contracts.HISTORY, HISTORY_COLUMNS, training.history)
     write_rows(work / contracts.CRITIC_HISTORY, CRITIC_COLUMNS, critic_history)
     write_figures(work, "train", metrics)
+
+
+def metres_of(examples: Examples, vocabulary: Vocabulary) -> dict[str, float]:
+    """Share of the bars of training music that is in each metre, such as {"4/4": .8, "3/4": .2}; nothing where none says."""
+    pieces, count_V = examples.pieces, np.zeros(vocabulary.size)
+    for row in np.flatnonzero((pieces.split_N == "train") & pieces.on_bars_N):
+        count_V += np.bincount(pieces.tokens[pieces.start_N[row] :][: pieces.count_N[row]], minlength=vocabulary.size)
+    names = [next((name[8:] for name in parts if name.startswith("TimeSig_")), "") for parts in vocabulary.tokens]
+    bars = {name: sum(count_V[index] for index, one in enumerate(names) if one == name) for name in set(names) - {""}}
+    total = sum(bars.values())
+    return {name: round(float(bars[name] / total), 4) for name in sorted(bars) if bars[name]}
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,12 @@ one's, and how much softer introductions and endings are."""
 
 
 def invent(
-    valence: Trajectory, arousal: Trajectory, seconds: float, seed: int, settings: Settings | None = None
+    valence: Trajectory,
+    arousal: Trajectory,
+    seconds: float,
+    seed: int,
+    settings: Settings | None = None,
+    metres: Collection[tuple[int, int]] | None = None,
 ) -> Plan:
     """A plan for an emotion, or a course of it; the same arguments give the same plan.
 
@@ -64,6 +69,7 @@ def invent(
         seconds: the length: exact, but where the tempo is settled within 10 %; not looked at if `settings.bars` is given.
         seed: any integer.
         settings: what the user has settled.
+        metres: to choose from, where the user has not settled one; None = all.
 
     Raises:
         UserError: the settings do not fit each other or the length; says the remedy.
@@ -71,7 +77,7 @@ def invent(
     settings = settings or Settings()
     rng = np.random.default_rng([seed % 2**63, 7])
     mood = mean_of(valence), mean_of(arousal)
-    metre = settings.metre or _metre(mood, seconds <= SHORT, rng)
+    metre = settings.metre or _metre(mood, seconds <= SHORT, metres, rng)
     key = _key(mood, settings, rng)
     styles = STYLES[settings.style or "mixed"]
     style = str(rng.choice(styles))
@@ -97,12 +103,16 @@ def _by_emotion(line: tuple[float, float, float], mood: tuple[float, float]) -> 
     return line[0] + line[1] * mood[1] + line[2] * mood[0]
 
 
-def _metre(mood: tuple[float, float], short: bool, rng: np.random.Generator) -> tuple[int, int]:
-    """A short piece takes no short bars."""
+def _metre(
+    mood: tuple[float, float], short: bool, metres: Collection[tuple[int, int]] | None, rng: np.random.Generator
+) -> tuple[int, int]:
+    """A short piece takes no short bars; where none of CHARACTER's will do, the first of `metres`."""
     odds = np.array([
-        share * math.exp(by * mood[1]) * (upper / lower > 0.5 or not short)
+        share * math.exp(by * mood[1]) * (upper / lower > 0.5 or not short) * (metres is None or (upper, lower) in metres)
         for (upper, lower), share, by in CHARACTER.metres
     ])  # fmt: skip
+    if metres and not odds.any():
+        return next(iter(metres))
     return CHARACTER.metres[int(rng.choice(len(odds), p=odds / odds.sum()))][0]
 
 
