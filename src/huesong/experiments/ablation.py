@@ -46,6 +46,7 @@ PAPER: dict[str, Any] = {
         "decoder_layers": 3,
         "positions": "absolute",
         "smear": False,
+        "recall": False,
     },
     "condition_dropout": 0.0,
     "repeats": 0.0,

@@ -1,4 +1,5 @@
-"""The image encoder: image tokens for the music to attend to, and the picture's own (valence, arousal).
+"""The image encoder: image tokens for the music to attend to, the picture's own (valence, arousal), and the condition that
+is made of what is asked.
 
 Shapes: B batch, S image tokens, C channels of a picture feature, D width of the network, K knots of the map (in
 `KernelRidgeHead`: rated pictures that are kept), H = W side in pixels, G side of the feature grid, N pictures.
@@ -6,6 +7,7 @@ Shapes: B batch, S image tokens, C channels of a picture feature, D width of the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -181,3 +183,25 @@ class KernelRidgeHead(nn.Module):
         """The features as the kernel compares them [N, C]."""
         root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
         return ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)
+
+
+class Condition(nn.Module):
+    """(V, A) to one vector of the network's width; a learned vector stands for "nothing was asked"."""
+
+    frequencies = 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(2 + 4 * self.frequencies, 2 * width)
+        self.project = nn.Linear(2 * width, width)
+        self.null_D = nn.Parameter(torch.empty(width))
+
+    def forward(self, va_B2: Tensor, keep_B: Tensor) -> Tensor:
+        """[B, D]; rows with keep False get the learned null."""
+        va_B2 = va_B2.to(self.null_D.dtype)
+        # Half-periods of 2, 1, 2/3 ... over [-1, 1]: smooth, yet near-by requests can be told apart.
+        order_F = torch.arange(1, self.frequencies + 1, device=va_B2.device, dtype=va_B2.dtype)
+        angle_BF = (va_B2[:, :, None] * order_F * (math.pi / 2)).flatten(1)
+        wave_BF = torch.cat([va_B2, angle_BF.sin(), angle_BF.cos()], dim=-1)
+        asked_BD = self.project(F.gelu(self.expand(wave_BF)))
+        return torch.where(keep_B[:, None], asked_BD, self.null_D.to(asked_BD.dtype))

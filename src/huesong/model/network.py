@@ -10,7 +10,7 @@ Shapes, named at the end of a tensor's name:
     B batch, T tokens of the MIDI prefix, K attended positions, S image tokens, M = S + 1 memory tokens,
     D width, H heads, E = D / H, V vocabulary.
 
-The left side, from the picture to image tokens and (V, A), stands in image_encoder.py.
+The left side, from the picture to image tokens, (V, A) and the condition, stands in image_encoder.py.
 
 After "Emotion-Guided Image to Music Generation" (Kundu, Singh, Iwahori, arXiv 2410.22299): its three Transformer
 encoders over MIDI and three decoders, here with what makes them work: causal masks, positions, feed-forward layers,
@@ -28,33 +28,11 @@ from torch.nn import functional as F
 
 from huesong.config import NetworkConfig
 from huesong.model.copying.recall import BarTokens, History, Recall
-from huesong.model.image_encoder import ImageEncoder, PictureEncoding, PictureShape
+from huesong.model.image_encoder import Condition, ImageEncoder, PictureEncoding, PictureShape
 
 EMBEDDING_STD = 0.05
 Memory = list[tuple[Tensor, Tensor]]
 """Of each decoder layer the keys and values [B, H, M, E] that the music attends to."""
-
-
-class Condition(nn.Module):
-    """(V, A) to one vector of the network's width; a learned vector stands for "nothing was asked"."""
-
-    frequencies = 4
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.expand = nn.Linear(2 + 4 * self.frequencies, 2 * width)
-        self.project = nn.Linear(2 * width, width)
-        self.null_D = nn.Parameter(torch.empty(width))
-
-    def forward(self, va_B2: Tensor, keep_B: Tensor) -> Tensor:
-        """[B, D]; rows with keep False get the learned null."""
-        va_B2 = va_B2.to(self.null_D.dtype)
-        # Half-periods of 2, 1, 2/3 ... over [-1, 1]: smooth, yet near-by requests can be told apart.
-        order_F = torch.arange(1, self.frequencies + 1, device=va_B2.device, dtype=va_B2.dtype)
-        angle_BF = (va_B2[:, :, None] * order_F * (math.pi / 2)).flatten(1)
-        wave_BF = torch.cat([va_B2, angle_BF.sin(), angle_BF.cos()], dim=-1)
-        asked_BD = self.project(F.gelu(self.expand(wave_BF)))
-        return torch.where(keep_B[:, None], asked_BD, self.null_D.to(asked_BD.dtype))
 
 
 @dataclass
