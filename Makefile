@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 run: setup
-	dvc pull -q
+	dvc pull -q data.dvc
 	dvc repro
 	huesong compose $(SAMPLE) --model artifacts/train/model --out out/sample --seconds 30 --force
 	huesong compose $(PHOTO) --model artifacts/train/model --out out/photo-by-trained --seconds 30 --force

@@ -216,10 +216,10 @@ def test_nothing_usable_is_an_error_and_loses_nothing(
 
 
 def test_missing_data_names_the_remedy(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere is missing: run `dvc pull` .* `huesong data sample --out"):
+    with pytest.raises(UserError, match=r"nowhere is missing: run `dvc pull data.dvc` .* `huesong data sample --out"):
         run(CONFIG, data=tmp_path / "nowhere", out=tmp_path / "out")
     (data / contracts.MUSIC_CSV).unlink()
-    with pytest.raises(UserError, match=r"music\.csv is missing: run `dvc pull`"):
+    with pytest.raises(UserError, match=r"music\.csv is missing: run `dvc pull data.dvc`"):
         run(CONFIG, data=data, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,13 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
 
 
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
 def run(*words: str, cwd: Path) -> str:
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(words, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
@@ -61,6 +65,10 @@ def clone(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", "first", cwd=folder)
     return folder
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "artifacts" / "train" / contracts.MODEL / contracts.MODEL_WEIGHTS).read_bytes()
 
 
 def ran(output: str) -> list[str]:
@@ -125,3 +133,48 @@ def test_compose_uses_the_registered_model(clone: Path) -> None:
         assert (clone / "out" / f"piece{suffix}").stat().st_size > 1000
     for word in ("predicted", "requested", "obtained"):
         assert word in out.lower()
+
+
+def test_experiments_of_a_queue_two_at_once_are_tracked_here_and_can_be_applied(clone: Path) -> None:
+    """The one with six steps must end in the very model of the first `dvc repro`: the same version of the registry."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{clone / 'mlflow.db'}")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    seven, before = weights(clone), {run.info.run_id for run in client.search_runs(experiments)}
+    quick = ("-S", "+evaluate.baselines=false", "-S", "evaluate.sampling.seconds=4.0")
+    for steps in (6, 8):
+        run("dvc", "exp", "run", "--queue", "-n", f"steps-{steps}", "-S", f"train.steps={steps}", *quick, cwd=clone)
+    with (clone / "queue.log").open("w") as log:  # a pipe would stay open until the workers end
+        subprocess.run(
+            ["dvc", "queue", "start", "-j", "2"], cwd=clone, env=environment(), stdout=log, stderr=log, check=True
+        )
+    run("dvc", "exp", "run", "--temp", "-n", "renamed", "-S", "register.model_name=renamed", cwd=clone)
+    until = time.monotonic() + 900
+    while "Running" in (told := run("dvc", "queue", "status", cwd=clone)) or "Queued" in told:
+        assert time.monotonic() < until, told
+        time.sleep(1)
+    assert told.count("Success") == 2, told
+    assert weights(clone) == seven  # until one is applied
+    for steps, version in ((8, "3"), (6, "1")):
+        run("dvc", "exp", "apply", f"steps-{steps}", cwd=clone)
+        metrics = json.loads((clone / "artifacts/train/metrics.json").read_text())
+        assert metrics["steps"] == yaml.safe_load((clone / "params.yaml").read_text())["train"]["steps"] == steps
+        registration = json.loads((clone / "artifacts" / "register" / contracts.REGISTRATION).read_text())
+        assert str(registration["version"]) == version
+        assert list((clone / "artifacts/evaluate/plots").glob("*.png"))
+        assert list((clone / "artifacts/evaluate").rglob("*.mid"))
+        assert ran(run("dvc", "repro", cwd=clone)) == []
+    new = [each for each in client.search_runs(experiments) if each.info.run_id not in before]
+    assert {each.info.status for each in new} == {"FINISHED"}
+    trained = [each for each in new if each.info.run_name == "train"]
+    assert sorted(each.data.params["steps"] for each in trained) == ["6", "8"]
+    assert len({each.data.tags["mlflow.parentRunId"] for each in trained}) == 2
+    for each in trained:  # kept with the checkout, not with the folder that DVC removes
+        assert {file.path for file in client.list_artifacts(each.info.run_id)} >= {"history.csv"}
+    assert len(client.search_model_versions("name='renamed'")) == 1
+    assert {each.version for each in client.search_model_versions(f"name='{contracts.MODEL_NAME}'")} == {"1", "2", "3"}
+    assert sorted(path.name for path in clone.iterdir() if path.name.startswith("mlflow.db")) == [
+        "mlflow.db",
+        "mlflow.db.lock",
+    ]

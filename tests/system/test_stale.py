@@ -104,7 +104,7 @@ def test_the_gate_runs_register_and_the_data_what_reads_them(checkout: Path) -> 
 
 
 def test_a_stage_whose_artifacts_are_not_there_runs(checkout: Path) -> None:
-    """So a dvc.lock in a fresh clone could not keep a stage from running."""
+    """So a dvc.lock in a fresh clone, whose cache is empty, could not keep a stage from running."""
     shutil.move(checkout / "artifacts" / "label", checkout / "aside")
     try:
         assert {"label", "train", "evaluate"} <= stale(checkout)

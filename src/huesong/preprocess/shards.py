@@ -120,7 +120,7 @@ def require_data(data: Path) -> None:
     for path in (data, data / contracts.IMAGES_CSV, data / contracts.MUSIC_CSV):
         if not path.exists():
             raise UserError(
-                f"{path} is missing: run `dvc pull` for the versioned data, or `huesong data sample --out {data}` for "
+                f"{path} is missing: run `dvc pull data.dvc` for the versioned data, or `huesong data sample --out {data}` for "
                 "the sample set"
             )
 
