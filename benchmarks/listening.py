@@ -15,8 +15,8 @@ import numpy as np
 import soundfile
 
 from huesong.compose import Composer, Request, sampling_config
+from huesong.compose.piece import Piece
 from huesong.config import PreprocessConfig
-from huesong.model.requests import Piece
 from huesong.music.keys import SCALES, find_key
 from huesong.music.reading import listen
 from huesong.music.rendering.audio import render_wav
@@ -34,16 +34,16 @@ HEAD = (
 
 def measured(piece: Piece, seconds: float, wav: Path) -> dict[str, float]:
     """Figures of one piece; its audio goes to `wav`."""
-    notes = listen(piece.score)
+    notes = listen(piece.notes)
     weight_12 = np.zeros(12)
     np.add.at(weight_12, notes.pitch.astype(int) % 12, notes.end_s - notes.onset_s)
     root, major = find_key(weight_12)
     scale = [(root + step) % 12 for step in SCALES[major]]
-    render_wav(piece.score, wav, arousal=piece.requested[1])
+    render_wav(piece.notes, wav, arousal=piece.requested[1])
     samples, _ = soundfile.read(wav, dtype="float32")
     return {
         "rate": len(notes) / seconds,
-        "tempo": piece.score.tempos[0].qpm,
+        "tempo": piece.notes.tempos[0].qpm,
         "velocity": float(notes.velocity.mean()),
         "loudness": loudness(samples),
         "pitch": float(notes.pitch.mean()),
@@ -98,7 +98,7 @@ def main() -> None:
         pieces = composed[number * len(seeds) : (number + 1) * len(seeds)]
         stem = f"{arguments.pieces / name.replace(', ', '_')}-"
         figures = [measured(piece, arguments.seconds, Path(f"{stem}{seed}.wav")) for seed, piece in enumerate(pieces)]
-        piano_roll(pieces[0].score, Path(f"{stem}0.png"), name)
+        piano_roll(pieces[0].notes, Path(f"{stem}0.png"), name)
         rows.append(row(name, pieces, figures))
     page = table(HEAD, rows) + "\n"
     print(page, end="")

@@ -36,7 +36,7 @@ def modules() -> dict[str, Path]:
 def imports(name: str, types: bool = True) -> frozenset[str]:
     """The modules of huesong that module `name` imports anywhere, inside of functions and (if `types`) for types included."""
     found: set[str] = set()
-    for node in nodes(name, types):
+    for node in nodes(name, types and "." in name):  # the package itself names types for its callers alone
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}

@@ -44,7 +44,7 @@ def main(model: Path, data: Path) -> None:
     for name, image, piece in zip(CORNERS, shown, pieces, strict=True):
         heard = piece.obtained or piece.critic
         words = (f"{v:+.1f}, {a:+.1f}" for v, a in (piece.requested, heard))
-        roll = piano_roll_png(piece.score, "{}: asked for {}; heard {}".format(name, *words), size=ROLL)
+        roll = piano_roll_png(piece.notes, "{}: asked for {}; heard {}".format(name, *words), size=ROLL)
         rows.append((ImageOps.fit(image, (SIDE - EDGE, SIDE - EDGE)), Image.open(io.BytesIO(roll)).convert("RGB")))
     width = SIDE + rows[0][1].width
     sheet = Image.new("RGB", (width, SIDE * len(rows)), rows[0][1].getpixel((0, 0)))

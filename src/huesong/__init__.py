@@ -1,12 +1,49 @@
-"""huesong makes music that feels like a picture."""
+"""huesong makes music that feels like a picture.
+
+    from huesong import Composer
+    piece = Composer.load().compose("photo.jpg", seconds=30)
+    piece.save("photo.mp3")
+
+What `__all__` names is public and keeps; everything else may change from version to version.
+"""
 
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huesong.compose.composer import Composer
+    from huesong.compose.moods import MOODS
+    from huesong.compose.piece import Audio, Emotion, Piece
+    from huesong.model.requests import Request
+    from huesong.runtime.errors import UserError
 
 __version__ = "0.1.0"
+__all__ = ["MOODS", "Audio", "Composer", "Emotion", "Piece", "Request", "UserError", "__version__"]
+
+_PLACES = {
+    "compose.composer": ("Composer",),
+    "compose.moods": ("MOODS",),
+    "compose.piece": ("Audio", "Emotion", "Piece"),
+    "model.requests": ("Request",),
+    "runtime.errors": ("UserError",),
+}
+"""Module -> the public names in it: each is imported when it is first asked for, so that `import huesong` costs nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
 
 _MOVED = {
     "huesong.errors": "huesong.runtime.errors",

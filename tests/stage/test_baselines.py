@@ -7,7 +7,7 @@ import pytest
 from huesong.config import EvaluateConfig
 from huesong.evaluate import baselines
 from huesong.evaluate import metrics as evaluate_figures
-from huesong.model.requests import Piece, Request
+from huesong.model.requests import Request, Sampled
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.music.features import features
@@ -48,9 +48,9 @@ def test_the_rules_obey_and_keep_the_length() -> None:
 def test_the_unconditional_model_hears_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "load", lambda path: tokenizer())
     seen: list[Request] = []
-    composed: list[Piece] = []
+    composed: list[Sampled] = []
 
-    def spy(*arguments: object) -> list[Piece]:
+    def spy(*arguments: object) -> list[Sampled]:
         seen.extend(arguments[1])  # type: ignore[arg-type]
         assert arguments[2].guidance == 0  # type: ignore[attr-defined]
         assert arguments[2].candidates == 1  # type: ignore[attr-defined]

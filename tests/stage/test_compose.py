@@ -25,6 +25,7 @@ from huesong.cli.app import app
 from huesong.compose import serve
 from huesong.compose.composer import Composer, Composition, compose, compose_many, opened
 from huesong.compose.files import output_names, place
+from huesong.compose.formats import Writing
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.data.sample.music import compose_by_rule
 from huesong.emotion.certainty import Certainty
@@ -215,16 +216,16 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
 def test_the_pedal_is_in_the_file_and_follows_the_request(picture: Path, composer: Composer) -> None:
     calm, excited = composer.compose([Request(None, 0.3, arousal, 2) for arousal in (-1.0, 1.0)], SHORT)
     for piece in (calm, excited):
-        pedals = [pedal for track in piece.score.tracks for pedal in track.pedals]
+        pedals = [pedal for track in piece.notes.tracks for pedal in track.pedals]
         starts = [480 * at for at in np.cumsum([0.0, *(bar.quarters for bar in piece.plan.bars)])]
         assert all(min(abs(pedal.time - start) % 240 for start in starts) == 30 for pedal in pedals)
         assert bytes((0xB0, 64, 127)) in piece.midi or not pedals
-    assert sum(pedal.duration for pedal in calm.score.tracks[0].pedals) / calm.score.end() > 0.2
+    assert sum(pedal.duration for pedal in calm.notes.tracks[0].pedals) / calm.notes.end() > 0.2
 
 
 def test_humanize_is_for_the_audio_alone_by_default(picture: Path, composer: Composer, tmp_path: Path) -> None:
     def made(name: str, humanize: bool | None) -> Composition:
-        return compose(picture, tmp_path / name, composer, config=SHORT, seed=4, humanize=humanize)
+        return compose(picture, tmp_path / name, composer, config=SHORT, seed=4, how=Writing(humanize=humanize))
 
     default, both, neither = made("default", None), made("both", True), made("neither", False)
     assert default.midi.read_bytes() == neither.midi.read_bytes() != both.midi.read_bytes()
@@ -280,7 +281,7 @@ def test_a_piece_takes_the_place_of_an_earlier_one_alone(picture: Path, composer
     with pytest.raises(UserError, match=r"sunset\.mid is already there and is no unchanged piece.*--out.*--force"):
         compose(picture, name, never, config=SHORT)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    compose(picture, name, composer, seed=1, config=SHORT, force=True)
+    compose(picture, name, composer, seed=1, config=SHORT, how=Writing(force=True))
     assert again.midi.read_bytes() != before[again.midi]
 
 
@@ -297,14 +298,14 @@ def test_what_is_read_is_never_replaced(picture: Path, folder: Path, tmp_path: P
     primer.write_bytes(b"MThd")
     for force in (False, True):
         with pytest.raises(UserError, match=r"song\.mid is read for this piece and would be replaced"):
-            compose(picture, tmp_path / "song", never, primer=primer, force=force)
+            compose(picture, tmp_path / "song", never, primer=primer, how=Writing(force=force))
         roll = picture.rename(tmp_path / "sea-roll.png") if picture.exists() else tmp_path / "sea-roll.png"
         with pytest.raises(UserError, match=r"sea-roll\.png is read for this piece"):
-            compose(roll, tmp_path / "sea", never, force=force)
+            compose(roll, tmp_path / "sea", never, how=Writing(force=force))
     assert primer.read_bytes() == b"MThd"
     (tmp_path / "link.mid").symlink_to(primer)
     with pytest.raises(UserError, match=r"link\.mid is read for this piece"):
-        compose(roll, tmp_path / "link", never, primer=primer, force=True)
+        compose(roll, tmp_path / "link", never, primer=primer, how=Writing(force=True))
 
 
 def test_where_a_piece_goes(tmp_path: Path) -> None:
@@ -312,8 +313,11 @@ def test_where_a_piece_goes(tmp_path: Path) -> None:
     assert place(None, picture) == Path("holiday")
     assert place("there/", picture) == Path("there/holiday"), "a folder that is still to be made"
     assert place("there", picture) == Path("there")
-    with pytest.raises(UserError, match=r"song\.mp3: no \.mp3 is written, but \.mid, \.wav, \.png and a record: leave"):
-        output_names([picture], [tmp_path / "song.mp3"])
+    with pytest.raises(
+        UserError,
+        match=r"song\.mp4: no \.mp4 is written, but \.mid, \.wav, .*: leave the suffix out of --out",
+    ):
+        output_names([picture], [tmp_path / "song.mp4"])
 
 
 def test_output_names(tmp_path: Path) -> None:
@@ -341,7 +345,7 @@ def test_output_names(tmp_path: Path) -> None:
         ({"arousal": (0.5,)}, "--arousal: a trajectory needs at least two values"),
         ({"tempo": -3.0}, "--tempo -3: give quarters a minute"),
         ({"tempo": float("nan")}, "--tempo nan"),
-        ({"soundfont": Path("nowhere.sf2")}, "nowhere.sf2"),
+        ({"how": Writing(soundfont=Path("nowhere.sf2"))}, "nowhere.sf2"),
     ],
 )
 def test_bad_values_are_told_before_the_model_is_loaded(
@@ -477,8 +481,8 @@ def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
     assert blind.predicted is None
     assert seen.predicted is not None
     assert not any(math.isnan(value) for value in seen.requested)
-    assert blind.score.to("second").end() == pytest.approx(7.0, rel=0.05)
-    assert seen.score.to("second").end() == pytest.approx(5.0, rel=0.05)
+    assert blind.notes.to("second").end() == pytest.approx(7.0, rel=0.05)
+    assert seen.notes.to("second").end() == pytest.approx(5.0, rel=0.05)
     assert blind.midi[:4] == b"MThd"
     with pytest.raises(UserError, match="valence and an arousal"):
         composer.compose([Request(None, 0.1)], SHORT)
@@ -522,7 +526,7 @@ def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Comp
     bare.scorer = None
     piece = bare.compose([Request(None, 0.0, 0.0)], SHORT)[0]
     assert piece.obtained is None
-    told = str(Composition(Path("a"), Path("b"), Path("c"), Path("d"), piece, "a model"))
+    told = str(Composition(Path("a"), {"mid": Path("b")}, piece))
     assert "requested" in told
     assert "obtained" not in told
     assert load_model(folder).vocabulary.digest == composer.model.vocabulary.digest
@@ -530,7 +534,7 @@ def test_a_model_without_a_labeller_obtains_nothing(folder: Path, composer: Comp
 
 def test_a_length_in_bars(composer: Composer) -> None:
     [piece] = composer.compose([Request(None, 0.3, 0.3, bars=3)], SHORT)
-    assert piece.score.end() == pytest.approx(3 * 4 * piece.score.ticks_per_quarter, rel=0.05)
+    assert piece.notes.end() == pytest.approx(3 * 4 * piece.notes.ticks_per_quarter, rel=0.05)
     for bars in (0, 301):
         with pytest.raises(UserError, match=f"--bars {bars}: give a number from 1 to 300, or --seconds"):
             composer.compose([Request(None, 0.3, 0.3, bars=bars)], SHORT)

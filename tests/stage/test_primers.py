@@ -58,7 +58,7 @@ def composer() -> Composer:
 
 def continued(composer: Composer, primer: Score | Path, seconds: float = 12) -> Score:
     request = opened(Request(valence=0.2, arousal=0.1, seconds=seconds, primer=primer))
-    return composer.compose([request], sampling_config(candidates=1))[0].score
+    return composer.compose([request], sampling_config(candidates=1))[0].notes
 
 
 # --- refused in one line -------------------------------------------------------------------------
@@ -191,15 +191,15 @@ def test_pieces_of_huesong_are_primers_without_their_last_chord(composer: Compos
     ]
     clear = 0
     for piece in composer.compose(asked, sampling_config(candidates=1)):
-        last = max(on for on, _, _ in notes(piece.score))
+        last = max(on for on, _, _ in notes(piece.notes))
         sounded = np.zeros(12)
-        for on, long, pitch in notes(piece.score):
+        for on, long, pitch in notes(piece.notes):
             sounded[pitch % 12] += long * (on < last)
         if find_key(sounded) != piece.plan.key:
             continue  # the notes dwell on another key than the plan's: its chord closes nothing that is heard
         clear += 1
-        fit = notes(fitted(playable(piece.score), composer.model.grammar))
-        assert fit == [note for note in notes(piece.score) if note[0] < last]
+        fit = notes(fitted(playable(piece.notes), composer.model.grammar))
+        assert fit == [note for note in notes(piece.notes) if note[0] < last]
     assert clear
 
 

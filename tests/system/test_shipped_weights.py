@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose import Composer, Request, sampling_config
+from huesong.compose.piece import Piece
 from huesong.model.folder import VOCABULARY_KEY
-from huesong.model.requests import Piece
 from huesong.music import reading
 from huesong.music.vocabulary import Vocabulary
 from huesong.pictures.encoders import PACKAGED, read_settings
@@ -122,6 +122,6 @@ def test_a_trajectory_of_arousal_is_heard_in_the_notes() -> None:
 
 def in_the_later_half(piece: Piece) -> float:
     """The share of its onsets in the later half of all bars but the last, which is one long chord."""
-    onset_s = reading.listen(piece.score).onset_s
+    onset_s = reading.listen(piece.notes).onset_s
     free = piece.plan.seconds * (1 - 1 / len(piece.plan.bars))
     return float((onset_s[onset_s < free - 0.01] > free / 2).mean())

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 from symusic import Note, Score, Tempo, Track
 
-from huesong.model.requests import Piece
+from huesong.compose.piece import Piece
+from huesong.model.requests import Request
 from huesong.music.form.analysis import analyse
 from tests.benchmark_modules import benchmark
 
@@ -27,7 +28,9 @@ def piece(pitches: list[int], velocity: int, arousal: float = -0.5) -> Piece:
         track.notes.append(Note(480 * place, 480, pitch, velocity))
     score.tracks.append(track)
     plan, midi = analyse(score), bytes(score.dumps_midi())
-    return Piece([], (0.5, arousal), None, (0.0, 0.0), plan, midi, score, (0.25, -0.75))
+    return Piece(
+        midi, score, plan, (0.5, arousal), None, (0.25, -0.75), (0.0, 0.0), None, Request(None, 0.5, arousal), "a model"
+    )  # fmt: skip
 
 
 def test_a_scale_is_measured(listening: ModuleType, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from symusic import Score
 
 from huesong.config import EvaluationSampling, SamplingConfig
-from huesong.model.requests import Piece, Request, constraints_of
+from huesong.model.requests import Request, Sampled, constraints_of
 from huesong.model.sampling import (
     PLAUSIBLE,
     Hypothesis,
@@ -46,12 +46,12 @@ def asked(seed: int, seconds: float = 6.0, **changes: object) -> Request:
     return Request(**(values | changes))  # type: ignore[arg-type]
 
 
-def score_of(piece: Piece) -> Score:
+def score_of(piece: Sampled) -> Score:
     """As a Composer writes it, read back."""
     return parse_score(bytes(tokens.decode(tokenizer(), piece.ids, piece.plan.tempo).dumps_midi()))
 
 
-def length(piece: Piece) -> float:
+def length(piece: Sampled) -> float:
     return float(score_of(piece).to("second").end())
 
 
@@ -159,7 +159,7 @@ def test_best_of_n_is_the_nearest_to_the_request() -> None:
     few = sample(model(), requests, SamplingConfig(guidance=1.5, candidates=2, steering=1))
     single = sample(model(), requests, PLAIN)
 
-    def error(piece: Piece) -> float:
+    def error(piece: Sampled) -> float:
         return float(np.hypot(*np.subtract(piece.critic, piece.requested)))
 
     for nearest, nearer, any_one in zip(best, few, single, strict=True):

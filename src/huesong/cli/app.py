@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -183,6 +183,10 @@ class PieceOptions:
     arousal: Annotated[
         str | None, typer.Option(help="-1 (calm) to 1 (excited), or a trajectory. Default: what the picture shows.")
     ] = None
+    mood: Annotated[
+        str | None,
+        typer.Option(help="A word in place of both: calm, joyful, tense, melancholic ...; or a course, calm..joyful."),
+    ] = None
     intensity: Annotated[
         float | None, typer.Option(help="How far from neutral what the picture suggests is taken, 0 to 5. Default: 1.")
     ] = None
@@ -223,6 +227,9 @@ def compose(
             "-o", "--out", help="Output name; .mid, .wav, -roll.png and .json are added. Default: the picture's name."
         ),
     ] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Kinds of file: mid,wav,flac,ogg,mp3,png. Default: mid,wav,png.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False,
     model: Annotated[
         str | None,
@@ -247,41 +254,16 @@ def compose(
 
     Writes MIDI, audio, a piano roll and a record, and prints the emotion seen, asked for and heard.
     """
+    from huesong.compose.asked import request_of
     from huesong.compose.composer import compose_many
     from huesong.compose.files import place
-    from huesong.model.requests import Request, parse_key, parse_trajectory, sampling_config
-    from huesong.music.form.settings import parse_chords, parse_form, parse_metre
+    from huesong.compose.formats import Writing, parse_formats
+    from huesong.register.shipped import named_model
 
-    request = Request(
-        picture, parse_trajectory(asked.valence, "valence"), parse_trajectory(asked.arousal, "arousal"), asked.seed,
-        sampling.pop("seconds"), asked.bars, asked.tempo, parse_key(asked.key), asked.primer, style=asked.style,
-        form=parse_form(asked.form), chords=parse_chords(asked.chords), metre=parse_metre(asked.meter), loop=asked.loop,
-        intensity=asked.intensity,
-    )  # fmt: skip
-    config = sampling_config(**sampling)
-    made = compose_many(
-        [request],
-        [place(out, picture)],
-        lambda: _model_folder(model),
-        config,
-        soundfont,
-        force=force,
-        humanize=humanize,
-    )
+    request, config = request_of(picture, {**asdict(asked), **sampling})  # type: ignore[typeddict-item]
+    how = Writing(soundfont, humanize, parse_formats(formats), force)
+    made = compose_many([request], [place(out, picture)], lambda: named_model(model), config, how)
     typer.echo(str(made[0]))
-
-
-def _model_folder(name: str | None) -> tuple[Path, str]:
-    """The folder of a model, given as a path, as a registry URI, or not at all, and what to call it."""
-    if name is None:
-        from huesong.register.shipped import default_model
-
-        return default_model()
-    if not name.startswith("models:"):
-        return Path(name), name
-    from huesong.register.registry import resolve_model
-
-    return resolve_model(name), name
 
 
 @app.command()

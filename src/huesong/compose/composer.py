@@ -5,40 +5,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from huesong import __version__, contracts
-from huesong.compose.files import RECORD_KEY, output_names, targets_of
+from huesong import contracts
+from huesong.compose.asked import Asked, request_of
+from huesong.compose.files import earlier_files, output_names, targets_of
+from huesong.compose.formats import TITLES, WRITING, Writing
+from huesong.compose.moods import in_words
+from huesong.compose.piece import Piece
 from huesong.config import PreprocessConfig, SamplingConfig
-from huesong.model.requests import Piece, Request
-from huesong.runtime.errors import printable
-from huesong.runtime.files import replacing_files, sha256, write_json
+from huesong.model.requests import Request
+from huesong.runtime.errors import UserError, printable
+from huesong.runtime.files import replacing_files, write_json
 from huesong.runtime.progress import Bar
 
 if TYPE_CHECKING:
+    from huesong.compose.asked import Picture
     from huesong.model.sampling import OnStep
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Sampling sets the number of threads of the whole process: pieces that many threads ask for are composed one by one."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A composed piece and its files; `str` of it is what the console prints."""
+    """A composed piece and its files, by kind; `str` of it is what the console prints."""
 
     picture: Path
-    midi: Path
-    wav: Path
-    roll: Path
+    files: dict[str, Path]
     piece: Piece
-    model: str
-    """What composed, in words."""
+
+    @property
+    def midi(self) -> Path:
+        """The MIDI file."""
+        return self.files["mid"]
+
+    @property
+    def wav(self) -> Path:
+        """The audio."""
+        return self.files["wav"]
+
+    @property
+    def roll(self) -> Path:
+        """The piano roll."""
+        return self.files["png"]
 
     @property
     def seconds(self) -> float:
         """When the last note ends."""
-        return float(max(note.end for track in self.piece.score.to("second").tracks for note in track.notes))
+        return self.piece.seconds
 
     def __str__(self) -> str:
         piece = self.piece
@@ -47,9 +67,8 @@ class Composition:
             ("requested", piece.requested, "what was asked of the model"),
             ("obtained", piece.obtained, "what the music labeller hears in the file"),
         )
-        notes = sum(len(track.notes) for track in piece.score.tracks)
-        lines = [f"{printable(str(self.picture))}: {self.seconds:.1f} s, {notes} notes"]
-        lines += [f"  {name:9}  valence {va[0]:+.2f}  arousal {va[1]:+.2f}   {note}" for name, va, note in rows if va]
+        lines = [f"{printable(str(self.picture))}: {self.seconds:.1f} s, {piece.note_count} notes"]
+        lines += [f"  {name:9}  {in_words(va)}   {note}" for name, va, note in rows if va]
         if piece.certainty is not None:
             said = [
                 f"{axis} {one.word} ({one.low:+.2f} to {one.high:+.2f})"
@@ -57,13 +76,19 @@ class Composition:
             ]
             lines.insert(2, f"  {'certainty':9}  {', '.join(said)}   four of five such pictures are rated within")
         lines += [f"  {'plan':9}  {line}" for line in piece.plan.describe().splitlines()[:2]]
-        lines += [f"  {'model':9}  {self.model}"]
-        files = (("MIDI", self.midi), ("audio", self.wav), ("roll", self.roll))
-        return "\n".join(lines + [f"  {kind:9}  {printable(str(path))}" for kind, path in files])
+        lines += [f"  {'model':9}  {piece.model}"]
+        files = [(TITLES[kind], path) for kind, path in self.files.items() if kind != "json"]
+        return "\n".join(lines + [f"  {title:9}  {printable(str(path))}" for title, path in files])
 
 
 class Composer:
-    """A loaded model folder, ready to compose."""
+    """A loaded model, ready to compose; threads may share it (their pieces are composed one after the other).
+
+    Example:
+        >>> from huesong import Composer
+        >>> piece = Composer.load().compose("photo.jpg", seconds=30, mood="calm..joyful")
+        >>> piece.save("photo.mp3")
+    """
 
     def __init__(self, folder: Path, device: str = "cpu", name: str | None = None) -> None:
         """Load model, tokenizer, picture encoder and music labeller; `name` is what to call it, else its folder.
@@ -86,36 +111,93 @@ class Composer:
             self.scorer = LabellerScorer.of_model(folder)
             self.certainty = ReadingCertainty.of_model(self.model)
 
-    def compose(
-        self, requests: Sequence[Request], config: SamplingConfig | None = None, on_step: OnStep | None = None
-    ) -> list[Piece]:
-        """A piece for every request, sampled side by side; the same request and seed give the same bytes.
+    @classmethod
+    def load(cls, model: str | Path | None = None, device: str = "cpu") -> Self:
+        """The composer of a model folder, of a registry URI such as `models:/huesong@champion`, or of the default model.
+
+        Args:
+            model: None: the registry's champion if it learnt from rated photographs, else the model that comes along.
+            device: where it computes, as torch calls it.
 
         Raises:
-            UserError: a bad picture or primer, or a tempo that the model or the length does not allow.
+            UserError: there is no such model, or it is damaged.
         """
+        from huesong.register.shipped import named_model
+
+        folder, name = named_model(None if model is None else str(model))
+        return cls(folder, device, name)
+
+    @overload
+    def compose(
+        self, picture: Sequence[Request], config: SamplingConfig | None = None, on_step: OnStep | None = None
+    ) -> list[Piece]: ...
+
+    @overload
+    def compose(
+        self,
+        picture: Picture | None = None,
+        config: SamplingConfig | None = None,
+        on_step: OnStep | None = None,
+        **asked: Unpack[Asked],
+    ) -> Piece: ...
+
+    def compose(
+        self,
+        picture: Picture | Sequence[Request] | None = None,
+        config: SamplingConfig | None = None,
+        on_step: OnStep | None = None,
+        **asked: Unpack[Asked],
+    ) -> Piece | list[Piece]:
+        """A piece for a picture; or one for every request of a list, sampled side by side.
+
+        The same request and seed give the same bytes, whatever it is composed beside.
+
+        Args:
+            picture: a file, an image, or pixels (uint8 [H, W, 3]); None: no picture, then `asked` says valence and arousal,
+                or a mood. A list of `Request`: what to compose; `asked` is empty then.
+            config: sampling settings; None = those of `asked`, else the defaults.
+            on_step: told the composed share, 0 to 1.
+            asked: what is asked of the piece (`Asked`).
+
+        Raises:
+            UserError: a bad picture, primer or value, or what the model does not know.
+        """
+        if isinstance(picture, Sequence) and not isinstance(picture, str):
+            if asked:
+                raise TypeError("a list of requests says all that is asked: give no other arguments")
+            return self._compose(picture, config or SamplingConfig(), on_step)
+        request, sampling = request_of(picture, asked)
+        return self._compose([request], config or sampling, on_step)[0]
+
+    def _compose(self, asked: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Piece]:
         from huesong.model.sampling import sample
         from huesong.music import reading, tokens
         from huesong.music.rendering.performance import pedalled
 
-        requests = [opened(request) for request in requests]
-        rows = iter(self.encoder.encode([request.picture for request in requests if request.picture is not None]))
-        encoded = [
-            replace(self.primed(request), picture=None if request.picture is None else next(rows))
-            for request in requests
-        ]
-        pieces = []
-        sampled = sample(self.model, encoded, config or SamplingConfig(), on_step, self.scorer)
-        for request, piece in zip(encoded, sampled, strict=True):
-            notes = tokens.decode(self.tokenizer, piece.ids, piece.plan.tempo)
-            midi = bytes(pedalled(notes, piece.plan, piece.requested[1]).dumps_midi())
-            score, obtained = reading.parse_score(midi, "the composed piece"), None
-            if self.scorer is not None:
-                valence, arousal = self.scorer.of_scores([score])[0].tolist()
-                obtained = (valence, arousal)
-            knows = self.certainty if request.picture is not None else None
-            sureness = knows.of(request.picture) if knows is not None else None
-            pieces.append(replace(piece, midi=midi, score=score, obtained=obtained, certainty=sureness))
+        requests = [opened(request) for request in asked]
+        with _ONE_AT_A_TIME:
+            rows = iter(self.encoder.encode([request.picture for request in requests if request.picture is not None]))
+            encoded = [
+                replace(self.primed(request), picture=None if request.picture is None else next(rows))
+                for request in requests
+            ]
+            pieces = []
+            sampled = sample(self.model, encoded, config, on_step, self.scorer)
+            for given, request, row, found in zip(asked, requests, encoded, sampled, strict=True):
+                notes = tokens.decode(self.tokenizer, found.ids, found.plan.tempo)
+                midi = bytes(pedalled(notes, found.plan, found.requested[1]).dumps_midi())
+                score, obtained = reading.parse_score(midi, "the composed piece"), None
+                if self.scorer is not None:
+                    valence, arousal = self.scorer.of_scores([score])[0].tolist()
+                    obtained = (valence, arousal)
+                knows = self.certainty if row.picture is not None else None
+                sureness = knows.of(row.picture) if knows is not None else None
+                pieces.append(
+                    Piece(
+                        midi, score, found.plan, found.requested, found.predicted, obtained, found.critic, sureness,
+                        given, self.name, request.picture,
+                    )
+                )  # fmt: skip
         return pieces
 
     def primed(self, request: Request) -> Request:
@@ -149,25 +231,43 @@ class Composer:
 
 
 def opened(request: Request) -> Request:
-    """The request with picture and primer read, where they are files.
+    """The request with picture and primer read, where they are files; the picture is RGB and upright.
 
     Raises:
-        UserError: a bad file.
+        UserError: a bad file, or what is no picture.
     """
     from huesong.compose.primer import playable
     from huesong.music.reading import read_score
-    from huesong.pictures.decode import decode
 
-    picture, primer = request.picture, request.primer
+    primer = request.primer
     if isinstance(primer, Path):
         primer = playable(read_score(primer), str(primer))
     elif primer is not None:
         primer = playable(primer)
-    return replace(
-        request,
-        picture=decode(picture, PreprocessConfig().max_pixels) if isinstance(picture, Path) else picture,
-        primer=primer,
-    )
+    return replace(request, picture=image_of(request.picture), primer=primer)
+
+
+def image_of(picture: Any) -> Any:
+    """A picture file, an open image, or pixels as an RGB image; None stays.
+
+    Raises:
+        UserError: a bad file, or something else.
+    """
+    if picture is None:
+        return None
+    import numpy as np
+    from PIL import Image
+
+    from huesong.pictures.decode import as_rgb, decode
+
+    if isinstance(picture, Path):
+        return decode(picture, PreprocessConfig().max_pixels)
+    if isinstance(picture, Image.Image):
+        return as_rgb(picture)
+    if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
+        return Image.fromarray(picture)
+    shape = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+    raise UserError(f"{shape} is no picture: give a file, an image, or pixels as uint8 [H, W, 3]")
 
 
 ModelSource = Composer | Path | Callable[[], tuple[Path, str]]
@@ -180,14 +280,13 @@ def compose(
     model: ModelSource,
     *,
     config: SamplingConfig | None = None,
-    soundfont: Path | None = None,
+    how: Writing = WRITING,
     on_step: OnStep | None = None,
-    force: bool = False,
-    humanize: bool | None = None,
-    **asked: Any,
+    **asked: Unpack[Asked],
 ) -> Composition:
-    """Compose for one picture; `asked` are fields of `Request`; other arguments and errors as in `compose_many`."""
-    return compose_many([Request(picture, **asked)], [out], model, config, soundfont, on_step, force, humanize)[0]
+    """Compose for one picture and write its files; other arguments and errors as in `compose_many`."""
+    request, sampling = request_of(picture, asked)
+    return compose_many([request], [out], model, config or sampling, how, on_step)[0]
 
 
 def compose_many(
@@ -195,12 +294,10 @@ def compose_many(
     outs: Sequence[Path],
     model: ModelSource,
     config: SamplingConfig | None = None,
-    soundfont: Path | None = None,
+    how: Writing = WRITING,
     on_step: OnStep | None = None,
-    force: bool = False,
-    humanize: bool | None = None,
 ) -> list[Composition]:
-    """Compose a piece for every request in one batch and write its files (compose/files.py): MIDI, audio, roll, record.
+    """Compose a piece for every request in one batch and write its files (compose/files.py).
 
     A piece does not depend on the others of its batch. Either all files appear or none.
 
@@ -209,10 +306,8 @@ def compose_many(
         outs: an output name for each, without suffix; a folder gets files named after the picture.
         model: a loaded Composer, a model folder, or a function that finds one and says what it is called.
         config: sampling settings; None = the defaults.
-        soundfont: an .sf2 or .sf3 file; None = the package's own piano, or the environment's (`find_soundfont`).
+        how: which kinds of file, and how they are written.
         on_step: told the composed share, 0 to 1.
-        force: replace files that are not an earlier piece, too.
-        humanize: whether timing and dynamics are a player's (`humanized`); None = in the audio, not in the MIDI file.
 
     Raises:
         UserError: a bad value, picture, soundfont, output name or model, or a file of the user's that would be replaced;
@@ -221,74 +316,34 @@ def compose_many(
     assert len(requests) == len(outs), "one output name a picture"
     pictures = [request.picture for request in requests]
     primers = [request.primer if isinstance(request.primer, Path) else None for request in requests]
-    names = output_names(pictures, outs, [*primers, soundfont], force)
+    names = output_names(pictures, outs, [*primers, how.soundfont], how)
     asked = requests
-    requests = [opened(request) for request in requests]
+    for request in requests:
+        opened(request)  # what is bad is told before the model is loaded
 
-    from huesong.music.rendering.roll import piano_roll
     from huesong.music.rendering.soundfont import find_soundfont
 
-    sounds = find_soundfont(soundfont)
-    if not isinstance(model, Composer):
-        folder, title = (model, None) if isinstance(model, Path) else model()
-        model = Composer(folder, name=title)
+    find_soundfont(how.soundfont)
+    composer = loaded(model)
     with Bar("composing", 1, share=True) as composing:
-        pieces = model.compose(requests, config, on_step or composing.to)
+        pieces = composer.compose(requests, config, on_step or composing.to)
     made = []
-    with ExitStack() as files, Bar("audio and piano roll", 2 * len(asked), at_once=True) as rendering:
+    with ExitStack() as files, Bar("files", len(asked), at_once=True) as writing:
         for request, name, piece in zip(asked, names, pieces, strict=True):
-            picture, targets = request.picture, targets_of(name)
-            midi, wav, roll, record = files.enter_context(replacing_files(targets))
-            played_in = _write_sound(piece, request.seed, humanize, midi, wav, sounds)
-            rendering.one_more()
-            title = f"{printable(picture.name)}   valence {piece.requested[0]:+.2f}, arousal {piece.requested[1]:+.2f}"
-            piano_roll(piece.score, roll, title)
-            rendering.one_more()
-            written = {target.name: part for target, part in zip(targets[:-1], (midi, wav, roll), strict=True)}
-            write_json(record, record_of(request, piece, written) | {"humanized": played_in, "model": model.name})
-            made.append(Composition(picture, targets[0], targets[1], targets[2], piece, model.name))
+            targets = targets_of(name, how.formats)
+            earlier = earlier_files(targets["json"], targets.values())
+            parts = dict(zip(targets, files.enter_context(replacing_files(list(targets.values()))), strict=True))
+            record = parts.pop("json")
+            piece.write(parts, how)
+            write_json(record, piece.record({targets[kind].name: part for kind, part in parts.items()}, how) | earlier)
+            writing.one_more()
+            made.append(Composition(request.picture, targets, piece))
     return made
 
 
-def _write_sound(
-    piece: Piece, seed: int, humanize: bool | None, midi: Path, wav: Path, soundfont: Path
-) -> dict[str, bool]:
-    """Write a piece's MIDI and audio; which of them were humanized."""
-    from huesong.music.rendering.audio import render_wav
-    from huesong.music.rendering.performance import humanized
-
-    played = humanized(piece.score, piece.plan, seed)
-    midi.write_bytes(bytes(played.dumps_midi()) if humanize else piece.midi)
-    render_wav(piece.score if humanize is False else played, wav, soundfont, piece.requested[1])
-    return {"audio": humanize is not False, "midi": bool(humanize)}
-
-
-def record_of(request: Request, piece: Piece, files: Mapping[str, Path]) -> dict[str, Any]:
-    """What a piece was composed for and what came out; `files`: name -> where the file is while it is written."""
-    plain = (
-        "valence",
-        "arousal",
-        "intensity",
-        "seed",
-        "seconds",
-        "bars",
-        "tempo",
-        "key",
-        "style",
-        "form",
-        "chords",
-        "metre",
-    )
-    sure = piece.certainty
-    heard = {name: getattr(piece, name) for name in ("requested", "predicted", "obtained", "critic")}
-    return {
-        RECORD_KEY: __version__,
-        "picture": request.picture.name,
-        "primer": request.primer.name if isinstance(request.primer, Path) else None,
-        "asked": {name: value for name in plain if (value := getattr(request, name)) is not None},
-        **heard,
-        **({"certainty": dict(zip(("valence", "arousal"), map(asdict, sure), strict=True))} if sure else {}),
-        "plan": piece.plan.describe().splitlines(),
-        "bars": piece.plan.to_dict(),
-        "files": {name: sha256(path) for name, path in files.items()},
-    }
+def loaded(model: ModelSource) -> Composer:
+    """The composer itself, or of the folder that is given or found."""
+    if isinstance(model, Composer):
+        return model
+    folder, title = (model, None) if isinstance(model, Path) else model()
+    return Composer(folder, name=title)

@@ -1,32 +1,31 @@
 """The files of a piece: their names, and which files they may replace.
 
-OUT.mid, OUT.wav, OUT-roll.png, and OUT.json, which says what the piece was composed for and lists the digests of the
-others. Nothing of the user's is lost: a file is replaced only if a record beside it says that it is an earlier piece,
-unchanged since; and the files that are read for a piece (picture, primer, soundfont) never are.
+OUT.mid, OUT.wav, OUT-roll.png or others that are asked for, and OUT.json, which says what the piece was composed for and
+lists the digests of the others. Nothing of the user's is lost: a file is replaced only if a record beside it says that it is
+an earlier piece, unchanged since; and the files that are read for a piece (picture, primer, soundfont) never are.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from huesong import contracts
+from huesong.compose.formats import FORMATS, RECORD_KEY, WRITING, Writing
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
-ENDINGS = (".mid", ".wav", "-roll.png", ".json")
-"""What is added to the name of a piece."""
-OWN = (".mid", ".wav", ".png", ".json")
+ENDINGS = {kind: f".{kind}" for kind in FORMATS} | {"png": "-roll.png"}
+"""What is added to the name of a piece, by kind of file."""
+OWN = tuple(f".{kind}" for kind in FORMATS)
 """Suffixes that a user may give with the name."""
-FOREIGN = (".midi", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".pdf", ".musicxml", ".mxl")
+FOREIGN = (".midi", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".pdf", ".svg", ".musicxml", ".mxl")
 """What else sounds like a piece; no such file is written."""
 LONGEST_NAME = 255
 """Bytes that file systems allow."""
-RECORD_KEY = "huesong"
-"""Names the version that wrote a record."""
 
 
 def place(out: str | None, picture: Path) -> Path:
@@ -37,7 +36,7 @@ def place(out: str | None, picture: Path) -> Path:
 
 
 def output_names(
-    pictures: Sequence[Path], outs: Sequence[Path], read: Sequence[Path | None] = (), force: bool = False
+    pictures: Sequence[Path], outs: Sequence[Path], read: Sequence[Path | None] = (), how: Writing = WRITING
 ) -> list[Path]:
     """Where each piece goes, without ending.
 
@@ -45,7 +44,7 @@ def output_names(
         pictures: the pictures.
         outs: an output name for each; an existing folder gets files named after the picture.
         read: other files that are read for the pieces.
-        force: replace files that are not an earlier piece, too; what is read never.
+        how: which kinds of file, and whether files that are not an earlier piece are replaced, too.
 
     Raises:
         UserError: two pieces would share a name, a place cannot be written, or a file would be lost.
@@ -56,11 +55,12 @@ def output_names(
         name = out / picture.stem if out.is_dir() else out
         if name.suffix.lower() in FOREIGN:
             raise UserError(
-                f"{out}: no {name.suffix} is written, but {', '.join(OWN[:3])} and a record: leave the suffix out of --out"
+                f"{out}: no {name.suffix} is written, but {', '.join(OWN)}: leave the suffix out of --out, and name it with "
+                "--format"
             )
         if name.suffix.lower() in OWN:
             name = name.with_suffix("")
-        if (length := max(len(os.fsencode(name.name + ending)) for ending in ENDINGS)) > LONGEST_NAME:
+        if (length := max(len(os.fsencode(name.name + ending)) for ending in ENDINGS.values())) > LONGEST_NAME:
             raise UserError(
                 f"{name}-roll.png would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out"
             )
@@ -68,7 +68,7 @@ def output_names(
             raise UserError(f"{out} is not a name for a piece: give one with --out")
         if name.resolve() in {other.resolve() for other in names}:
             raise UserError(f"two pieces would be written to {name}: give each picture a name of its own")
-        check_targets(name, inputs, force)
+        check_targets(name, inputs, how)
         above = next(folder for folder in name.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):
             raise UserError(f"cannot write {name}: {above} is not a folder to write to; choose another one with --out")
@@ -76,32 +76,32 @@ def output_names(
     return names
 
 
-def targets_of(name: Path) -> list[Path]:
-    """The files of a piece of that name, in the order of ENDINGS."""
-    return [name.with_name(name.name + ending) for ending in ENDINGS]
+def targets_of(name: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """The files of a piece of that name by kind, in the order of ENDINGS; the record is the last."""
+    return {kind: name.with_name(name.name + ending) for kind, ending in ENDINGS.items() if kind in (*formats, "json")}
 
 
-def check_targets(name: Path, inputs: set[Path], force: bool) -> None:
+def check_targets(name: Path, inputs: set[Path], how: Writing) -> None:
     """Refuse a name whose files would replace one that is not ours to replace.
 
     Raises:
         UserError: names the file.
     """
-    targets = targets_of(name)
-    record = earlier_record(targets[-1])
-    for target in targets:
+    targets = targets_of(name, how.formats)
+    record = earlier_record(targets["json"])
+    for target in targets.values():
         if target.is_dir():
             raise UserError(f"{target} is a folder: choose another name with --out")
         if target.resolve() in inputs:
             raise UserError(f"{target} is read for this piece and would be replaced by it: name another one with --out")
         if not os.path.lexists(target):
             continue
-        own = record is not None if target == targets[-1] else unchanged(target, record)
+        own = record is not None if target == targets["json"] else unchanged(target, record)
         if not own and (model := model_folder_of(target)):
             raise UserError(
                 f"{target} belongs to the model in {model} and is never replaced: name another one with --out"
             )
-        if not own and not force:
+        if not own and not how.force:
             raise UserError(
                 f"{target} is already there and is no unchanged piece of huesong: name another one with --out, or replace "
                 "it with --force"
@@ -133,4 +133,19 @@ def earlier_record(path: Path) -> dict[str, Any] | None:
 
 def unchanged(path: Path, record: dict[str, Any] | None) -> bool:
     """Whether a file is the one that the record lists, byte for byte."""
-    return record is not None and path.is_file() and record["files"].get(path.name) == sha256(path)
+    return record is not None and path.is_file() and listed(record).get(path.name) == sha256(path)
+
+
+def listed(record: dict[str, Any]) -> dict[str, str]:
+    """Name -> digest of the files of a record, and of those that pieces before it left beside them."""
+    before = record.get("earlier_files")
+    return (before if isinstance(before, dict) else {}) | record["files"]
+
+
+def earlier_files(path: Path, replaced: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """What the next record at `path` says of an earlier piece's other files: they are still huesong's to replace."""
+    record, names = earlier_record(path), {each.name for each in replaced}
+    if record is None:
+        return {}
+    kept = {n: d for n, d in listed(record).items() if n not in names and unchanged(path.parent / n, record)}
+    return {"earlier_files": kept} if kept else {}

@@ -13,7 +13,7 @@ from huesong import contracts
 from huesong.config import EvaluateConfig, SamplingConfig
 from huesong.emotion.scorer import LabellerScorer
 from huesong.model.folder import Model, load_model
-from huesong.model.requests import Piece, Request
+from huesong.model.requests import Request, Sampled
 from huesong.model.sampling import sample
 from huesong.music import tokens
 from huesong.runtime.errors import UserError
@@ -52,7 +52,7 @@ def compose_all(
         for start in range(0, len(asked), config.batch_size)
     ]
     pool = SafePool(min(config.workers or cores(), len(batches)), preload=[__name__], time_limit_s=TIME_LIMIT_S)
-    samples: list[Piece] = []
+    samples: list[Sampled] = []
     for _, answers in track(pool.map(answer, batches, raises=True), "evaluate: composing batches", total=len(batches)):
         if isinstance(answers, Crashed):
             raise UserError(
@@ -74,7 +74,7 @@ def compose_all(
     return composed
 
 
-def answer(batch: Batch) -> list[Piece]:
+def answer(batch: Batch) -> list[Sampled]:
     """The model's answers to a batch, in a worker process."""
     model, scorer = _loaded(batch.model)
     pictures = np.load(batch.pictures, mmap_mode="r", allow_pickle=False)

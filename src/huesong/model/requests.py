@@ -110,15 +110,12 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A composed piece. What has a default is added by a Composer, which has the tokenizer and the music labeller.
+class Sampled:
+    """What was sampled for a request; a Composer makes a piece of it (compose.piece).
 
     ids: token ids without BOS and EOS. requested: valence and arousal asked of the network (of a trajectory the mean
     over time). predicted: the picture's own; None without a picture. critic: what the model's own critic predicts for
-    the piece (not independent of the model). midi: a Standard MIDI File. score: that file read back (symusic.Score).
-    obtained: what the music labeller predicts for `score`; None if the model folder has no labeller. certainty: of
-    `predicted`, a pair of emotion.certainty.Sureness; None without a picture, or if the model folder does not know.
-    plan: what it was composed by.
+    it (not independent of the model). plan: what it was composed by.
     """
 
     ids: list[int]
@@ -126,10 +123,6 @@ class Piece:
     predicted: VA | None
     critic: VA
     plan: Plan
-    midi: bytes = b""
-    score: Any = None
-    obtained: VA | None = None
-    certainty: Any = None
 
 
 def sampling_config(**options: float | None) -> SamplingConfig:

@@ -27,7 +27,7 @@ from huesong.config import SamplingConfig
 from huesong.model.copying.echo import echo_bias
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
-from huesong.model.requests import Conditioning, Piece, Request, conditioning_of, constraints_of, plan_of
+from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
 from huesong.music.form.plan import Plan
 from huesong.music.grammar import Grammar, LastRead, State
 from huesong.music.vocabulary import TokenTable
@@ -84,7 +84,7 @@ def sample(
     config: SamplingConfig,
     on_step: OnStep | None = None,
     scorer: Scorer | None = None,
-) -> list[Piece]:
+) -> list[Sampled]:
     """Compose a piece for every request; of `config.candidates` pieces each, the one scored nearest to it.
 
     Args:
@@ -105,7 +105,7 @@ def sample(
             kept = group[int(np.argmin(distances(model, group, scorer)))] if len(group) > 1 else group[0]
             given = kept.conditioning
             heard = predict_va(model, kept.ids)
-            pieces.append(Piece(kept.ids, given.requested, given.predicted, heard, kept.plan))
+            pieces.append(Sampled(kept.ids, given.requested, given.predicted, heard, kept.plan))
     return pieces
 
 

@@ -120,11 +120,16 @@ def _pixels(stream: BinaryIO, max_pixels: int) -> Image.Image:
                 f"is too large: {width} x {height} pixels, more than max_pixels = {max_pixels}; "
                 "scale it down or raise preprocess.max_pixels"
             )
-        deep, turn = is_deep(image), orientation(image)  # before the pixels: loading drops what tells
-        image.draft(image.mode, (ENOUGH, ENOUGH))
-        image.load()
-        found = _to_rgb(image, deep)
-        return found.transpose(turn) if turn is not None else found
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An open image as `decode` gives it: RGB, upright, on white where it is transparent."""
+    deep, turn = is_deep(image), orientation(image)  # before the pixels: loading drops what tells
+    image.draft(image.mode, (ENOUGH, ENOUGH))
+    image.load()
+    found = _to_rgb(image, deep)
+    return found.transpose(turn) if turn is not None else found
 
 
 @contextmanager

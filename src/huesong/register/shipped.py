@@ -70,6 +70,21 @@ def default_model(root: Path | None = None) -> tuple[Path, str]:
     return verified(PLACE), f"{NAME}, the shipped one ({why})"
 
 
+def named_model(name: str | None) -> tuple[Path, str]:
+    """The folder of a model, given as a path, as a registry URI, or not at all (`default_model`), and what to call it.
+
+    Raises:
+        UserError: the registry has no such model, or there is none at all.
+    """
+    if name is None:
+        return default_model()
+    if not name.startswith("models:"):
+        return Path(name), name
+    from huesong.register.registry import resolve_model
+
+    return resolve_model(name), name
+
+
 def rated_pictures_of(registry: Registry, version: Version) -> int:
     """How many rated pictures a version learnt from: by its tag, or by its files where an earlier huesong registered it."""
     if (tag := version.tags.get(RATED_PICTURES)) is not None and tag.isdecimal():

@@ -113,5 +113,10 @@ def heard(score: Score, soundfont: Path | None = None, arousal: float = 0.0) -> 
 
 def _wav(audio: np.ndarray, rate: int) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.round(audio * 32767).astype(np.int16), rate, "PCM_16", format="WAV")
+    soundfile.write(buffer, as_int16(audio), rate, "PCM_16", format="WAV")
     return buffer.getvalue()
+
+
+def as_int16(audio: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as 16 bit integers."""
+    return np.round(audio * 32767).astype(np.int16)
