@@ -24,8 +24,8 @@ from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose import serve
 from huesong.compose.composer import Composer, Composition, compose, compose_many, opened
-from huesong.compose.files import output_names, place
-from huesong.compose.formats import Writing
+from huesong.compose.output.files import output_names, place
+from huesong.compose.output.formats import Writing
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.data.sample.music import compose_by_rule
 from huesong.emotion.certainty import Certainty

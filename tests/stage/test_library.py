@@ -15,8 +15,8 @@ from PIL import Image
 
 import huesong
 from huesong import Composer, Piece, UserError
-from huesong.compose.formats import FORMATS
 from huesong.compose.moods import BETWEEN, MOODS, RADIUS, RUSSELL, in_words, parse_mood
+from huesong.compose.output.formats import FORMATS
 from huesong.music.reading import listen, read_score
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +95,11 @@ def test_every_kind_of_file_is_written(piece: Piece, tmp_path: Path) -> None:
         path = piece.save(tmp_path / f"piece.{kind}")
         assert path.stat().st_size > 100, kind
     assert read_score(tmp_path / "piece.mid").note_num() == piece.note_count
+    assert (tmp_path / "piece.pdf").read_bytes().startswith(b"%PDF")
+    assert (
+        "<work-title>photo" in (tmp_path / "piece.musicxml").read_text()
+        or "photo</movement-title>" in (tmp_path / "piece.musicxml").read_text()
+    )
     assert json.loads((tmp_path / "piece.json").read_text())["asked"]["seed"] == 3
     with Image.open(tmp_path / "piece.png") as roll:
         assert roll.width > 400

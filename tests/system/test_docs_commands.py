@@ -23,6 +23,7 @@ RUN = {
     "dvc push": "stage/test_remote.py",
     "dvc repro": "system/test_pipeline.py",
     "huesong compose": "stage/test_compose.py",
+    "huesong doctor": "stage/test_many.py",
     "huesong data distill": "stage/test_student.py",
     "huesong pictures check": "stage/test_pictures.py",
     "huesong pictures fit": "stage/test_pictures.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from huesong import contracts
-from huesong.compose.files import output_names
+from huesong.compose.output.files import output_names
 from huesong.runtime.errors import UserError
 
 

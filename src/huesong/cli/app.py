@@ -34,16 +34,17 @@ from huesong.cli.options import (
     grouped,
     with_sampling_options,
 )
+from huesong.cli.people.composing import ManyOptions, compose_for
 from huesong.music.form.header import STYLES
 from huesong.runtime import progress
-from huesong.runtime.errors import user_errors_in_one_line
+from huesong.runtime.errors import UserError, user_errors_in_one_line
 from huesong.runtime.signals import unwind_on_sigterm
 
 app = typer.Typer(
     name="huesong",
     help="Music that feels like a picture: compose for a photo, or train, evaluate and register the model that does.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -218,17 +219,28 @@ class PieceOptions:
 @with_sampling_options
 @grouped
 def compose(
-    picture: Annotated[Path, typer.Argument(help="The picture to compose for: JPEG, PNG, WebP, BMP, TIFF or GIF.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURE...",
+            help="Pictures to compose for (JPEG, PNG, WebP, BMP, TIFF, GIF): files, patterns, folders; - reads their names "
+            "from standard input.",
+        ),
+    ],
     asked: PieceOptions,
+    many: ManyOptions,
     sampling: dict[str, Any],
     out: Annotated[
         str | None,
         typer.Option(
-            "-o", "--out", help="Output name; .mid, .wav, -roll.png and .json are added. Default: the picture's name."
+            "-o",
+            "--out",
+            help="Output name; .mid, .wav, -roll.png and .json are added. Of many pictures a folder. Default: the picture's name.",
         ),
     ] = None,
     formats: Annotated[
-        str | None, typer.Option("--format", help="Kinds of file: mid,wav,flac,ogg,mp3,png. Default: mid,wav,png.")
+        str | None,
+        typer.Option("--format", help="Kinds of file: mid,wav,flac,ogg,mp3,png,musicxml,pdf. Default: mid,wav,png."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False,
     model: Annotated[
@@ -250,20 +262,35 @@ def compose(
         ),
     ] = None,
 ) -> None:
-    """Compose a piano piece for a picture.
+    """Compose a piano piece for each picture.
 
-    Writes MIDI, audio, a piano roll and a record, and prints the emotion seen, asked for and heard.
+    Writes MIDI, audio, a piano roll and a record, and prints the emotion seen, asked for and heard. Of many pictures: a
+    line each; what is done already is kept, and one that cannot be read does not stop the rest.
     """
     from huesong.compose.asked import request_of
-    from huesong.compose.composer import compose_many
-    from huesong.compose.files import place
-    from huesong.compose.formats import Writing, parse_formats
+    from huesong.compose.output.formats import Writing, parse_formats
     from huesong.register.shipped import named_model
 
-    request, config = request_of(picture, {**asdict(asked), **sampling})  # type: ignore[typeddict-item]
+    options: Any = {**asdict(asked), **sampling}
+    _, config = request_of("", options)  # what is wrong is told before any picture is looked for
     how = Writing(soundfont, humanize, parse_formats(formats), force)
-    made = compose_many([request], [place(out, picture)], lambda: named_model(model), config, how)
-    typer.echo(str(made[0]))
+    compose_for(
+        pictures, lambda picture: request_of(picture, options)[0], out, config, how, many, lambda: named_model(model)
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed and what is missing.
+
+    Looks at the model, the soundfont, kinds of audio, and the packages of every extra; names the one command that mends it.
+    """
+    from huesong.cli.people.doctor import findings
+
+    found = findings()
+    typer.echo("\n".join(map(str, found)))
+    if lacking := [one.what for one in found if one.needed and not one.found]:
+        raise UserError(f"nothing can be composed without: {', '.join(lacking)}; the lines above say what mends it")
 
 
 @app.command()

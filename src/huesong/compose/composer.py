@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,16 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from huesong import contracts
+from huesong import __version__, contracts
 from huesong.compose.asked import Asked, request_of
-from huesong.compose.files import earlier_files, output_names, targets_of
-from huesong.compose.formats import TITLES, WRITING, Writing
 from huesong.compose.moods import in_words
+from huesong.compose.output.files import earlier_files, output_names, targets_of
+from huesong.compose.output.formats import TITLES, WRITING, Writing
 from huesong.compose.piece import Piece
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.model.requests import Request
 from huesong.runtime.errors import UserError, printable
-from huesong.runtime.files import replacing_files, write_json
+from huesong.runtime.files import replacing_files, sha256, write_json
 from huesong.runtime.progress import Bar
 
 if TYPE_CHECKING:
@@ -297,7 +299,7 @@ def compose_many(
     how: Writing = WRITING,
     on_step: OnStep | None = None,
 ) -> list[Composition]:
-    """Compose a piece for every request in one batch and write its files (compose/files.py).
+    """Compose a piece for every request in one batch and write its files (compose/output/files.py).
 
     A piece does not depend on the others of its batch. Either all files appear or none.
 
@@ -322,8 +324,10 @@ def compose_many(
         opened(request)  # what is bad is told before the model is loaded
 
     from huesong.music.rendering.soundfont import find_soundfont
+    from huesong.score.drawing import check_installed
 
     find_soundfont(how.soundfont)
+    check_installed(how.formats)
     composer = loaded(model)
     with Bar("composing", 1, share=True) as composing:
         pieces = composer.compose(requests, config, on_step or composing.to)
@@ -335,10 +339,26 @@ def compose_many(
             parts = dict(zip(targets, files.enter_context(replacing_files(list(targets.values()))), strict=True))
             record = parts.pop("json")
             piece.write(parts, how)
-            write_json(record, piece.record({targets[kind].name: part for kind, part in parts.items()}, how) | earlier)
+            digest = {"digest": digest_of(request, config or SamplingConfig(), how, composer.model.folder)}
+            files_of = {targets[kind].name: part for kind, part in parts.items()}
+            write_json(record, piece.record(files_of, how) | earlier | digest)
             writing.one_more()
             made.append(Composition(request.picture, targets, piece))
     return made
+
+
+def digest_of(request: Request, config: SamplingConfig, how: Writing, model: Path) -> str:
+    """SHA-256 of all that a piece is made of: files that are read, what is asked, the model, and this version."""
+    files = {"picture": request.picture, "primer": request.primer, "soundfont": how.soundfont}
+    parts = {
+        **{name: sha256(path) for name, path in files.items() if isinstance(path, Path)},
+        "asked": repr(replace(request, picture=None if request.picture is None else "", primer=None)),
+        "sampling": config.model_dump(mode="json"),
+        "humanize": how.humanize,
+        "model": sha256(model / contracts.MODEL_CONFIG),
+        "huesong": __version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def loaded(model: ModelSource) -> Composer:

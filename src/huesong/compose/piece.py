@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huesong import __version__
-from huesong.compose.formats import AUDIO, FORMATS, RECORD_KEY, Writing, format_of, write_audio
 from huesong.compose.moods import in_words
+from huesong.compose.output.formats import AUDIO, FORMATS, RECORD_KEY, SCORES, Writing, format_of, write_audio
 from huesong.runtime.errors import UserError, printable
 from huesong.runtime.files import replacing_file, sha256, write_json
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from huesong.emotion.certainty import Sureness
     from huesong.model.requests import VA, Request
     from huesong.music.form.plan import Plan
+    from huesong.score.drawing import Score
 
 
 PLAIN = (
@@ -64,7 +65,7 @@ class Audio(NamedTuple):
         return path
 
     def _repr_html_(self) -> str:
-        from huesong.compose.display import player
+        from huesong.compose.output.display import player
 
         return player(self.samples, self.rate)
 
@@ -138,11 +139,19 @@ class Piece:
         font = find_soundfont(None if soundfont is None else Path(soundfont))
         return Audio(heard(self.played(humanize), font, self.requested[1]), RATE)
 
+    def score(self) -> Score:
+        """The piece as sheet music, with `.musicxml()`, `.svg()`, `.pdf()` and `.save(path)`; needs `huesong[score]`."""
+        from huesong.score.drawing import Score
+
+        picture = self.request.picture
+        return Score(self.notes, self.plan, printable(picture.stem) if isinstance(picture, Path) else "")
+
     def save(self, path: str | Path, *, soundfont: str | Path | None = None, humanize: bool | None = None) -> Path:
         """Write the piece to one file, whose suffix says how; a file that is there is replaced, as a whole or not at all.
 
         Args:
-            path: .mid, .wav, .flac, .ogg, .mp3, .png (piano roll) or .json (what was asked and what came out).
+            path: .mid, .wav, .flac, .ogg, .mp3, .png (piano roll), .musicxml, .pdf (sheet music) or .json
+                (what was asked and what came out).
             soundfont: as for `audio`.
             humanize: whether timing and dynamics are a player's; None = in audio, not in MIDI.
 
@@ -174,6 +183,10 @@ class Piece:
             from huesong.music.rendering.roll import piano_roll
 
             piano_roll(self.notes, parts["png"], self.title)
+        if sheets := [kind for kind in parts if kind in SCORES]:
+            score = self.score()
+            for kind in sheets:
+                parts[kind].write_bytes(score.pdf() if kind == "pdf" else score.musicxml().encode())
         if "json" in parts:
             write_json(parts["json"], self.record({}, how))
 
@@ -206,7 +219,7 @@ class Piece:
         return f"{self.seconds:.1f} s, {self.note_count} notes; {self.emotion}"
 
     def _repr_html_(self) -> str:
-        from huesong.compose.display import player, shown
+        from huesong.compose.output.display import player, shown
         from huesong.music.rendering.roll import piano_roll_png
 
         words = [str(self), self.plan.describe().splitlines()[0]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from huesong import contracts
-from huesong.compose.formats import FORMATS, RECORD_KEY, WRITING, Writing
+from huesong.compose.output.formats import FORMATS, RECORD_KEY, WRITING, Writing
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
@@ -22,7 +22,7 @@ ENDINGS = {kind: f".{kind}" for kind in FORMATS} | {"png": "-roll.png"}
 """What is added to the name of a piece, by kind of file."""
 OWN = tuple(f".{kind}" for kind in FORMATS)
 """Suffixes that a user may give with the name."""
-FOREIGN = (".midi", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".pdf", ".svg", ".musicxml", ".mxl")
+FOREIGN = (".midi", ".m4a", ".aac", ".opus", ".aiff", ".mp4", ".svg", ".xml", ".mxl")
 """What else sounds like a piece; no such file is written."""
 LONGEST_NAME = 255
 """Bytes that file systems allow."""

@@ -18,12 +18,20 @@ AUDIO = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 """Kind -> format and coding as libsndfile calls them; no external program takes part."""
-FORMATS = ("mid", *AUDIO, "png", "json")
+SCORES = ("musicxml", "pdf")
+"""Kinds of sheet music."""
+FORMATS = ("mid", *AUDIO, "png", *SCORES, "json")
 RECORD_KEY = "huesong"
 """Names the version that wrote a record."""
 CHUNK = 1 << 16
 """Frames handed to the encoder at once: of Vorbis, libsndfile overflows its stack on a long piece in one go."""
-TITLES = {"mid": "MIDI", "png": "roll", "json": "record", **dict.fromkeys(AUDIO, "audio")}
+TITLES = {
+    "mid": "MIDI",
+    "png": "roll",
+    "json": "record",
+    **dict.fromkeys(SCORES, "score"),
+    **dict.fromkeys(AUDIO, "audio"),
+}
 """What the console calls a kind of file."""
 USUAL = ("mid", "wav", "png")
 

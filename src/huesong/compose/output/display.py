@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from huesong.compose.formats import write_audio
+from huesong.compose.output.formats import write_audio
 from huesong.report.html import data_uri
 
 if TYPE_CHECKING:

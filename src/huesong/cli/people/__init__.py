@@ -1,0 +1,1 @@
+"""Commands for people who only want music: compose, doctor."""
