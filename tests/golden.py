@@ -52,7 +52,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "train/model/tokenizer.json": VERSIONS,
     "register/registration.json": ("digest", "model_id", "run_id"),  # of the files of MLflow
     **{
-        f"compose/{name}.json": ("files", "huesong", "model")
+        f"compose/{name}.json": ("files", "huesong", "model", "digest")
         for name in ("tiny", "tiny-primed", "shipped", "shipped-asked")
     },
 }

@@ -24,6 +24,7 @@ RUN = {
     "dvc repro": "system/test_pipeline.py",
     "huesong compose": "stage/test_compose.py",
     "huesong doctor": "stage/test_many.py",
+    "huesong film": "stage/test_film.py",
     "huesong data distill": "stage/test_student.py",
     "huesong pictures check": "stage/test_pictures.py",
     "huesong pictures fit": "stage/test_pictures.py",

@@ -35,6 +35,7 @@ from huesong.cli.options import (
     with_sampling_options,
 )
 from huesong.cli.people.composing import ManyOptions, compose_for
+from huesong.cli.people.filming import FilmOptions, film_of
 from huesong.music.form.header import STYLES
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, user_errors_in_one_line
@@ -277,6 +278,28 @@ def compose(
     compose_for(
         pictures, lambda picture: request_of(picture, options)[0], out, config, how, many, lambda: named_model(model)
     )
+
+
+@app.command()
+@grouped
+def film(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE...", help="A folder of pictures; or files, patterns, - as for compose."),
+    ],
+    options: FilmOptions,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The film; its music, a plot and a record are written beside it.")
+    ] = Path("film.mp4"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier film, too.")] = False,
+    model: Annotated[str | None, typer.Option(help="As for compose.")] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="As for compose.")] = None,
+) -> None:
+    """Make a film of pictures with one continuous piece.
+
+    The music follows the pictures' emotion; they change on its bar lines. Writes MP4 (H.264, AAC), MIDI, WAV and a plot.
+    """
+    film_of(pictures, out, options, model, soundfont, force)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from huesong.runtime.progress import Bar, duration
 from huesong.runtime.signals import unwind_on_sigterm
 from huesong.runtime.workers import Crashed, SafePool
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".jxl")
 """What counts as a picture in a folder; a file that is named is read whatever it is called."""
 MOST_VARIATIONS = 100
 TIME_LIMIT_S = 3600

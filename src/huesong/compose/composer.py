@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
@@ -21,7 +22,7 @@ from huesong.compose.output.files import earlier_files, output_names, targets_of
 from huesong.compose.output.formats import TITLES, WRITING, Writing
 from huesong.compose.piece import Piece
 from huesong.config import PreprocessConfig, SamplingConfig
-from huesong.model.requests import Request
+from huesong.model.requests import VA, Request
 from huesong.runtime.errors import UserError, printable
 from huesong.runtime.files import replacing_files, sha256, write_json
 from huesong.runtime.progress import Bar
@@ -170,6 +171,16 @@ class Composer:
             return self._compose(picture, config or SamplingConfig(), on_step)
         request, sampling = request_of(picture, asked)
         return self._compose([request], config or sampling, on_step)[0]
+
+    def read(self, picture: Picture) -> VA:
+        """Valence and arousal that a picture asks of the music (UserError: it cannot be read)."""
+        import torch
+
+        from huesong.model.requests import conditioning_of
+
+        image = image_of(Path(picture) if isinstance(picture, str | PathLike) else picture)
+        with _ONE_AT_A_TIME, torch.inference_mode():
+            return conditioning_of(self.model, Request(self.encoder.encode([image])[0])).requested
 
     def _compose(self, asked: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Piece]:
         from huesong.model.sampling import sample

@@ -13,6 +13,8 @@ from huesong.runtime.errors import UserError
 
 EXTRAS = {
     "score": ("sheet music", ("music21", "verovio", "cairosvg", "pypdfium2")),
+    "film": ("films", ("av",)),
+    "formats": ("HEIC and JPEG XL", ("pillow_heif", "pillow_jxl")),
     "registry": ("a model registry, S3", ("mlflow", "boto3")),
     "backbones": ("other picture encoders", ("transformers",)),
     "pipeline": ("training and Kubeflow", ("dvc", "great_expectations", "kfp")),

@@ -1,0 +1,209 @@
+"""From a folder of pictures to a film, its music, and a plot of the course asked and heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from huesong.compose.moods import in_words
+from huesong.compose.output.files import earlier_record, unchanged
+from huesong.compose.output.formats import RECORD_KEY
+from huesong.film.course import Course, course_of, emotions_of, in_order
+from huesong.film.encode import pyav, write_film
+from huesong.film.frames import ASPECTS, frames_of
+from huesong.runtime.errors import UserError, printable
+from huesong.runtime.files import replacing_files, sha256, write_json
+from huesong.runtime.progress import Bar, duration
+
+if TYPE_CHECKING:
+    from huesong.compose.composer import Composer
+    from huesong.compose.piece import Piece
+
+ENDINGS = (".mp4", ".mid", ".wav", "-course.png", ".json")
+CLOSING_S = 1.0
+"""In which the sound fades at the end of the film."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a film. seconds, length, order: see film/course.py. aspect: a key of ASPECTS."""
+
+    seconds: float | None = None
+    length: float | None = None
+    aspect: str = "16:9"
+    order: str | None = None
+    titles: bool = False
+    seed: int = 0
+    force: bool = False
+    soundfont: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.aspect not in ASPECTS:
+            raise UserError(f"--aspect {self.aspect}: give one of {', '.join(ASPECTS)}")
+        if self.order not in (None, "date", "name"):
+            raise UserError(f"--order {self.order}: give date or name")
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film that was made. heard: valence and arousal that the labeller hears in each section [S, 2]; None without one."""
+
+    files: tuple[Path, ...]
+    course: Course
+    piece: Piece = field(repr=False)
+    heard: np.ndarray | None
+    broken: tuple[tuple[Path, str], ...]
+
+    def __str__(self) -> str:
+        sections = self.course.sections
+        lines = [f"{printable(str(self.files[0]))}: {len(sections)} pictures, {duration(self.course.seconds)}"]
+        lines.append(f"  music      {self.piece.plan.describe().splitlines()[0]}")
+        for number, section in enumerate(sections):
+            heard = "" if self.heard is None else f", heard {in_words(tuple(self.heard[number]))}"
+            lines.append(
+                f"  {section.start:6.1f} s   {printable(section.picture.name)}: {in_words(section.emotion)}{heard}"
+            )
+        lines += [f"  left out   {printable(str(path))}: {reason}" for path, reason in self.broken]
+        return "\n".join([*lines, f"  files      {', '.join(printable(str(path)) for path in self.files)}"])
+
+
+def film(pictures: Sequence[Path], out: Path, composer: Composer, wanted: Wanted) -> Film:
+    """Make a film of pictures.
+
+    Args:
+        pictures: files, of which those that cannot be read are left out.
+        out: the film's name, ending in .mp4; OUT.mid, OUT.wav, OUT-course.png and OUT.json are written beside it.
+        composer: the model that reads the pictures and composes.
+        wanted: what is asked.
+
+    Raises:
+        UserError: PyAV is missing, a bad option, no picture that can be read, or a file that is not to be replaced; nothing
+            has been written then.
+    """
+    pyav()
+    targets = targets_of(out, pictures, wanted)
+    ordered = in_order(pictures, wanted.order)
+    read, emotions, broken = emotions_of(composer, ordered)
+    if not read:
+        raise UserError(f"none of {len(ordered)} pictures can be read; the first: {broken[0][1]}")
+    course = course_of(read, emotions, wanted.seconds, wanted.length, wanted.seed)
+    with Bar("composing", 1, share=True) as bar:
+        [piece] = composer.compose([course.request], on_step=bar.to)
+    samples, rate = sound_of(piece, course, wanted.soundfont)
+    heard = heard_in(composer, piece, course)
+    size = ASPECTS[wanted.aspect]
+    with replacing_files(list(targets)) as (movie, midi, wav, plot, record):
+        with Bar("film", round(course.seconds * 30), at_once=True) as bar:
+            frames = _counted(frames_of(course.sections, size, course.bar / 4, wanted.titles), bar)
+            write_film(movie, frames, size, samples, rate)
+        midi.write_bytes(piece.midi)
+        _write_wav(samples, rate, wav)
+        plot.write_bytes(plot_of(course, heard))
+        parts = dict(zip(targets, (movie, midi, wav, plot), strict=False))
+        write_json(record, _record(course, piece, heard, parts))
+    return Film(targets, course, piece, heard, tuple(broken))
+
+
+def targets_of(out: Path, pictures: Sequence[Path], wanted: Wanted) -> tuple[Path, ...]:
+    """The files of a film.
+
+    Raises:
+        UserError: another suffix, a picture of the film, or a file that is no earlier film of huesong.
+    """
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"{out}: a film is written as .mp4: end the name so")
+    targets = tuple(out.with_name(f"{out.stem}{ending}") for ending in ENDINGS)
+    record = earlier_record(targets[-1])
+    inputs = {path.resolve() for path in pictures}
+    for target in targets:
+        if target.resolve() in inputs:
+            raise UserError(f"{target} is read for this film and would be replaced by it: name another one with --out")
+        own = record is not None if target == targets[-1] else unchanged(target, record)
+        if target.exists() and not own and not wanted.force:
+            raise UserError(
+                f"{target} is already there and is no unchanged film of huesong: name another one with --out, or replace "
+                "it with --force"
+            )
+    return targets
+
+
+def sound_of(piece: Piece, course: Course, soundfont: Path | None = None) -> tuple[np.ndarray, int]:
+    """The piece's sound, exactly as long as the film: bar lines where they are in the film, faded at the end."""
+    from huesong.music.reading import listen
+
+    samples, rate = piece.audio(soundfont)
+    first = round(float(listen(piece.played()).onset_s.min(initial=0.0)) * rate)  # audio begins with the first note
+    whole = np.zeros((round(course.seconds * rate), samples.shape[1]), np.float32)
+    part = samples[: len(whole) - first]
+    whole[first : first + len(part)] = part
+    fade = min(round(CLOSING_S * rate), len(whole))
+    whole[-fade:] *= np.cos(np.linspace(0, np.pi / 2, fade, dtype=np.float32))[:, None] ** 2
+    return whole, rate
+
+
+def heard_in(composer: Composer, piece: Piece, course: Course) -> np.ndarray | None:
+    """Valence and arousal that the music labeller hears while each picture is shown [S, 2]; None without a labeller."""
+    if composer.scorer is None:
+        return None
+    second = piece.plan.tempo / 60 * piece.notes.tpq
+    parts = []
+    for section in course.sections:
+        part = piece.notes.clip(round(section.start * second), round(section.end * second), clip_end=True)
+        parts.append(part.shift_time(-round(section.start * second)) if part.note_num() else piece.notes)
+    return np.array(composer.scorer.of_scores(parts), dtype=np.float64).reshape(-1, 2)
+
+
+def _counted(frames: Any, bar: Bar) -> Any:
+    for frame in frames:
+        yield frame
+        bar.one_more()
+
+
+def _write_wav(samples: np.ndarray, rate: int, path: Path) -> None:
+    from huesong.compose.output.formats import write_audio
+
+    write_audio(samples, rate, path, "wav")
+
+
+def plot_of(course: Course, heard: np.ndarray | None) -> bytes:
+    """A PNG of valence and arousal over time: asked for, and heard in each section."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    for axis, name in enumerate(("valence", "arousal")):
+        axes = figure.add_subplot(2, 1, axis + 1)
+        edges = [section.start for section in course.sections] + [course.seconds]
+        axes.stairs([section.emotion[axis] for section in course.sections], edges, color="#3d5a99", label="asked for")
+        if heard is not None:
+            axes.stairs(heard[:, axis], edges, color="#d8433c", label="heard")
+        axes.set(ylim=(-1.05, 1.05), xlim=(0, course.seconds), ylabel=name, xlabel="seconds" if axis else "")
+        axes.legend(loc="upper right", fontsize=8, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _record(course: Course, piece: Piece, heard: np.ndarray | None, parts: dict[Path, Path]) -> dict[str, Any]:
+    from huesong import __version__
+
+    sections = [
+        {
+            "picture": printable(section.picture.name), "start": round(section.start, 4), "end": round(section.end, 4),
+            "requested": section.emotion, "obtained": None if heard is None else heard[number].tolist(),
+        }
+        for number, section in enumerate(course.sections)
+    ]  # fmt: skip
+    return {
+        RECORD_KEY: __version__,
+        "sections": sections,
+        "bar_seconds": course.bar,
+        "model": piece.model,
+        "plan": piece.plan.describe().splitlines(),
+        "files": {target.name: sha256(part) for target, part in parts.items()},
+    }
