@@ -194,6 +194,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half(album: Path, folder: 
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
+    assert "huesong: stopped; what is done stays, and the same command goes on from there" in err
     kept = sorted(path.name for path in (tmp_path / "music").iterdir())
     assert {"1x1.mid", "1x1.json"} <= set(kept)
     assert all(name.endswith((".mid", ".json")) and not name.startswith(".huesong") for name in kept)

@@ -71,10 +71,14 @@ def compose_for(
         return
     jobs = batch.jobs_of([request(picture) for picture in pictures], out, config, how, model(), many.variations)
     started, outcomes = time.monotonic(), []
-    for outcome in batch.run(jobs, many.jobs):
-        outcomes.append(outcome)
-        typer.echo(json.dumps(outcome.to_dict()) if many.as_json else str(outcome))
-        play(player, outcome)
+    try:
+        for outcome in batch.run(jobs, many.jobs):
+            outcomes.append(outcome)
+            typer.echo(json.dumps(outcome.to_dict()) if many.as_json else str(outcome))
+            play(player, outcome)
+    except KeyboardInterrupt:
+        typer.echo("huesong: stopped; what is done stays, and the same command goes on from there", err=True)
+        raise
     if not many.as_json:
         typer.echo(batch.summary(outcomes, started))
     if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:
