@@ -98,6 +98,8 @@ class LabelConfig(Section):
     """k of the k nearest pieces in VA space."""
     pairing_map: Literal["none", "affine", "rank"] = "rank"
     """How the pictures' VA distribution is mapped into the music's before pairing."""
+    request_map: Literal["identity", "shrunk", "people", "rank"] = "rank"
+    """What a model asks of the music for a picture (label.va_map.request_map). Models keep theirs: `huesong pictures fit`."""
     labels_from: str = ""
     """A model folder, such as models/huesong-small, whose labellers label what too few people rated to fit own ones; empty =
     none. Its pictures need its encoder: preprocess.encoder: models/huesong-small/encoder."""

@@ -175,6 +175,11 @@ def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_p
     assert sure is not None
     assert sure.of(new[0])[0].low < sure.of(new[0])[0].middle
     assert ReadingCertainty.of_model(before) is None
+    run("fit", str(folder), "--out", str(tmp_path / "people"), "--data", str(data), "--map", "people")
+    people = load_model(tmp_path / "people").network.picture
+    asked = people.map_va(torch.from_numpy(head.predict(pooled).astype(np.float32))).numpy()
+    assert np.abs(asked.mean(axis=0) - (0.8 * bright.mean(), -0.4 * bright.mean())).max() < 0.1
+    assert not torch.equal(people.map_to_K2, own["picture.map_to_K2"])
     run("fit", str(folder.parent / "half"), "--out", str(tmp_path / "half"), "--data", str(data))
     kept = load_file(tmp_path / "half" / contracts.MODEL_WEIGHTS)
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}

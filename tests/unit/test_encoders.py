@@ -82,11 +82,24 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         "clip": t.CLIPModel(
             t.CLIPConfig(
-                text_config={**small, "vocab_size": 10, "projection_dim": 8},
+                text_config={
+                    **small,
+                    "vocab_size": 40,
+                    "projection_dim": 8,
+                    "max_position_embeddings": 12,
+                    "eos_token_id": 1,
+                },
                 vision_config={**small, "image_size": 64, "patch_size": 16, "projection_dim": 8},
                 projection_dim=8,
             )
         ),
+        "siglip": t.SiglipModel(
+            t.SiglipConfig(
+                text_config={**small, "vocab_size": 40, "max_position_embeddings": 12},
+                vision_config={**small, "image_size": 64, "patch_size": 16},
+            )
+        ),
+        "dinov2": t.Dinov2Model(t.Dinov2Config(image_size=64, patch_size=8, **small)),
         "bert": t.BertModel(t.BertConfig(vocab_size=10, **small)),
     }
     folder = tmp_path_factory.mktemp("backbones")
@@ -100,7 +113,16 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("name", "channels"), [("resnet", 12), ("convnext", 12), ("vit", 16), ("dinov2_with_registers", 16), ("clip", 16)]
+    ("name", "channels"),
+    [
+        ("resnet", 12),
+        ("convnext", 12),
+        ("vit", 16),
+        ("dinov2", 16),
+        ("dinov2_with_registers", 16),
+        ("clip", 16),
+        ("siglip", 16),
+    ],
 )
 def test_backbones_give_a_grid_of_features(
     backbones: dict[str, Path], name: str, channels: int, tmp_path: Path

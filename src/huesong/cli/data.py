@@ -7,13 +7,14 @@ Heavy imports live inside the commands, as everywhere in the console.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from huesong.cli.options import PARAMS, DataOption, ParamsOption, RemoteOption
-from huesong.runtime.errors import UserError
+from huesong.runtime.errors import UserError, printable
 
+RequestMap = Literal["identity", "shrunk", "people", "rank"]
 app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
 pictures = typer.Typer(help="Measure how well pictures are read, and fit what reads them.", no_args_is_help=True)
 
@@ -133,6 +134,9 @@ def check(
     scales: Annotated[int, typer.Option(min=1, max=3, help="Sizes in which a CNN looks at a picture.")] = 1,
     picture: Annotated[Path | None, typer.Option(help="Show the rated pictures that are nearest to this one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for check.json and worst.png, the worst errors.")] = None,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Read by sentences (CLIP, SigLIP), without learning from ratings.")
+    ] = False,
 ) -> None:
     """Measure how well an encoder's pictures are read.
 
@@ -147,6 +151,16 @@ def check(
 
     settings = load_params(params).preprocess
     asked = None if picture is None else decode(picture, settings.max_pixels)
+    if zero_shot:
+        from huesong.pictures.zero_shot import ZeroShot
+
+        reader = ZeroShot.load(encoder)
+        rated = Rated.read(data, reader, settings)
+        figures, read = checking.check_zero_shot(rated), rated.pooled_NC
+        typer.echo(checking.table(reader.name, figures))
+        for path in checking.write(out, rated, figures, read) if out is not None else ():
+            typer.echo(str(path))
+        return
     seer = load_encoder(encoder, size=settings.picture_size, grid=settings.picture_grid, scales=scales)
     rated = Rated.read(data, seer, settings)
     figures, read = checking.check(rated)
@@ -158,12 +172,34 @@ def check(
         typer.echo(str(path))
 
 
+@pictures.command("read")
+def read_(
+    encoder: Annotated[str, typer.Argument(help="Folder or hub name of a CLIP or SigLIP model.")],
+    photos: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    params: ParamsOption = PARAMS,
+) -> None:
+    """Read valence and arousal by sentences, with no rated picture needed."""
+    from huesong.config import load_params
+    from huesong.pictures.decode import decode
+    from huesong.pictures.zero_shot import ZeroShot
+
+    most = load_params(params).preprocess.max_pixels
+    images = [decode(photo, most) for photo in photos]
+    reader = ZeroShot.load(encoder)
+    for photo, image in zip(photos, images, strict=True):
+        valence, arousal = reader.read([image])[0]
+        typer.echo(f"{printable(str(photo))}  valence {valence:+.2f}  arousal {arousal:+.2f}")
+
+
 @pictures.command()
 def fit(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     out: Annotated[Path, typer.Option(help="Model folder to write, replaced as a whole.")],
     data: DataOption = Path("data"),
     params: ParamsOption = PARAMS,
+    request_map: Annotated[
+        RequestMap | None, typer.Option("--map", help="What to ask of the music. Default: label.request_map.")
+    ] = None,
 ) -> None:
     """Fit what a model reads pictures by to the ratings in the data.
 
@@ -176,11 +212,11 @@ def fit(
     from huesong.model.folder import as_damage, load_model
     from huesong.pictures.encoders import Encoder
 
-    settings = load_params(params).preprocess
+    settings = load_params(params)
     with as_damage(model):
         loaded, encoder = load_model(model), Encoder.load(model / contracts.ENCODER)
-    rated = Rated.read(data, encoder, settings)
-    refit(loaded, rated, out)
+    rated = Rated.read(data, encoder, settings.preprocess)
+    refit(loaded, rated, out, request_map or settings.label.request_map)
     typer.echo(f"{out}: reads by {int((rated.split_N == 'train').sum())} rated pictures")
 
 

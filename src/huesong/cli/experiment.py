@@ -95,6 +95,78 @@ def quality(
 
 
 @app.command()
+def maps(
+    model: Annotated[Path, typer.Argument(help="A model folder with the encoder of --preprocess.")],
+    params: ParamsOption = PARAMS,
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    out: Annotated[Path, typer.Option(help="Folder of the pieces; finished ones are kept.")] = Path("maps"),
+    seconds: Annotated[float, typer.Option(min=4, help="Length of a piece.")] = 12.0,
+    candidates: Annotated[int, typer.Option(min=1, help="Best of so many.")] = 2,
+    most: Annotated[int, typer.Option(min=2, help="At most so many pictures.")] = 1000,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file whose part between <!-- maps --> markers is replaced.")
+    ] = None,
+) -> None:
+    """Compare what a model can ask of the music for a picture, by the music that comes of it.
+
+    Composes for the validation pictures under each map of label.request_map, and with other image tokens or none; both
+    judges say how the music agrees with people's ratings of the pictures.
+    """
+    from huesong.config import SamplingConfig, load_params
+    from huesong.evaluate.stage import train_judges
+    from huesong.experiments.pictures.maps import run
+    from huesong.report.tables import put_into
+
+    if report is not None:
+        put_into(report, "maps", None)
+    settings = load_params(params).evaluate
+    sampling = SamplingConfig(seconds=seconds, candidates=candidates, steering=4)
+    page = run(model, preprocess, out, sampling, lambda: train_judges(settings, preprocess), most=most)
+    if report is None:
+        typer.echo(page, nl=False)
+    else:
+        put_into(report, "maps", page)
+        typer.echo(str(report))
+
+
+@app.command()
+def readers(
+    data: DataOption = Path("data"),
+    params: ParamsOption = PARAMS,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Encoders, the base first; repeatable. Default: efficientnet_lite2, 0 and 1."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV with an id column and numbers that another tool found in the pictures; repeatable."),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for features, which are computed once.")] = Path("readers"),
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file whose part between <!-- readers --> markers is replaced.")
+    ] = None,
+) -> None:
+    """Compare what could read pictures better: encoders, views, colours, pooling, kernels, weights.
+
+    Each alone against the base, with whole themes and with single pictures left out, in paired differences with
+    intervals; what wins is confirmed on themes that no choice was made on.
+    """
+    from huesong.config import load_params
+    from huesong.experiments.pictures.readers import markdown, run
+    from huesong.report.tables import put_into
+
+    if report is not None:
+        put_into(report, "readers", None)
+    names = encoder or ["efficientnet_lite2", "efficientnet_lite0", "efficientnet_lite1"]
+    page = markdown(run(data, names, beside or [], load_params(params).preprocess, cache))
+    if report is None:
+        typer.echo(page, nl=False)
+    else:
+        put_into(report, "readers", page)
+        typer.echo(str(report))
+
+
+@app.command()
 def results(
     artifacts: Annotated[Path, typer.Option(help="Artifacts of a whole run.")] = ARTIFACTS,
     report: Annotated[

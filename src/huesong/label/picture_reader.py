@@ -14,7 +14,7 @@ import numpy as np
 from huesong.emotion.certainty import Certainty, Distance
 from huesong.emotion.kernel import PictureKernelVA
 from huesong.emotion.labelled import MIN_GROUPS, MIN_ITEMS, group_folds
-from huesong.label.va_map import VAMap
+from huesong.label.va_map import VAMap, request_map
 
 MOST_KEPT = 2048
 """Rated pictures that a head keeps, so that a model stays small: 5 MB of float16 with 1,280 channels."""
@@ -23,7 +23,7 @@ FOLDS = 5
 
 def picture_reader(
     rows: np.ndarray, va_I2: np.ndarray, rated_I: np.ndarray, split_I: np.ndarray,
-    picture_P: np.ndarray, split_P: np.ndarray, va_P2: np.ndarray,
+    picture_P: np.ndarray, split_P: np.ndarray, va_P2: np.ndarray, group_I: np.ndarray | None = None, kind: str = "rank",
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Buffers of `model.image_encoder` by their name in its state, float32; those that cannot be fitted are left out.
 
@@ -31,6 +31,8 @@ def picture_reader(
         rows: features [I, S, C], or pixels [I, H, W, 3], which have no head in closed form.
         va_I2, rated_I, split_I: the pictures' labels, the trust in people's label (0: none), and their splits.
         picture_P, split_P, va_P2: the pairs' pictures, their splits, and the pictures' labels after the pairing's map.
+        group_I: the pictures' groups (themes). None: each picture is one.
+        kind: of `label.request_map`.
     """
     found: dict[str, np.ndarray] = {}
     predicted_N2 = None
@@ -45,7 +47,10 @@ def picture_reader(
         }  # fmt: skip
         predicted_N2 = out_of_fold(pooled_NC, va_I2[kept], rated_I[kept])
     train_P = split_P == "train"
-    if (request := request_map(va_I2[picture_P[train_P]], va_P2[train_P], predicted_N2)) is not None:
+    request = rank_map(va_I2[picture_P[train_P]], va_P2[train_P], predicted_N2) if kind == "rank" else None
+    if kind != "rank" and predicted_N2 is not None:
+        request = request_of(kind, pooled_NC, va_I2[kept], rated_I[kept], None if group_I is None else group_I[kept])
+    if request is not None:
         found["map_from_K2"], found["map_to_K2"] = (np.stack(ends, axis=1) for ends in zip(*request.knots, strict=True))
     return {name: values.astype(np.float32) for name, values in found.items()}
 
@@ -82,7 +87,18 @@ def thinned(rows: np.ndarray) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, MOST_KEPT).round().astype(int)] if len(rows) > MOST_KEPT else rows
 
 
-def request_map(own_P2: np.ndarray, mapped_P2: np.ndarray, predicted_N2: np.ndarray | None) -> VAMap | None:
+def request_of(
+    kind: str, pooled_NC: np.ndarray, va_N2: np.ndarray, weight_N: np.ndarray, group_N: np.ndarray | None
+) -> VAMap:
+    """The map of that kind (`va_map.request_map`), from readings by heads that saw nothing of a picture's group."""
+    if group_N is None or len(np.unique(group_N)) < 2 * FOLDS:
+        read_N2 = out_of_fold(pooled_NC, va_N2, weight_N)
+    else:
+        read_N2, _ = read_as_new(pooled_NC, va_N2, weight_N, group_N)
+    return request_map(kind, read_N2, va_N2)
+
+
+def rank_map(own_P2: np.ndarray, mapped_P2: np.ndarray, predicted_N2: np.ndarray | None) -> VAMap | None:
     """From what the head predicts for a picture to what is asked of the music; None where too little is known.
 
     Where it leads is read off the pairs, the mapped labels of the training pictures. It starts from the same quantiles

@@ -89,7 +89,7 @@ def run(config: LabelConfig, *, preprocess: Path, out: Path) -> LabelReport:
         pairs.to_parquet(work / contracts.PAIRS, index=False)
         write_training_table(
             work, images=found.images, pieces=found.pieces, image_labels=image_labels, piece_labels=piece_labels,
-            pairs=pairs, pictures=found.pictures, head=head,
+            pairs=pairs, pictures=found.pictures, head=head, request_map=config.request_map,
         )  # fmt: skip
         bar.one_more()
         bootstrap = Bootstrap(config.bootstrap, config.seed)

@@ -27,6 +27,7 @@ def write_training_table(
     pairs: pd.DataFrame,
     pictures: np.ndarray,
     head: Mapping[str, np.ndarray],
+    request_map: str = "rank",
 ) -> None:
     """Write contracts.TRAINING_TABLE, SOURCES and, where it can be learnt, PICTURE_CERTAINTY into `folder`.
 
@@ -36,6 +37,7 @@ def write_training_table(
         image_labels, piece_labels: contracts.LABEL_COLUMNS, row by row as in those tables.
         pairs: contracts.PAIR_COLUMNS.
         pictures: PICTURE_FEATURES, row by row as `images`: what a model reads pictures by is fitted to them.
+        request_map: label.request_map.
         head: buffers of the head that reads pictures, where another model's labels them (label.lent); else empty.
     """
     assert image_labels["id"].tolist() == images["id"].tolist(), "labels are in the order of their table"
@@ -56,7 +58,7 @@ def write_training_table(
     }
     reader = picture_reader(
         pictures, arrays["picture_va"], arrays["picture_rated"], arrays["picture_split"],
-        arrays["pair_picture_P"], arrays["pair_split_P"], arrays["pair_va_P2"],
+        arrays["pair_picture_P"], arrays["pair_split_P"], arrays["pair_va_P2"], images["group"].to_numpy(str), request_map,
     )  # fmt: skip
     arrays |= {f"{contracts.READER_PREFIX}{name}": values for name, values in (reader | dict(head)).items()}
     with (folder / contracts.TRAINING_TABLE).open("wb") as stream:

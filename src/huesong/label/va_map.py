@@ -82,3 +82,33 @@ class VAMap:
             else:
                 mapped[:, axis] = np.interp(points[:, axis], x, y)
         return clip_va(mapped)
+
+
+def request_map(kind: str, read_va: np.ndarray, rated_va: np.ndarray, knots: int = KNOTS) -> VAMap:
+    """What to ask of the music for a picture, from the reading of it; each axis a line of slope > 0.
+
+    * `identity`: what is read.
+    * `shrunk`: the mean rating that people give where this is read: the regression of ratings on readings, which is
+      flatter the less reliable they are.
+    * `people`: readings stretched to the mean and standard deviation of people's ratings.
+
+    Args:
+        kind: one of these.
+        read_va: readings [N, 2] of pictures that the reader did not know.
+        rated_va: people's ratings [N, 2] of them.
+        knots: of the map, the middle one at the median reading; the ends are -1 and 1.
+    """
+    x, y = (np.asarray(va, dtype=np.float64) for va in (read_va, rated_va))
+    inner_K2 = np.quantile(x, np.linspace(0, 1, knots - 2), axis=0).clip(-1.0, 1.0)
+    from_K2 = np.concatenate([[[-1.0, -1.0]], inner_K2, [[1.0, 1.0]]])
+    if kind == "identity":
+        return VAMap("rank", [(column, column) for column in from_K2.T])
+    spread_2 = np.maximum(x.std(axis=0), 1e-6)
+    if kind == "people":
+        slope_2 = y.std(axis=0) / spread_2
+    elif kind == "shrunk":
+        slope_2 = np.maximum(((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0), 0.0) / spread_2**2
+    else:
+        raise UserError(f"label.request_map = {kind!r}: use identity, shrunk, people or rank")
+    to_K2 = clip_va(y.mean(axis=0) + slope_2 * (from_K2 - x.mean(axis=0)))
+    return VAMap("rank", list(zip(from_K2.T, to_K2.T, strict=True)))

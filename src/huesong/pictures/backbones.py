@@ -26,7 +26,7 @@ _NORMALISATION: dict[str, tuple[Triple, Triple]] = {
     **dict.fromkeys(("mobilenet_v1", "mobilenet_v2", "vit", "beit", "siglip"), (HALF, HALF)),
 }
 """Mean and standard deviation a channel by model type, where preprocessor_config.json is missing; else ImageNet's."""
-_VISION_PART = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}
+_VISION_PART = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}  # siglip2 checkpoints of one size, too
 """Model types whose AutoModel would want text as well."""
 
 
@@ -43,8 +43,39 @@ def _transformers() -> Any:
 
 def local_backbone(folder: Path) -> Any:
     """The backbone that save_pretrained left in `folder`; the network is never asked."""
+    return _pretrained(str(folder), _model_type(folder), local=True)
+
+
+def image_and_text(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    """A model of pictures and texts (CLIP, SigLIP), its tokenizer and its preprocessor's settings, from a folder or the hub.
+
+    Raises:
+        UserError: no such model, or it knows no texts.
+    """
+    transformers = _transformers()
+    from huggingface_hub.errors import HFValidationError
+
+    folder = Path(name)
+    local = folder.is_dir()
     try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        model_type = _model_type(folder) if local else transformers.AutoConfig.from_pretrained(name).model_type
+        if model_type not in _VISION_PART:
+            known = ", ".join(sorted(_VISION_PART))
+            raise UserError(f"{name} is of type {model_type}, which knows no texts: give one of {known}")
+        model = _pretrained(name, model_type, local, whole=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local)
+        own = preprocessor_config(folder) if local else _hub_preprocessor(name)
+    except (OSError, ValueError, KeyError, ImportError, HFValidationError) as error:
+        if local:
+            detail = " ".join(str(error).split())[:160]
+            raise UserError(f"{name}: cannot load its tokenizer ({detail}): save model and tokenizer again") from error
+        raise _hub_error(name, error) from error
+    return model, tokenizer, own
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except FileNotFoundError:
         raise UserError(f"{folder} holds no config.json: not a folder of transformers weights") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -53,25 +84,29 @@ def local_backbone(folder: Path) -> Any:
         raise UserError(
             f"{folder} holds no model.safetensors: save the backbone with save_pretrained (no pickle is read)"
         )
-    return _pretrained(str(folder), model_type, local=True)
+    return model_type
 
 
 def hub_backbone(name: str) -> tuple[Any, dict[str, Any]]:
     """The backbone of that name on the hub, and its preprocessor's settings."""
     transformers = _transformers()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         model_type = transformers.AutoConfig.from_pretrained(name).model_type
-        backbone = _pretrained(name, model_type, local=False)
-        try:
-            own = preprocessor_config(Path(hf_hub_download(name, "preprocessor_config.json")).parent)
-        except EntryNotFoundError:
-            own = {}
+        return _pretrained(name, model_type, local=False), _hub_preprocessor(name)
     except (OSError, ValueError, HFValidationError) as error:
         raise _hub_error(name, error) from error
-    return backbone, own
+
+
+def _hub_preprocessor(name: str) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return preprocessor_config(Path(hf_hub_download(name, "preprocessor_config.json")).parent)
+    except EntryNotFoundError:
+        return {}
 
 
 def _hub_error(name: str, error: Exception) -> UserError:
@@ -84,13 +119,16 @@ def _hub_error(name: str, error: Exception) -> UserError:
     )
 
 
-def _pretrained(source: str, model_type: str, local: bool) -> Any:
-    """The backbone in evaluation mode, float32. Never pickled weights, never foreign code; `local`: never the network."""
+def _pretrained(source: str, model_type: str, local: bool, whole: bool = False) -> Any:
+    """The backbone in evaluation mode, float32. Never pickled weights, never foreign code; `local`: never the network.
+
+    `whole`: the part that reads texts, too.
+    """
     transformers = _transformers()
     import torch
     from safetensors import SafetensorError
 
-    loader = getattr(transformers, _VISION_PART.get(model_type, "AutoModel"))
+    loader = transformers.AutoModel if whole else getattr(transformers, _VISION_PART.get(model_type, "AutoModel"))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for weights that are not in the file, such as an unused pooling layer's
@@ -107,7 +145,7 @@ def _pretrained(source: str, model_type: str, local: bool) -> Any:
     missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
     if missing:
         raise UserError(f"{source}: {len(missing)} weights are missing, such as {missing[0]}: save the backbone again")
-    if backbone.main_input_name != "pixel_values":
+    if not whole and backbone.main_input_name != "pixel_values":
         raise UserError(
             f"{source}: {type(backbone).__name__} reads {backbone.main_input_name}, it is no vision backbone"
         )

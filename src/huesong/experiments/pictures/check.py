@@ -48,6 +48,14 @@ def check(rated: Rated) -> tuple[dict[str, Any], np.ndarray]:
     return figures, read_N2
 
 
+def check_zero_shot(rated: Rated) -> dict[str, Any]:
+    """Figures of readings [N, 2] that stand in place of features, by a model that knows no rating (pictures.zero_shot)."""
+    return {
+        "pictures": len(rated.ids), "themes": len(set(rated.theme_N)), "milliseconds": rated.milliseconds,
+        "zero_shot": {axis: _agreement(rated, rated.pooled_NC[None], row) for row, axis in enumerate(AXES)},
+    }  # fmt: skip
+
+
 def folds(group_N: np.ndarray, draw: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(known rows, new rows) of FOLDS folds of whole groups, drawn at random."""
     names, which_N = np.unique(group_N, return_inverse=True)
@@ -168,13 +176,16 @@ def table(name: str, figures: dict[str, Any]) -> str:
     lines = [
         f"{name}: {figures['pictures']} rated pictures, {figures['themes']} themes, {figures['milliseconds']:.0f} ms a picture"
     ]
-    for kind in ("themes_left_out", "pictures_left_out"):
+    for kind in ("themes_left_out", "pictures_left_out", "zero_shot"):
+        if kind not in figures:
+            continue
         said = [
             f"{axis} r {own['r']:.2f} [{own.get('r_low', np.nan):.2f}, {own.get('r_high', np.nan):.2f}], CCC {own['ccc']:.2f}, "
             f"error {own['rmse']:.2f}"
             for axis, own in figures[kind].items()
         ]
         lines.append(f"  {kind.replace('_', ' '):17}  {'; '.join(said)}")
-    within = [f"{axis} {own['within_80']:.0%}" for axis, own in figures["calibration"].items()]
-    lines.append(f"  {'calibration':17}  within the range for 80 %: {', '.join(within)}")
+    if "calibration" in figures:
+        within = [f"{axis} {own['within_80']:.0%}" for axis, own in figures["calibration"].items()]
+        lines.append(f"  {'calibration':17}  within the range for 80 %: {', '.join(within)}")
     return "\n".join(lines)

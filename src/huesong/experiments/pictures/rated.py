@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from huesong import contracts
@@ -19,12 +20,22 @@ from huesong.data.tables import read_table
 from huesong.emotion.labelled import MIN_GROUPS, MIN_ITEMS
 from huesong.pictures.decode import decode
 from huesong.pictures.encoders import Encoder
+from huesong.pictures.zero_shot import ZeroShot
 from huesong.runtime.errors import UserError
 from huesong.runtime.progress import log, track
 
 LEAST_PICTURES, LEAST_THEMES = 4 * MIN_ITEMS, 5 * MIN_GROUPS
 """So that folds within folds hold enough."""
 THUMBNAIL = 128
+
+
+def rated_table(data: Path, preprocess: PreprocessConfig) -> pd.DataFrame:
+    """The rows of images.csv that people rated, of splits train and val, with their `split`."""
+    table = read_table(data, contracts.IMAGES_CSV)
+    table["split"] = assign_splits(table, preprocess.splits, preprocess.seed, with_judge=False)
+    measured = table["label_kind"].map(contracts.LABEL_WEIGHTS).fillna(0.0) >= 1.0
+    rated = table["valence"].notna() & table["arousal"].notna() & measured
+    return table[rated & table["split"].isin(("train", "val"))]
 
 
 @dataclass
@@ -40,12 +51,12 @@ class Rated:
     milliseconds: float
 
     @classmethod
-    def read(cls, data: Path, encoder: Encoder, preprocess: PreprocessConfig) -> Rated:
+    def read(cls, data: Path, encoder: Encoder | ZeroShot, preprocess: PreprocessConfig) -> Rated:
         """The rated pictures of `data` in splits train and val; files that do not open are left out with a log line.
 
         Args:
             data: the data folder; only images.csv and its pictures are read.
-            encoder: of kind `features`.
+            encoder: of kind `features`, or what reads without ratings: its readings are the features.
             preprocess: its seed and splits say which pictures are held out.
 
         Raises:
@@ -55,11 +66,7 @@ class Rated:
             raise UserError(
                 f"encoder '{encoder.name}' gives pixels, which are read by a trained network alone: name another"
             )
-        table = read_table(data, contracts.IMAGES_CSV)
-        table["split"] = assign_splits(table, preprocess.splits, preprocess.seed, with_judge=False)
-        measured = table["label_kind"].map(contracts.LABEL_WEIGHTS).fillna(0.0) >= 1.0
-        rated = table["valence"].notna() & table["arousal"].notna() & measured
-        table = table[rated & table["split"].isin(("train", "val"))]
+        table = rated_table(data, preprocess)
         rows, pooled, thumbnails, seconds = [], [], [], []
         for row, path in enumerate(track(table["path"], "reading pictures", len(table))):
             started = time.perf_counter()

@@ -19,7 +19,7 @@ from huesong import contracts
 from huesong.emotion.certainty import Certainty
 from huesong.emotion.kernel import PictureKernelVA
 from huesong.experiments.pictures.rated import Rated
-from huesong.label.picture_reader import out_of_fold, picture_certainty, thinned
+from huesong.label.picture_reader import out_of_fold, picture_certainty, request_of, thinned
 from huesong.label.va_map import VAMap
 from huesong.model.folder import VOCABULARY_KEY, Model, load_model, weights_of
 from huesong.model.image_encoder import KernelRidgeHead
@@ -29,11 +29,12 @@ from huesong.runtime.files import check_replaceable, read_json, replacing_folder
 OWN = (contracts.MODEL_CONFIG,)
 
 
-def refit(model: Model, rated: Rated, out: Path) -> Certainty | None:
+def refit(model: Model, rated: Rated, out: Path, kind: str = "rank") -> Certainty | None:
     """Write the model to the folder `out` with head, map and certainty fitted to the training pictures of `rated`.
 
-    The map keeps where it leads, the quantiles of what the music was paired with, and starts from the new head's
-    quantiles. Files that are not concerned are copied; weights that were float16 stay so.
+    A map of kind `rank` keeps where it leads, the quantiles of what the music was paired with, and starts from the new
+    head's quantiles; the others (label.request_map) are fitted to people's ratings. Files that are not concerned
+    are copied; weights that were float16 stay so.
 
     Raises:
         UserError: `out` is in use or the model's own folder, or the model reads pixels.
@@ -48,11 +49,14 @@ def refit(model: Model, rated: Rated, out: Path) -> Certainty | None:
         rated.pooled_NC[:, None], rated.va_N2, np.ones(len(rated.ids)), rated.split_N, rated.theme_N
     )
     picture = model.network.picture
-    request = VAMap.between_quantiles(
-        out_of_fold(pooled_NC, va_N2, weight_N), picture.map_to_K2.numpy(), len(picture.map_to_K2)
-    )
+    if kind == "rank":
+        read_N2 = out_of_fold(pooled_NC, va_N2, weight_N)
+        request = VAMap.between_quantiles(read_N2, picture.map_to_K2.numpy(), len(picture.map_to_K2))
+    else:
+        request = request_of(kind, pooled_NC, va_N2, weight_N, rated.theme_N[rows])
     with torch.no_grad():
-        picture.map_from_K2.copy_(torch.from_numpy(np.stack([start for start, _ in request.knots], axis=1)))
+        for side, buffer in enumerate((picture.map_from_K2, picture.map_to_K2)):
+            buffer.copy_(torch.from_numpy(np.stack([ends[side] for ends in request.knots], axis=1)))
         picture.va_head = KernelRidgeHead(len(rows), pooled_NC.shape[1])
         for name, values in (
             ("mean_C", head.mean_F), ("scale_C", head.scale_F), ("known_KC", head.known_KF), ("dual_K2", head.dual_K2),
