@@ -130,8 +130,10 @@ def compose(
     batches = [missing[start : start + AT_ONCE] for start in range(0, len(missing), AT_ONCE)]
     for which in track(batches, f"composing: {folder.name}", len(batches)):
         requests = [
-            Request(None if rows_PSC is None else rows_PSC[row], *va_P2[row].tolist(), seed=seed + row,
-                    seconds=sampling.seconds)
+            Request(
+                None if rows_PSC is None else rows_PSC[row], valence=float(va_P2[row, 0]), arousal=float(va_P2[row, 1]),
+                seed=seed + row, seconds=sampling.seconds,
+            )
             for row in which
         ]  # fmt: skip
         for row, piece in zip(which, sample(loaded, requests, sampling, scorer=scorer), strict=True):
