@@ -145,3 +145,14 @@ def test_maps_are_judged_by_their_music(world: World, data: Path, folder: Path, 
     np.save(preprocess / contracts.PICTURE_FEATURES, np.zeros((len(names), 8, 8, 3), np.uint8))
     with pytest.raises(UserError, match="split val has no rated pictures that a frozen encoder sees"):
         maps.run(folder, preprocess, tmp_path / "out2", sampling, judges)
+
+
+@pytest.mark.slow
+def test_what_image_tokens_add_is_a_difference_of_losses(world: World) -> None:
+    figures = maps.token_losses(world.train / contracts.MODEL, world.preprocess, world.label, most=4)
+    assert 0 < figures["own"] < 20
+    assert 1 <= figures["pictures"] <= figures["pairs"] <= 4
+    assert abs(figures[maps.NONE]["more"]) < 5
+    said = maps.tokens_said(figures)
+    assert f"{figures['own']:.3f} with its picture's tokens" in said
+    assert "no tokens" in said

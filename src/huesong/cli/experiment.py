@@ -99,6 +99,7 @@ def maps(
     model: Annotated[Path, typer.Argument(help="A model folder with the encoder of --preprocess.")],
     params: ParamsOption = PARAMS,
     preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    label: LabelOption = ARTIFACTS / "label",
     out: Annotated[Path, typer.Option(help="Folder of the pieces; finished ones are kept.")] = Path("maps"),
     seconds: Annotated[float, typer.Option(min=4, help="Length of a piece.")] = 12.0,
     candidates: Annotated[int, typer.Option(min=1, help="Best of so many.")] = 2,
@@ -114,7 +115,7 @@ def maps(
     """
     from huesong.config import SamplingConfig, load_params
     from huesong.evaluate.stage import train_judges
-    from huesong.experiments.pictures.maps import run
+    from huesong.experiments.pictures.maps import run, token_losses, tokens_said
     from huesong.report.tables import put_into
 
     if report is not None:
@@ -122,6 +123,7 @@ def maps(
     settings = load_params(params).evaluate
     sampling = SamplingConfig(seconds=seconds, candidates=candidates, steering=4)
     page = run(model, preprocess, out, sampling, lambda: train_judges(settings, preprocess), most=most)
+    page += "\n" + tokens_said(token_losses(model, preprocess, label))
     if report is None:
         typer.echo(page, nl=False)
     else:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn import functional as F
 
 from huesong import contracts
 from huesong.config import SamplingConfig
@@ -24,6 +26,7 @@ from huesong.emotion.scorer import LabellerScorer
 from huesong.evaluate.judges import VERDICTS, Judges
 from huesong.label.picture_reader import read_as_new
 from huesong.label.va_map import VAMap, request_map
+from huesong.model.dataset import IGNORE, load_examples, make_batch
 from huesong.model.folder import load_model
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
@@ -151,6 +154,53 @@ def _judged(arm: str, new: Pictures, va_P2: np.ndarray, folder: Path, judges: Ju
     return table
 
 
+def token_losses(model: Path, preprocess: Path, label: Path, most: int = 120, seed: int = 0) -> dict[str, Any]:
+    """Nats a token of validation music under the same request, with its picture's tokens, another picture's, and none.
+
+    At most `most` validation pairs, evenly spread; differences to the picture's own tokens with intervals over pictures.
+    """
+    loaded = load_model(model)
+    network, examples = loaded.network.eval(), load_examples(preprocess, label)
+    pairs = np.flatnonzero(examples.pairs.split_P == "val")
+    pairs = pairs[np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)]
+    picture_P, piece_P = examples.pairs.picture_P[pairs], examples.pairs.piece_P[pairs]
+    arms = {"own": picture_P, OTHER: np.roll(picture_P, len(picture_P) // 2), NONE: None}
+    losses: dict[str, np.ndarray] = {}
+    for arm, seen_P in arms.items():
+        found = []
+        for row in track(range(len(pairs)), f"loss: {arm}", len(pairs)):
+            batch = make_batch(
+                examples, piece_P[[row]], None if seen_P is None else seen_P[[row]],
+                context=network.config.context, key=(seed, row),
+            )  # fmt: skip
+            with torch.inference_mode():
+                seen = None if batch.pictures is None else torch.from_numpy(batch.pictures)
+                tokens_BSD = None if seen is None else network.encode_picture(seen).tokens_BSD
+                logits_BTV = network(torch.from_numpy(batch.ids_BT), tokens_BSD, torch.from_numpy(batch.va_B2))
+                loss = F.cross_entropy(logits_BTV[0], torch.from_numpy(batch.targets_BT)[0], ignore_index=IGNORE)
+            found.append(float(loss))
+        losses[arm] = np.array(found)
+    bootstrap = Bootstrap().over(picture_P)
+    figures: dict[str, Any] = {"pairs": len(pairs), "pictures": len(set(picture_P)), "own": float(losses["own"].mean())}
+    for arm in (OTHER, NONE):
+        gain_P = losses[arm] - losses["own"]
+        figures[arm] = {"more": float(gain_P.mean()), "interval": bootstrap.interval(lambda x: x.mean(axis=-1), gain_P)}
+    return figures
+
+
+def tokens_said(figures: dict[str, Any]) -> str:
+    """The figures of `token_losses` as a sentence."""
+    parts = [
+        f"with {name} {own['more']:+.4f}"
+        + (f" [{own['interval'][0]:+.4f}, {own['interval'][1]:+.4f}]" if own["interval"] else "")
+        for name, own in ((name, figures[name]) for name in (OTHER, NONE))
+    ]
+    return (
+        f"Nats a token of validation music under the same request ({figures['pairs']} pairs of {figures['pictures']} pictures): "
+        f"{figures['own']:.3f} with its picture's tokens; {', '.join(parts)}.\n"
+    )
+
+
 def figures_of(table: pd.DataFrame) -> dict[str, Any]:
     """Of each arm: how what is asked, and what both judges hear, agrees with people; intervals over themes."""
     found: dict[str, Any] = {}
@@ -165,9 +215,9 @@ def figures_of(table: pd.DataFrame) -> dict[str, Any]:
 
 def _axis(part: pd.DataFrame, column: str, axis: str, bootstrap: Bootstrap) -> dict[str, Any]:
     people, heard = (part[f"{name}_{axis}"].to_numpy(float) for name in ("people", column))
+    r, agreement = (float(value) if np.isfinite(value := own(people, heard)) else None for own in (pearson, ccc))
     return {
-        "r": float(pearson(people, heard)), "r_interval": bootstrap.interval(pearson, people, heard),
-        "ccc": float(ccc(people, heard)), "error": float(mae(people, heard)),
+        "r": r, "r_interval": bootstrap.interval(pearson, people, heard), "ccc": agreement, "error": float(mae(people, heard)),
         "error_interval": bootstrap.interval(mae, people, heard),
         "constant": float(np.abs(people - np.median(people)).mean()), "mean": float(heard.mean()), "sd": float(heard.std()),
     }  # fmt: skip
@@ -198,7 +248,7 @@ def page(figures: dict[str, Any], pictures: int, themes: int) -> str:
         for arm, own in figures.items():
             axes = [own[column][axis] for axis in AXES]
             rows.append([
-                arm, *(_with_interval(axis, "r") for axis in axes), " / ".join(f"{axis['ccc']:.2f}" for axis in axes),
+                arm, *(_with_interval(axis, "r") for axis in axes), " / ".join(_with_interval(axis, "ccc") for axis in axes),
                 *(_with_interval(axis, "error") for axis in axes),
                 " / ".join(f"{axis['mean']:+.2f}" for axis in axes), " / ".join(f"{axis['sd']:.2f}" for axis in axes),
                 f"{own[column]['quadrant']:.2f}", f"{own[column]['quadrant_by_medians']:.2f}",
@@ -209,9 +259,12 @@ def page(figures: dict[str, Any], pictures: int, themes: int) -> str:
     first = next(iter(figures.values()))["asked"]
     constant = " / ".join(f"{first[axis]['constant']:.2f}" for axis in AXES)
     tail = f"{pictures} validation pictures of {themes} themes. A constant, people's median, errs by {constant}."
-    return "\n".join([*parts, tail]) + "\n"
+    return "\n\n".join([*(part.rstrip() for part in parts), tail]) + "\n"
 
 
 def _with_interval(axis: dict[str, Any], name: str) -> str:
-    ends = axis[f"{name}_interval"]
+    """The figure, a dash where nothing varies, with its interval where there is one."""
+    ends = axis.get(f"{name}_interval")
+    if axis[name] is None:
+        return "-"
     return f"{axis[name]:.2f}" + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "")

@@ -209,10 +209,9 @@ def markdown(figures: dict[str, Any]) -> str:
             [
                 name,
                 *((f"r {one['r']:.3f}" if name == BASE else said(one)) for one in cells),
-                "yes" if own["won"] else "no",
+                "" if name == BASE else "yes" if own["won"] else "no",
             ]
         )
-    rows[0][-1] = ""
     head = [
         "idea",
         *(f"{scheme}, {axis}" for scheme in ("themes left out", "singles left out") for axis in AXES),
@@ -223,7 +222,7 @@ def markdown(figures: dict[str, Any]) -> str:
         f"{figures['pictures']} pictures of {figures['themes']} themes.", "", table(head, rows),
     ]  # fmt: skip
     aside = figures["confirmed"]
-    lines.append(f"On {aside['pictures']} pictures of {aside['themes']} themes that were set aside:\n")
+    lines.append(f"\nOn {aside['pictures']} pictures of {aside['themes']} themes that were set aside:\n")
     rows = [
         [name, *(f"r {own[axis]['r']:.3f}" + ("" if name == BASE else f", {said(own[axis])}") for axis in AXES)]
         for name, own in aside["ideas"].items()
