@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from huesong.cli.app import app
 from huesong.pictures import zero_shot
 from huesong.pictures.zero_shot import ANCHORS, TEMPLATES, ZeroShot
 from huesong.runtime.errors import UserError
@@ -77,10 +79,16 @@ def test_it_reads_as_the_model_compares(name: str, tmp_path: Path, monkeypatch: 
 
 
 def test_all_anchors_are_in_range(tmp_path: Path) -> None:
-    reader = ZeroShot.load(str(saved("clip", tmp_path)))
+    folder = saved("clip", tmp_path)
+    reader = ZeroShot.load(str(folder))
     found = reader.read([Image.new("RGB", (50, 20), "red"), noise()])
     assert found.shape == (2, 2)
     assert (np.abs(found) <= 1).all()
+    noise().save(tmp_path / "photo.png")
+    done = CliRunner().invoke(
+        app, ["pictures", "read", str(folder), str(tmp_path / "photo.png")], catch_exceptions=False
+    )
+    assert f"photo.png  valence {found[1, 0]:+.2f}  arousal {found[1, 1]:+.2f}" in done.output
 
 
 def test_models_without_texts_are_refused(tmp_path: Path) -> None:
