@@ -143,7 +143,7 @@ def test_maps_are_judged_by_their_music(world: World, data: Path, folder: Path, 
     assert maps.run(folder, preprocess, tmp_path / "out", sampling, judges, most=3) == page
     assert [path.stat().st_mtime_ns for path in files] == times, "what is composed stays"
     np.save(preprocess / contracts.PICTURE_FEATURES, np.zeros((len(names), 8, 8, 3), np.uint8))
-    with pytest.raises(UserError, match="split val has no rated pictures that a frozen encoder sees"):
+    with pytest.raises(UserError, match="has no rated pictures that a frozen encoder sees"):
         maps.run(folder, preprocess, tmp_path / "out2", sampling, judges)
 
 
