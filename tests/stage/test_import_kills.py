@@ -1,9 +1,6 @@
 """`data import`, killed at every file operation: the data folder is the old one or the new one, and nothing is left over."""
 
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,50 +10,20 @@ from huesong import contracts
 from huesong.data.importers.importing import Options, import_dataset
 from huesong.data.tables import read_table
 from huesong.data.versions import publish
+from tests.killing import in_child
 from tests.tiny_sets import midi, picture, sheet, snapshot
-
-CHANGES = (
-    "os.rename",
-    "os.link",
-    "os.mkdir",
-    "os.remove",
-    "os.rmdir",
-    "os.symlink",
-    "shutil.copyfile",
-    "tempfile.mkdtemp",
-)
-"""Audit events of operations that change a file system, beside files that are opened to write."""
-
-
-def changes(event: str, arguments: tuple[object, ...]) -> bool:
-    if event != "open":
-        return event in CHANGES
-    mode, flags = arguments[1], arguments[2]
-    return bool(isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)) or "w" in str(mode or "")
 
 
 def killed_at(number: int, action: Callable[[], object]) -> bool:
     """Run `action` in a child that ends by SIGKILL before its file operation `number`; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        count = 0
 
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal count
-            if changes(event, arguments):
-                count += 1
-                if count == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def act() -> tuple[int, str]:
+        action()
+        return 0, ""
 
-        try:
-            sys.addaudithook(hook)
-            action()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    end = in_child(act, kill_at=number)
+    assert end.killed or end.code == 0, end.said
+    return end.killed
 
 
 @pytest.fixture

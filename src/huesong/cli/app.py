@@ -39,6 +39,7 @@ from huesong.cli.people.filming import FilmOptions, film_of
 from huesong.music.form.header import STYLES
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, user_errors_in_one_line
+from huesong.runtime.files import disk_errors_in_words
 from huesong.runtime.signals import unwind_on_sigterm
 
 app = typer.Typer(
@@ -362,7 +363,7 @@ def main() -> None:
     """Entry point: user errors are one line and exit code 2, bugs a traceback and exit code 1."""
     unwind_on_sigterm()
     try:
-        with user_errors_in_one_line():
+        with user_errors_in_one_line(), disk_errors_in_words():
             app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

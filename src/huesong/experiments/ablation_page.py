@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from huesong.report.tables import AGREEMENT, JUDGES, REQUESTS, Figures, row, table
+from huesong.runtime.files import written_whole
 from huesong.va import AXES
 
 WHOLE = {"seeds_n": "seeds", "distance_paper": "distance"}
@@ -105,5 +106,6 @@ def chart(figures: Mapping[str, Figures], path: Path) -> None:
         panel.set_title(f"{axis}: concordance of asked and heard")
         panel.set_xlim(-0.5, 1)
     panels[0].set_yticks(range(len(names)), [name.removeprefix("- ") for name in names])
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=110, format="png")
     plt.close(figure)

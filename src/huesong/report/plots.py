@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from huesong.runtime.files import written_whole
 from huesong.va import AXES, QUADRANT_NAMES, USUAL, Bootstrap, clusters, confusion, levels, quadrant
 
 COLOURS = ("#3d5a99", "#d1622b", "#2c8a6b", "#8a4fa3")
@@ -46,7 +47,8 @@ def scatter(sets: Mapping[str, pd.DataFrame], path: Path, title: str = "") -> No
             _legend_below(axes)
     if title:
         figure.suptitle(title)
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=DPI, format="png")
 
 
 def pair_plot(pairs: pd.DataFrame, pictures: pd.DataFrame, pieces: pd.DataFrame, path: Path, lines: int = 400) -> None:
@@ -76,7 +78,8 @@ def pair_plot(pairs: pd.DataFrame, pictures: pd.DataFrame, pieces: pd.DataFrame,
         _points(axes, end, COLOURS[number], end_name, least=0.45)
         plane(axes, f"{title} (n = {len(first):,})")
         _legend_below(axes)
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=DPI, format="png")
 
 
 def calibration(
@@ -107,7 +110,8 @@ def calibration(
         axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"{name} (n = {len(a):,})")
         axes.set(xlabel=f"{x} {name}", ylabel=f"{y} {name}")
         _quiet(axes)
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=DPI, format="png")
 
 
 def confusion_matrix(
@@ -131,7 +135,8 @@ def confusion_matrix(
     axes.set(xlabel=x, ylabel=y, title=f"quadrants (n = {int(table.sum()):,})")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=DPI, format="png")
 
 
 def distributions(generated: pd.DataFrame, reference: pd.DataFrame, names: list[str], path: Path) -> None:
@@ -153,7 +158,8 @@ def distributions(generated: pd.DataFrame, reference: pd.DataFrame, names: list[
         _quiet(axes)
     if figure.axes:
         figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as stream:
+        figure.savefig(stream, dpi=DPI, format="png")
 
 
 def evaluation_plots(

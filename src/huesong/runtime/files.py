@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -254,6 +255,37 @@ def _clear_errors(path: Path) -> Iterator[None]:
         if any(word in str(error) for word in FULL_WORDS):
             raise disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path) from error
         raise
+
+
+@contextlib.contextmanager
+def disk_errors_in_words() -> Iterator[None]:
+    """For entry points: a full disk or one that may not be written, met where nothing knows better, as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code in DENIED and isinstance(error, OSError) and error.filename:
+            raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; check its permissions") from error
+        if code in FULL or any(word in str(error) for word in FULL_WORDS):
+            named = getattr(error, "filename", None) or f"{Path.cwd()} or {tempfile.gettempdir()}"
+            reason = os.strerror(code or errno.ENOSPC)
+            raise UserError(
+                f"cannot write to {named}: {reason}; free some space, then run the command again"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[io.BytesIO]:
+    """A buffer that becomes the content of `path`: for libraries that do not notice a write cut short by a full disk.
+
+    Pillow's encoders and symusic are such; Python's own writing goes on until all is written, or raises.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    path.write_bytes(buffer.getvalue())
 
 
 def disk_error(error: OSError, path: Path) -> UserError:

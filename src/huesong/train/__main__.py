@@ -11,6 +11,7 @@ from pathlib import Path
 
 from huesong.config import load_params
 from huesong.runtime.errors import user_errors_in_one_line
+from huesong.runtime.files import disk_errors_in_words
 from huesong.runtime.progress import configure
 from huesong.runtime.signals import unwind_on_sigterm
 from huesong.train import launch
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> None:
     folders = vars(parser.parse_args(words))
     configure()
     unwind_on_sigterm()
-    with user_errors_in_one_line():
+    with user_errors_in_one_line(), disk_errors_in_words():
         launch.train(load_params(folders.pop("params")).train, **folders)
 
 

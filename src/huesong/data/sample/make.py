@@ -20,7 +20,7 @@ from huesong.data.sample.melody import SLOWEST
 from huesong.data.sample.music import compose_by_rule
 from huesong.data.sample.pictures import SCENES, paint
 from huesong.data.tables import as_table, write_table
-from huesong.runtime.files import replacing_folder
+from huesong.runtime.files import replacing_folder, written_whole
 from huesong.runtime.progress import track
 
 EDGE = 0.95
@@ -66,10 +66,11 @@ def make_sample(out: Path, seed: int = 0, pictures: int = 128, pieces: int = 320
             (data / folder).mkdir(parents=True)
         for plan in track(image_plans, "painting", len(image_plans)):
             image = paint(plan.valence, plan.arousal, plan.seed, scene=plan.scene, layout_seed=plan.layout_seed)
-            image.save(data / "images/sample" / f"{plan.id}.jpg", quality=JPEG_QUALITY, optimize=True)
+            with written_whole(data / "images/sample" / f"{plan.id}.jpg") as stream:
+                image.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
         for plan in track(piece_plans, "composing", len(piece_plans)):
             score = compose_by_rule(plan.valence, plan.arousal, plan.seed, bars=plan.bars, theme_seed=plan.layout_seed)
-            score.dump_midi(data / "music/sample" / f"{plan.id}.mid")
+            (data / "music/sample" / f"{plan.id}.mid").write_bytes(score.dumps_midi())
         write_table(table(image_plans, "images/sample", "jpg"), data, contracts.IMAGES_CSV)
         write_table(table(piece_plans, "music/sample", "mid"), data, contracts.MUSIC_CSV)
 
