@@ -149,12 +149,12 @@ def test_experiments_of_a_queue_two_at_once_are_tracked_here_and_can_be_applied(
         subprocess.run(
             ["dvc", "queue", "start", "-j", "2"], cwd=clone, env=environment(), stdout=log, stderr=log, check=True
         )
-    run("dvc", "exp", "run", "--temp", "-n", "renamed", "-S", "register.model_name=renamed", cwd=clone)
     until = time.monotonic() + 900
     while "Running" in (told := run("dvc", "queue", "status", cwd=clone)) or "Queued" in told:
         assert time.monotonic() < until, told
         time.sleep(1)
     assert told.count("Success") == 2, told
+    run("dvc", "exp", "run", "--temp", "-n", "renamed", "-S", "register.model_name=renamed", cwd=clone)
     assert weights(clone) == seven  # until one is applied
     for steps, version in ((8, "3"), (6, "1")):
         run("dvc", "exp", "apply", f"steps-{steps}", cwd=clone)
