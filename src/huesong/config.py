@@ -247,9 +247,6 @@ class SamplingConfig(Section):
     max_polyphony: int = Field(24, ge=1, le=128, description="Most notes at once, but for the closing chord.")
     max_notes_per_second: float = Field(30.0, ge=1, le=1000, description="Most notes that begin in a second.")
     max_silence: float = Field(1.0, gt=0, le=600, description="Longest silence in seconds.")
-    echo: float = Field(
-        1.0, ge=0, le=10, description="How closely bars that return keep to the earlier one; 0 = freely."
-    )
     """96 of 100 rated training pieces have none above 1 s (docs/lab-diary.md)."""
 
 

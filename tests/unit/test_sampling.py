@@ -113,7 +113,7 @@ def test_requested_and_predicted() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 1.7])
 def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None:
     """Greedy choice, the whole prefix read anew for every token: no cache, no batch, no compaction."""
-    config = EvaluationSampling(temperature=1.0, top_p=1e-9, guidance=guidance, echo=0.0)  # greedy
+    config = EvaluationSampling(temperature=1.0, top_p=1e-9, guidance=guidance)  # greedy
     requests = [asked(3, 4.0), asked(4, 7.0)]
     player, rules = model(512), grammar()
     network = player.network

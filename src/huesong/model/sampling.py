@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
-from huesong.model.copying.echo import echo_bias
 from huesong.model.folder import Model
 from huesong.model.network import KVCache
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
@@ -292,9 +291,8 @@ def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: Sampli
         if config.guidance > 1:  # below, the music without a request has its say
             allowed_BV &= plausible(with_it_BV, allowed_BV)
     for row, each in enumerate(active):
-        for bias_V in (grammar.key_bias(each.state), echo_bias(grammar, each.plan, each.state, config.echo)):
-            if bias_V is not None:
-                logits_BV[row] += torch.from_numpy(bias_V)
+        if (bias_V := grammar.key_bias(each.state)) is not None:
+            logits_BV[row] += torch.from_numpy(bias_V)
     uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
     for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config).tolist(), strict=True):
         _append(grammar, each, token)

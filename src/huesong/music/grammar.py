@@ -67,8 +67,6 @@ class State:
     pitch_classes: np.ndarray = field(default_factory=lambda: np.zeros(12))
     """Ticks sounded by each pitch class."""
     chord: LastChord | None = None
-    played: list[list[tuple[int, int, int]]] = field(default_factory=list)
-    """Notes of each bar: position, pitch, ticks that they sound."""
 
     @property
     def done(self) -> bool:
@@ -313,7 +311,6 @@ class Grammar:
             if value > room:
                 value = self.durations[bisect_right(self.durations, room) - 1]
             end = state.tick + value
-            state.played[-1].append((state.position, state.pitch, value))
             if state.ends.get(state.pitch, 0) > state.tick:
                 state.sounding.remove(state.ends[state.pitch])
             state.ends[state.pitch] = end
@@ -327,7 +324,6 @@ class Grammar:
             state.silent_bars = 0 if state.notes_in_bar else state.silent_bars + 1
             state.bar_tick += state.bar_ticks
         state.bar += 1
-        state.played.append([])
         state.position = state.pitch = -1
         state.notes_here = state.notes_in_bar = 0
         state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]

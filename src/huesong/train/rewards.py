@@ -69,7 +69,7 @@ def reinforce(
     supervised = copy.deepcopy(network).requires_grad_(False)
     # What a picture says does not depend on how well the music follows it.
     network.picture.requires_grad_(False)
-    sampling = SamplingConfig(candidates=1, guidance=1.0, temperature=config.temperature, top_p=1.0, echo=0.0)
+    sampling = SamplingConfig(candidates=1, guidance=1.0, temperature=config.temperature, top_p=1.0)
 
     def parts(step: int) -> Iterator[Part]:
         seed_step(seed, PHASE, step)
