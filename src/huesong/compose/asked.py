@@ -37,7 +37,7 @@ class Asked(TypedDict, total=False):
     seconds: 4 to 600. bars: length in bars instead. tempo: quarters a minute. meter: `"3/4"`. form: `"AABA"`. chords:
     `"Am F C G"`. style: as `huesong compose --help` lists them. key: `"D minor"`. loop: end so that the piece can begin
     again. seed: the same seed gives the same piece. primer: a MIDI file that it begins with. plan: what to compose bar by bar.
-    temperature, top_p, guidance, candidates, max_polyphony, max_notes_per_second, max_silence, echo: how it is sampled.
+    temperature, top_p, guidance, candidates, max_polyphony, max_notes_per_second, max_silence: how it is sampled.
     """
 
     valence: float | tuple[float, ...] | str | None
@@ -63,7 +63,6 @@ class Asked(TypedDict, total=False):
     max_polyphony: int | None
     max_notes_per_second: float | None
     max_silence: float | None
-    echo: float | None
 
 
 def request_of(picture: Picture | None, asked: Asked) -> tuple[Request, SamplingConfig]:
