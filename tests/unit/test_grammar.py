@@ -34,7 +34,8 @@ from tests.tiny_music import encoded, grammar, pieces, planned, tokenizer, walk
 
 HABITS = ("any", "Bar", "Position", "Pitch", "Duration", "long")
 LOOSE: dict[str, Any] = {
-    "notes_per_bar": 10**6, "polyphony": 10**6, "notes_per_second": 1e9, "silent_bars": 10**6, "silence": 1e6
+    "notes_per_bar": 10**6, "polyphony": 10**6, "notes_per_second": 1e9, "high_notes": 10**6,
+    "silent_bars": 10**6, "silence": 1e6,
 }  # fmt: skip
 METRES = [(upper, lower) for lower, uppers in tokens.METRES.items() for upper in uppers]
 OLD = 0
@@ -284,6 +285,15 @@ def test_the_state_counts_seconds_as_a_player_does(metre: tuple[int, int], posit
     notes = listen(tokens.decode(made, ids, 77.0))
     assert state.seconds == pytest.approx(notes.onset_s.max(), abs=1e-3)
     assert state.notes == len(notes)
+
+
+@pytest.mark.parametrize(("most", "crowded"), [(2, False), (99, True)])
+def test_few_notes_sound_at_once_at_the_top_of_the_keyboard(most: int, crowded: bool) -> None:
+    ids, _ = walk(grammar(), planned(12, high=70, high_notes=most), seed=1, habit="Pitch")
+    notes = listen(tokens.decode(tokenizer(), ids, 120.0))
+    high = (notes.pitch > 70) & (notes.onset_s < notes.onset_s.max())  # the last chord follows rules of its own
+    sounding = [(high & (notes.onset_q <= at) & (notes.end_q > at)).sum() for at in notes.onset_q[high]]
+    assert bool(max(sounding) > 2) is crowded
 
 
 def test_caps_hold_back_a_runaway() -> None:

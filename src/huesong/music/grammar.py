@@ -248,7 +248,8 @@ class Grammar:
     def _within_caps(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
         table, caps = self.table, state.constraints
-        kept = allowed & (table.top_pitch <= caps.highest)
+        crowded = self._high_notes(state) >= caps.high_notes
+        kept = allowed & (table.top_pitch <= (caps.high if crowded else caps.highest))
         empty_bar = state.notes_in_bar == 0
         if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= caps.silent_bars):
             kept &= ~table.bar
@@ -277,6 +278,13 @@ class Grammar:
         moves_to = np.where(table.bar, state.bar_ticks, 0) + table.moves_to
         sounds = kept & (moves_to <= np.maximum(ends, self._quiet_until(state)))
         return sounds if sounds.any() else kept
+
+    def _high_notes(self, state: State) -> int:
+        """How many notes above `Constraints.high` sound, the one at hand included."""
+        high, at_hand = state.constraints.high, state.last_read in (LastRead.PITCH, LastRead.VELOCITY)
+        return sum(pitch > high and end > state.tick for pitch, end in state.ends.items()) + (
+            at_hand and state.pitch > high
+        )
 
     def _rest(self, state: State) -> int:
         """The longest silence, in ticks."""

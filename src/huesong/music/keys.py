@@ -60,6 +60,11 @@ class Constraints:
     notes_per_second: float = 30.0
     highest: int = 96
     """Highest pitch, C7: of the notes that were learnt from 1.6 in a thousand lie above."""
+    high: int = 84
+    """C6. In the scores that were learnt from less than 1.5 notes in a thousand begin above it while `high_notes` others
+    sound there, and most of those have none; in performances with the pedal written into the notes 2 to 5 in a hundred."""
+    high_notes: int = 2
+    """Notes above `high` sounding at once: without this, what is asked to be unpleasant is a cluster at the top."""
     silent_bars: int = 1
     """Neighbouring bars in which no note begins."""
     silence: float = 1.0
