@@ -36,10 +36,10 @@ class Character:
     """Octaves above one quarter a minute."""
     tempo_spread: float = 0.12
     """Standard deviation, octaves."""
-    notes: tuple[float, float, float] = (2.5, 1.04, 0.0)
-    """Octaves above one note a second. This and loudness: as the training clips of EMOPIA have them (869 segments, whose
-    quadrants count as +-0.5): 1.9 and 3.1 octaves, .43 and .61 of the loudest, where arousal is low and high."""
-    loudness: tuple[float, float, float] = (0.52, 0.18, 0.0)
+    notes: tuple[float, float, float] = (2.4, 1.4, 0.0)
+    """Octaves above one note a second. This and loudness: in the training clips of EMOPIA (869 segments, whose quadrants
+    count as +-0.5) 1.9 and 3.1 octaves, .43 and .61 of the loudest, where arousal is low and high; steeper here, as mode."""
+    loudness: tuple[float, float, float] = (0.52, 0.28, 0.0)
     metres: tuple[tuple[tuple[int, int], float, float], ...] = (
         ((4, 4), 0.68, 0.0), ((3, 4), 0.17, -0.6), ((6, 8), 0.09, -0.4), ((2, 4), 0.06, 0.5),
     )  # fmt: skip
