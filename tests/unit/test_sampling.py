@@ -245,7 +245,7 @@ def test_a_tempo_and_a_key() -> None:
 
 def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     def tonic_share() -> float:
-        made = sample(model(), [asked(seed, 12.0, key=(2, False)) for seed in range(48)], PLAIN)
+        made = sample(model(), [asked(seed, 12.0, key=(2, False)) for seed in range(96)], PLAIN)
         base = [part for piece in made for token in piece.ids for part in grammar().table.base[token]]
         return float(np.mean([value % 12 == 2 for kind, value in base if kind == "Pitch"]))
 
