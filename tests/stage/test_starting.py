@@ -35,6 +35,8 @@ def run(world: World, out: Path, **changes: object) -> dict[str, float]:
 def test_the_loss_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
     first = run(world, tmp_path / "first", steps=20, learning_rate=3e-3)
     again = run(world, tmp_path / "again", start_from=str(tmp_path / "first" / "train" / contracts.MODEL))
+    config = read_json(tmp_path / "again" / "train" / contracts.MODEL / contracts.MODEL_CONFIG, "huesong train")
+    assert config["training"]["config"]["start_from"] == contracts.MODEL  # no path of this machine
     anew = run(world, tmp_path / "anew")
     assert again["val_ce"] == pytest.approx(first["val_ce"], abs=1e-3)
     assert anew["val_ce"] > again["val_ce"] + 0.1

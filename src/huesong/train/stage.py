@@ -352,7 +352,8 @@ def write_artifacts(
 ) -> None:
     """Model folder, learning curves and figures."""
     summary = {
-        "config": config.model_dump(mode="json"),
+        # Of the model it started from the name alone: where it lay on this machine is nobody else's.
+        "config": config.model_dump(mode="json") | {"start_from": Path(config.start_from).name},
         # Without the time it took: the same training is the same model, digest and all.
         "metrics": {name: value for name, value in metrics.items() if name != "seconds"},
         "metres": metres_of(examples, Vocabulary.load(preprocess / contracts.VOCABULARY)),
