@@ -24,7 +24,6 @@ from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose import serve
 from huesong.compose.composer import Composer, Composition, compose, compose_many, opened
-from huesong.compose.output.files import output_names, place
 from huesong.compose.output.formats import Writing
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.data.sample.music import compose_by_rule
@@ -32,7 +31,7 @@ from huesong.emotion.certainty import Certainty
 from huesong.emotion.labellers import PieceLabeller
 from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
 from huesong.model.network import PictureShape
-from huesong.model.requests import Request, conditioning_of, parse_key, parse_trajectory, sampling_config
+from huesong.model.requests import Request, conditioning_of
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.music.reading import listen, read_score
@@ -308,33 +307,6 @@ def test_what_is_read_is_never_replaced(picture: Path, folder: Path, tmp_path: P
         compose(roll, tmp_path / "link", never, primer=primer, how=Writing(force=True))
 
 
-def test_where_a_piece_goes(tmp_path: Path) -> None:
-    picture = Path("some/holiday.jpg")
-    assert place(None, picture) == Path("holiday")
-    assert place("there/", picture) == Path("there/holiday"), "a folder that is still to be made"
-    assert place("there", picture) == Path("there")
-    with pytest.raises(
-        UserError,
-        match=r"song\.mp4: no \.mp4 is written, but \.mid, \.wav, .*: leave the suffix out of --out",
-    ):
-        output_names([picture], [tmp_path / "song.mp4"])
-
-
-def test_output_names(tmp_path: Path) -> None:
-    picture = tmp_path / "a.jpg"
-    assert output_names([picture], [tmp_path]) == [tmp_path / "a"]
-    assert output_names([picture], [tmp_path / "b.mid"]) == [tmp_path / "b"]
-    assert output_names([picture], [tmp_path / "v1.5"]) == [tmp_path / "v1.5"]
-    with pytest.raises(UserError, match="two pieces"):
-        output_names([picture, tmp_path / "b.jpg"], [tmp_path / "x", tmp_path / "x.wav"])
-    (tmp_path / "x.wav").mkdir()
-    with pytest.raises(UserError, match="is a folder"):
-        output_names([picture], [tmp_path / "x"])
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="not a folder to write to"):
-        output_names([picture], [tmp_path / "file" / "x"])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -444,35 +416,6 @@ def test_a_failure_while_writing_leaves_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != picture} == before
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"seconds": 3.9}, r"--seconds 3\.9.*4 to 600"),
-        ({"seconds": 601}, "--seconds"),
-        ({"seconds": float("nan")}, "--seconds nan"),
-        ({"temperature": 0}, "--temperature"),
-        ({"top_p": 1.5}, "--top-p"),
-        ({"guidance": float("inf")}, "--guidance inf"),
-        ({"candidates": 0}, "--candidates"),
-        ({"max_polyphony": 0}, "--max-polyphony"),
-        ({"max_notes_per_second": 0.5}, "--max-notes-per-second"),
-        ({"max_silence": 0}, "--max-silence"),
-        ({"max_silence": 1e30}, "--max-silence"),
-    ],
-)
-def test_bad_sampling_options(options: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        sampling_config(**options)  # type: ignore[arg-type]
-
-
-def test_good_sampling_options() -> None:
-    assert sampling_config() == SamplingConfig()
-    assert (sampling_config().seconds, sampling_config().candidates) == (30, 4)
-    assert sampling_config(seconds=30, candidates=3) == SamplingConfig(seconds=30, candidates=3)
-    capped = sampling_config(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
-    assert capped == SamplingConfig(max_polyphony=3, max_notes_per_second=6.5, max_silence=2)
-
-
 def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
     image = Image.new("RGB", (30, 30), "orange")
     prompts = [Request(None, -0.5, 0.5, seed=1, seconds=7.0), Request(image, seed=2)]
@@ -540,23 +483,6 @@ def test_a_length_in_bars(composer: Composer) -> None:
             composer.compose([Request(None, 0.3, 0.3, bars=bars)], SHORT)
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("C", (0, True)), ("am", (9, False)), ("F# minor", (6, False)), ("Bbm", (10, False)), ("b", (11, True)),
-        ("bb", (10, True)), ("E♭ major", (3, True)), ("Cb", (11, True)), (None, None),
-    ],
-)  # fmt: skip
-def test_keys_are_read(text: str | None, key: object) -> None:
-    assert parse_key(text) == key
-
-
-@pytest.mark.parametrize("text", ["H", "", "C major minor", "Cmixolydian", "F##"])
-def test_what_is_no_key_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"--key .*: give a key such as C, 'F# minor' or Bbm"):
-        parse_key(text)
-
-
 def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_path: Path) -> None:
     begin = tmp_path / "begin.mid"
     score = compose_by_rule(0.5, 0.2, 3)
@@ -585,20 +511,6 @@ def test_a_piece_begins_with_its_primer(picture: Path, composer: Composer, tmp_p
     with pytest.raises(UserError, match=r"primer (is too long|has [0-9]+ tokens)"):
         compose(picture, tmp_path / "c", composer, config=EvaluationSampling(seconds=4), primer=longer.midi)
     assert not list(tmp_path.glob("c*"))
-
-
-@pytest.mark.parametrize(
-    ("text", "trajectory"),
-    [("0.5", 0.5), ("-1", -1.0), ("0.2..0.8", (0.2, 0.8)), ("-.5..1..0", (-0.5, 1.0, 0.0)), (None, None)],
-)
-def test_trajectories_are_read(text: str | None, trajectory: object) -> None:
-    assert parse_trajectory(text, "arousal") == trajectory
-
-
-@pytest.mark.parametrize("text", ["0.2..", "..", "loud", "0.1...0.2"])
-def test_what_is_no_trajectory_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=f"--arousal {text}: give a number"):
-        parse_trajectory(text, "arousal")
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"x" * 246, b"$x_{", b"a\nb", b"-dash", "日の出".encode()])

@@ -239,8 +239,7 @@ def test_a_tempo_and_a_key() -> None:
     assert length(made) == pytest.approx(made.plan.seconds, abs=0.02)
     assert length(made) == pytest.approx(12, rel=0.1), "whole bars of an asked tempo"
     assert made.plan.tempo == 77
-    bars = sample(model(), [asked(0, tempo=77.0, bars=4)], PLAIN)[0]
-    assert bars.plan.tempo == 77
+    assert sample(model(), [asked(0, tempo=77.0, bars=4)], PLAIN)[0].plan.tempo == 77
 
 
 def test_an_asked_key_is_more_than_its_scale(monkeypatch: pytest.MonkeyPatch) -> None:
