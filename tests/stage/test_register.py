@@ -7,7 +7,7 @@ import pytest
 from huesong import contracts
 from huesong.config import Params, RegisterConfig
 from huesong.register import stage as register
-from huesong.register.registry import DIGEST, GATE, RATED_PICTURES, Registry, resolve_model
+from huesong.register.registry import DIGEST, GATE, RATED_PICTURES, Registry, brief, resolve_model
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA
@@ -267,3 +267,63 @@ def test_inputs_and_the_gate_are_checked_before_the_registry_is_touched(bench: B
     bench.gate.write_text("absolut: {}")
     with pytest.raises(UserError, match="absolute"):
         bench(1, 0.5, tracking_uri="http://127.0.0.1:9")
+
+
+def logged_models(registry: Registry) -> set[str]:
+    where = registry.client.get_experiment_by_name("register")
+    return {one.model_id for one in registry.client.search_logged_models([where.experiment_id])}
+
+
+def test_a_registration_that_is_refused_leaves_no_logged_model_and_one_whose_answer_is_lost_keeps_its_files(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Registry.create
+
+    def lost(self: Registry, *given: Any) -> None:
+        create(self, *given)
+        raise UserError("no answer")
+
+    def refused(*_: Any) -> None:
+        raise UserError("too long")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "create", lost)
+        with pytest.raises(UserError, match="no answer"):
+            bench(1, 0.5)
+    (version,) = bench.registry.versions()
+    before = logged_models(bench.registry)
+    assert version.source.removeprefix("models:/") in before
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "create", refused)
+        with pytest.raises(UserError, match="too long"):
+            bench(2, 0.6)
+    assert logged_models(bench.registry) == before
+    assert bench(1, 0.5).version.version == "1"
+
+
+def test_a_thousand_figures_and_a_long_card_fit_every_database(bench: Bench, tmp_path: Path) -> None:
+    rows = [{"kind": "pictures", "source": f"source {n}" * 20, "items": n, "labels": "none"} for n in range(100)]
+    bench(1, 0.5, rows)
+    many = {f"a_figure_of_quite_a_long_name_{number}": number / 7 for number in range(1000)}
+    write_json(tmp_path / "evaluate" / contracts.FIGURES, {"arousal_r": 0.6, **many})
+    write_json(
+        tmp_path / "train-1" / contracts.MODEL / contracts.MODEL_CONFIG, {"format": 1, "training": {"data": rows}}
+    )
+    report = register.run(
+        bench.config, train=tmp_path / "train-1", evaluate=tmp_path / "evaluate", gate=bench.gate,
+        out=tmp_path / "register", tracking_uri=bench.uri, tags={},
+    )  # fmt: skip
+    found = bench.registry.client.get_model_version(bench.config.model_name, report.version.version)
+    assert 4000 < len(found.description) < 5000
+    assert "README.md among the version's files" in found.description
+    assert max(map(len, found.tags.values())) < 5000
+    assert bench.registry.by_version("2").figures == {"arousal_r": 0.6}
+    assert report.gate.checks[-1].rival == 0.5
+
+
+def test_a_long_card_is_cut_between_lines() -> None:
+    assert brief("short") == "short"
+    cut = brief("\n".join(f"| row {number} |" for number in range(1000)))
+    assert 4000 < len(cut) < 5000
+    assert cut.splitlines()[-3].startswith("| row ")
+    assert brief("```\n" + "x\n" * 4000).count("```") == 2

@@ -36,6 +36,8 @@ PROMOTED_AT = "huesong.promoted_at"
 PROMOTED_WHY = "huesong.promoted_because"
 """That it passed the gate, or the reason of whoever promoted it all the same."""
 ROLLED_BACK_AT = "huesong.rolled_back_at"
+MOST_OF_A_TAG = 4_900
+"""Characters of a tag or a description; databases hold 5,000."""
 MODEL_FOLDER = f"artifacts/{contracts.MODEL}"
 """Where the model folder lies inside a logged pyfunc model."""
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -153,7 +155,8 @@ class Registry:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            given = {"tags": dict(tags), "description": description, "model_id": logged.model_id}
+            short = {key: value[:MOST_OF_A_TAG] for key, value in tags.items()}
+            given = {"tags": short, "description": brief(description), "model_id": logged.model_id}
             source = f"models:/{logged.model_id}"
             return _version(self.client.create_model_version(self.name, source, logged.run_id, **given))
 
@@ -166,7 +169,7 @@ class Registry:
         """Set tags of a version."""
         with answered(self.uri):
             for key, value in tags.items():
-                self.client.set_model_version_tag(self.name, version, key, value)
+                self.client.set_model_version_tag(self.name, version, key, value[:MOST_OF_A_TAG])
 
     def challenge(self, version: str) -> None:
         """Make `version` the challenger."""
@@ -346,6 +349,16 @@ def answered(uri: str) -> Iterator[None]:
         raise UserError(
             f"the model registry at {store.shown(uri)} failed: {store.one_line(error)}; {store.remedy(error)}"
         ) from error
+
+
+def brief(text: str) -> str:
+    """`text`, or as many of its first lines as every database holds, and where the rest is."""
+    if len(text) <= MOST_OF_A_TAG:
+        return text
+    rest = "\n\nThe rest of this card is README.md among the version's files."
+    shown = text[: MOST_OF_A_TAG - len(rest) - 4]
+    shown = shown.rsplit("\n", 1)[0]
+    return shown + ("\n```" if shown.count("```") % 2 else "") + rest
 
 
 def same_data(version: Version, tags: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from huesong.register.registry import (
     DIGEST,
     FIGURES,
     GATE,
+    MOST_OF_A_TAG,
     RATED_PICTURES,
     ROLLED_BACK_AT,
     Logged,
@@ -135,7 +137,7 @@ def enter(
         if version is None:
             if logged is None:
                 raise UserError(f"{registry.name}: the registry changed meanwhile: register the model again")
-            version = registry.create(logged, {DIGEST: model.digest, **judged, **model.made_from}, text)
+            version = created(registry, logged, {DIGEST: model.digest, **judged, **model.made_from}, text)
             log.info("registered %s", version.uri)
         else:
             log.info("%s is this very model: nothing new to register", version.uri)
@@ -145,6 +147,17 @@ def enter(
         registry.challenge(version.version)
         note = decide(registry, version, champion, result)
         return version, result, note, registry.aliases(version.version)
+
+
+def created(registry: Registry, logged: Logged, tags: Mapping[str, str], card: str) -> Version:
+    """The logged model as a new version; where the registry refuses it, no logged model is left behind."""
+    try:
+        return registry.create(logged, tags, card)
+    except UserError:
+        with contextlib.suppress(UserError):  # what went wrong first is what is told
+            if f"models:/{logged.model_id}" not in {one.source for one in registry.versions()}:  # an answer was lost
+                registry.forget(logged)
+        raise
 
 
 @dataclass(frozen=True)
@@ -178,6 +191,9 @@ class Candidate:
         found = gates.check(policy.of(built), self.metrics, rival.figures if rival else None, same_data=comparable)
         result = gates.GateResult([*found.checks, *checks])
         figures = json.dumps(numbers(self.metrics), sort_keys=True)
+        if len(figures) > MOST_OF_A_TAG:  # the logged model has all of them
+            asked = {check.metric: check.value for check in found.checks if check.value is not None}
+            figures = json.dumps(asked, sort_keys=True)
         return result, {GATE: result.summary, FIGURES: figures, RATED_PICTURES: str(rated)}
 
 
