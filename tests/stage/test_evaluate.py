@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+import soundfile
 
 from huesong import contracts
 from huesong.evaluate import composing as evaluate_composing
@@ -116,13 +117,19 @@ def test_calibration_has_the_levels_of_the_grid(evaluated: Path) -> None:
 
 def test_report_is_self_contained_with_players_and_rolls(evaluated: Path) -> None:
     html = (evaluated / contracts.REPORT).read_text()
-    assert html.count("<audio") == 2
+    pieces = len(list((evaluated / contracts.COMPOSED).iterdir()))
+    assert html.count("<audio") == 2 + pieces
     for row in ("random training piece", "rule-based composer", "the model, nothing asked", "second judge"):
         assert row in html
     assert "data:audio/wav;base64," in html
-    assert not re.search(r"src=\"(?!data:)", html)
+    sounds = [evaluated / unquote(source) for source in re.findall(r"src=\"(?!data:)([^\"]*)\"", html)]
+    assert sorted(sounds) == sorted((evaluated / contracts.SOUNDS).iterdir())
+    assert len(sounds) == pieces
+    sound, rate = soundfile.read(sounds[0])
+    assert len(sound) / rate > 4
+    assert abs(sound).max() > 0.01
     links = re.findall(r"href=\"([^\"]*)\"", html)
-    assert len(links) == len(list((evaluated / contracts.COMPOSED).iterdir()))
+    assert len(links) == pieces
     assert all((evaluated / unquote(link)).is_file() for link in links)
     assert "with concordance valence" in html
     assert "Against the rule-based composer on the same requests: valence" in html

@@ -16,8 +16,10 @@ from huesong.model.folder import Model, load_model
 from huesong.model.requests import Request, Sampled
 from huesong.model.sampling import sample
 from huesong.music import tokens
+from huesong.music.reading import read_score
+from huesong.music.rendering.audio import render_preview
 from huesong.runtime.errors import UserError
-from huesong.runtime.progress import track
+from huesong.runtime.progress import log, track
 from huesong.runtime.workers import Crashed, SafePool, cores
 
 TIME_LIMIT_S = 3600
@@ -63,7 +65,7 @@ def compose_all(
     composed = asked.copy()
     composed["file"] = [f"{contracts.COMPOSED}/{name}.mid" for name in file_names(asked["request"])]
     for name, piece in zip(composed["file"], samples, strict=True):
-        tokens.decode(tokenizer, piece.ids).dump_midi(folder.parent / name)
+        (folder.parent / name).write_bytes(tokens.decode(tokenizer, piece.ids).dumps_midi())
     for column, values in (
         ("requested", [s.requested for s in samples]),
         ("predicted", [s.predicted or (np.nan, np.nan) for s in samples]),
@@ -72,6 +74,28 @@ def compose_all(
         composed[[f"{column}_valence", f"{column}_arousal"]] = np.asarray(values, dtype=np.float64)
     composed["invalid_tokens"] = [model.grammar.count_violations(s.ids) for s in samples]
     return composed
+
+
+def play_all(judged: pd.DataFrame, work: Path, config: EvaluateConfig) -> pd.DataFrame:
+    """Every piece as an MP3 in `work`/contracts.SOUNDS; the table with their paths as `sound`, "" where one fails."""
+    (work / contracts.SOUNDS).mkdir()
+    played = judged.assign(sound=[f"{contracts.SOUNDS}/{Path(name).stem}.mp3" for name in judged["file"]])
+    jobs = [
+        (str(work / row["file"]), str(work / row["sound"]), float(row["requested_arousal"]))
+        for row in played.to_dict("records")
+    ]
+    pool = SafePool(min(config.workers or cores(), len(jobs)), preload=[__name__])
+    made = track(pool.map(_play, jobs), "evaluate: playing pieces", total=len(jobs))
+    for row, (_, failed) in zip(played.index, made, strict=True):
+        if failed is not None:
+            log.warning("evaluate: %s is not in the report's players: %s", played.at[row, "file"], failed.reason)
+            played.at[row, "sound"] = ""
+    return played
+
+
+def _play(job: tuple[str, str, float]) -> None:
+    midi, sound, arousal = job
+    Path(sound).write_bytes(render_preview(read_score(Path(midi)), arousal=arousal, compressed=True))
 
 
 def answer(batch: Batch) -> list[Sampled]:

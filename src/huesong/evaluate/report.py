@@ -1,4 +1,4 @@
-"""report.html of the evaluate stage: pictures, players, piano rolls and tables in one self-contained page."""
+"""report.html of the evaluate stage: pictures, players, piano rolls and tables; only the sound of all pieces lies beside it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def write_report(work: Path, judged: pd.DataFrame, metrics: dict[str, float], *,
     """Write `work`/report.html.
 
     Args:
-        work: the stage's folder, with the composed music and plots already in it.
-        judged: one row a piece (contracts.REQUESTS).
+        work: the stage's folder, with the composed music, its sound and plots already in it.
+        judged: one row a piece (contracts.REQUESTS), with the path of its `sound`, "" where there is none.
         metrics: the figures of the stage.
         data: raw data folder, for the pictures.
         shown: how many pieces get a card with picture, player and piano roll.
@@ -268,10 +268,11 @@ def caption_of(stem: str) -> str:
 
 
 def piece_table(judged: pd.DataFrame) -> Markup:
-    """Every piece as its file beside this page, with what was asked for and heard."""
+    """Every piece with its player, whose files lie beside this page, and what was asked for and heard."""
     rows: list[list[object]] = [
         [
             Markup('<a href="{}">{}</a>').format(quote(row["file"]), row["request"]),
+            pages.player(quote(row["sound"])) if row["sound"] else None,
             "picture" if row["set"] == "pictures" else "grid",
             *(float(row[f"{column}_{axis}"]) for column in ("requested", "obtained", "second") for axis in AXES
               if f"{column}_{axis}" in row),
@@ -280,8 +281,12 @@ def piece_table(judged: pd.DataFrame) -> Markup:
     ]  # fmt: skip
     columns = [name for column, name in (("requested", "asked"), ("obtained", "heard"), ("second", "second judge"))
                if f"{column}_valence" in judged]  # fmt: skip
-    head = ["piece (MIDI)", "asked by", *(f"{letter}, {name}" for name in columns for letter in ("V", "A"))]
-    return pages.table(head, rows, caption=f"All {len(judged)} pieces: the files lie in the folder of this page.")
+    head = ["piece (MIDI)", "listen", "asked by", *(f"{letter}, {name}" for name in columns for letter in ("V", "A"))]
+    return pages.table(
+        head,
+        rows,
+        caption=f"All {len(judged)} pieces: their files lie in the folder of this page, which plays them from there.",
+    )
 
 
 def spread(judged: pd.DataFrame, count: int) -> pd.DataFrame:

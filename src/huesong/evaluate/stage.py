@@ -17,7 +17,7 @@ from huesong.config import EvaluateConfig
 from huesong.emotion.labelled import MEASURED, label_weights
 from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.evaluate.baselines import REQUESTED, baseline_answers, spread
-from huesong.evaluate.composing import compose_all
+from huesong.evaluate.composing import compose_all, play_all
 from huesong.evaluate.feature_judge import Judge
 from huesong.evaluate.judges import VERDICT_COLUMNS, VERDICTS, Judges
 from huesong.evaluate.metrics import calibration_table, measure, novelty
@@ -93,7 +93,7 @@ def run(
         (work / contracts.PLOTS).mkdir()
         names = list(statistics.SCALAR_STATISTICS)
         plots.evaluation_plots(judged, reference, names, VERDICTS, work / contracts.PLOTS)
-        write_report(work, judged, metrics, data=data, shown=config.report_pieces)
+        write_report(work, play_all(judged, work, config), metrics, data=data, shown=config.report_pieces)
     tables = (
         contracts.METRICS,
         contracts.FIGURES,

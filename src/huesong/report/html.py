@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: every report of the project goes through `page`. Nothing is loaded from outside."""
+"""HTML pages: every report of the project goes through `page`. Nothing is loaded from outside of the folder of the page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ figcaption { color: var(--soft); font-size: .9rem }
 .grid { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)) }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem }
 .card h3 { margin: .6rem 0 .3rem; font-size: 1rem } .card img { display: block; width: 100% }
-audio { width: 100%; margin: .6rem 0 } code { font-size: .9em }
+audio { width: 100%; margin: .6rem 0 } td audio { min-width: 14rem; height: 2rem; margin: 0 } code { font-size: .9em }
 footer { margin-top: 3rem; color: var(--soft); font-size: .85rem }
 """
 
@@ -108,7 +108,12 @@ def image(data: bytes | Path, alt: str, caption: str = "", media: str = "image/p
 
 def audio(data: bytes | Path, media: str = "audio/wav") -> Markup:
     """A player with the sound embedded."""
-    return Markup('<audio controls preload="none" src="{}"></audio>').format(data_uri(data, media))
+    return player(data_uri(data, media))
+
+
+def player(source: str) -> Markup:
+    """A player of the sound at an address, which is loaded when it is started."""
+    return Markup('<audio controls preload="none" src="{}"></audio>').format(source)
 
 
 def cards(blocks: Iterable[Sequence[str | Markup]]) -> Markup:
