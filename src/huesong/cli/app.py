@@ -286,7 +286,9 @@ def compose(
 def film(
     pictures: Annotated[
         list[str],
-        typer.Argument(metavar="PICTURE...", help="A folder of pictures; or files, patterns, - as for compose."),
+        typer.Argument(
+            metavar="PICTURE...", help="A folder of pictures; files, patterns, - as for compose; or one video."
+        ),
     ],
     options: FilmOptions,
     out: Annotated[
@@ -296,9 +298,10 @@ def film(
     model: Annotated[str | None, typer.Option(help="As for compose.")] = None,
     soundfont: Annotated[Path | None, typer.Option(help="As for compose.")] = None,
 ) -> None:
-    """Make a film of pictures with one continuous piece.
+    """Make a film of pictures, or music for a video.
 
-    The music follows the pictures' emotion; they change on its bar lines. Writes MP4 (H.264, AAC), MIDI, WAV and a plot.
+    One continuous piece follows the emotion of pictures or scenes, which change on its bar lines. Writes MP4 (H.264, AAC),
+    MIDI, WAV and a plot.
     """
     film_of(pictures, out, options, model, soundfont, force)
 

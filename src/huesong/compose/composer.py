@@ -28,7 +28,10 @@ from huesong.runtime.files import replacing_files, sha256, write_json
 from huesong.runtime.progress import Bar
 
 if TYPE_CHECKING:
+    from symusic import Score as Notes
+
     from huesong.compose.asked import Picture
+    from huesong.model.requests import Sampled
     from huesong.model.sampling import OnStep
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -184,8 +187,6 @@ class Composer:
 
     def _compose(self, asked: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Piece]:
         from huesong.model.sampling import sample
-        from huesong.music import reading, tokens
-        from huesong.music.rendering.performance import pedalled
 
         requests = [opened(request) for request in asked]
         with _ONE_AT_A_TIME:
@@ -194,24 +195,53 @@ class Composer:
                 replace(self.primed(request), picture=None if request.picture is None else next(rows))
                 for request in requests
             ]
-            pieces = []
             sampled = sample(self.model, encoded, config, on_step, self.scorer)
-            for given, request, row, found in zip(asked, requests, encoded, sampled, strict=True):
-                notes = tokens.decode(self.tokenizer, found.ids, found.plan.tempo)
-                midi = bytes(pedalled(notes, found.plan, found.requested[1]).dumps_midi())
-                score, obtained = reading.parse_score(midi, "the composed piece"), None
-                if self.scorer is not None:
-                    valence, arousal = self.scorer.of_scores([score])[0].tolist()
-                    obtained = (valence, arousal)
-                knows = self.certainty if row.picture is not None else None
-                sureness = knows.of(row.picture) if knows is not None else None
-                pieces.append(
-                    Piece(
-                        midi, score, found.plan, found.requested, found.predicted, obtained, found.critic, sureness,
-                        given, self.name, request.picture,
-                    )
-                )  # fmt: skip
-        return pieces
+        return [
+            self._piece(self.notes_of(found.ids, found.plan.tempo), found, given, request.picture, row.picture)
+            for given, request, row, found in zip(asked, requests, encoded, sampled, strict=True)
+        ]
+
+    def token_ids(self, requests: Sequence[Request], config: SamplingConfig) -> list[list[int]]:
+        """Token ids of a piece for each request, whose pictures are rows and primers token ids; nothing is chosen."""
+        from huesong.model.sampling import roll_out
+
+        with _ONE_AT_A_TIME:
+            return [found.ids for found in roll_out(self.model, requests, config)]
+
+    def notes_of(self, ids: Sequence[int], tempo: float) -> Notes:
+        """The score of token ids, at so many quarters a minute."""
+        from huesong.music import tokens
+
+        return tokens.decode(self.tokenizer, ids, tempo)
+
+    def piece_of(self, notes: Notes, request: Request, requested: VA) -> Piece:
+        """A piece of notes that were composed part by part for a request without a picture; `request.plan` is their plan."""
+        from huesong.model.requests import Sampled
+        from huesong.model.sampling import predict_va
+        from huesong.music import tokens
+
+        assert request.plan is not None, "as it was composed by"
+        ids = tokens.encode(self.tokenizer, notes)
+        with _ONE_AT_A_TIME:
+            found = Sampled(ids, requested, None, predict_va(self.model, ids), request.plan)
+        return self._piece(notes, found, request, None, None)
+
+    def _piece(self, notes: Notes, found: Sampled, given: Request, picture: Any, row: Any) -> Piece:
+        """`row`: what the encoder made of the picture."""
+        from huesong.music import reading
+        from huesong.music.rendering.performance import pedalled
+
+        midi = bytes(pedalled(notes, found.plan, found.requested[1]).dumps_midi())
+        score, obtained = reading.parse_score(midi, "the composed piece"), None
+        if self.scorer is not None:
+            valence, arousal = self.scorer.of_scores([score])[0].tolist()
+            obtained = (valence, arousal)
+        knows = self.certainty if row is not None else None
+        sureness = knows.of(row) if knows is not None else None
+        return Piece(
+            midi, score, found.plan, found.requested, found.predicted, obtained, found.critic, sureness, given, self.name,
+            picture,
+        )  # fmt: skip
 
     def primed(self, request: Request) -> Request:
         """The request with its primer as token ids and plan: on its bars, in one tempo, as preprocess reads music."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from huesong.compose.batch import natural
+from huesong.film.harmony import Phrase, phrases_of, plan_for
 from huesong.model.requests import MOST_BARS, VA, Request
 from huesong.music.form.planner import invent
 from huesong.music.form.settings import Settings
-from huesong.runtime.errors import UserError
+from huesong.runtime.errors import UserError, printable
 
 if TYPE_CHECKING:
     from huesong.compose.composer import Composer
@@ -32,26 +33,55 @@ TAKEN = (36867, 306)
 
 @dataclass(frozen=True)
 class Section:
-    """A picture with the time [start, end) in seconds in which it is shown, and the emotion that it shows."""
+    """What is shown in the time [start, end) in seconds, and the emotion that it shows; a picture, or a video's scene."""
 
     picture: Path
     start: float
     end: float
     emotion: VA
+    scene: int = 0
+    """Of a video, from 1."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"scene {self.scene}" if self.scene else printable(self.picture.name)
 
 
 @dataclass(frozen=True)
 class Course:
-    """The sections of a film, and what composes for them. bar: seconds of a bar."""
+    """The sections of a film, the phrases of its piece, what is asked of the whole, and where bars begin.
+
+    bars: seconds of every bar line, the last one's the end [B + 1].
+    """
 
     sections: tuple[Section, ...]
+    phrases: tuple[Phrase, ...]
     request: Request
-    bar: float
+    bars: tuple[float, ...]
 
     @property
     def seconds(self) -> float:
         """How long the film is."""
         return self.sections[-1].end
+
+    @property
+    def beat(self) -> float:
+        """The shortest beat, seconds."""
+        return float(np.diff(self.bars).min()) / METRE[0]
+
+    @property
+    def tempos(self) -> list[tuple[int, float]]:
+        """Each bar from which on another tempo holds, and that, quarters a minute."""
+        found = [(0, 60 * METRE[0] / (self.bars[1] - self.bars[0]))]
+        for bar, length in enumerate(np.diff(self.bars)):
+            if abs(60 * METRE[0] / length - found[-1][1]) > 1e-3:
+                found.append((bar, float(60 * METRE[0] / length)))
+        return found
+
+    def bar_at(self, second: float) -> float:
+        """How many bars have passed."""
+        return float(np.interp(second, self.bars, range(len(self.bars))))
 
 
 def in_order(pictures: Sequence[Path], by: str | None) -> list[Path]:
@@ -112,9 +142,7 @@ def course_of(
             f"a film of {count} pictures would last {whole:g} s: from {SHORTEST:g} to {LONGEST:g} s are possible; set "
             "--length or --seconds-per-picture"
         )
-    valences, arousals = zip(*emotions, strict=True)
-    means = float(np.mean(valences)), float(np.mean(arousals))
-    usual = 60 / invent(*means, whole, seed, Settings(metre=METRE)).tempo * METRE[0]
+    usual = _usual_bar(emotions, whole, seed)
     together = max(1, math.ceil(count / MOST_BARS))  # pictures that share a bar
     while whole / math.ceil(count / together) < 60 / FASTEST_BEAT * METRE[0]:
         together *= 2
@@ -133,21 +161,66 @@ def course_of(
         Section(picture, start, end, emotion)
         for picture, start, end, emotion in zip(pictures, starts, [*starts[1:], whole], emotions, strict=True)
     )
-    return Course(sections, _request(sections, groups * bars_each, bar, seed), bar)
+    shown = _shown(sections, groups, bar * bars_each)
+    return _course(
+        sections, shown, [bars_each] * groups, [bar * number for number in range(groups * bars_each + 1)], seed
+    )
 
 
-def _request(sections: Sequence[Section], bars: int, bar: float, seed: int) -> Request:
-    """What is asked: the emotion of the pictures that are shown while each bar sounds."""
-    middles = (np.arange(bars) + 0.5) * bar
-    ends = np.array([section.end for section in sections])
-    which = np.minimum(np.searchsorted(ends, middles, "right"), len(sections) - 1)
-    values = [sections[index].emotion for index in which]
-    valence, arousal = (tuple(float(value[axis]) for value in values) for axis in (0, 1))
-    several = bars > 1
-    return Request(
-        None, valence if several else valence[0], arousal if several else arousal[0], seed, bars=bars,
-        tempo=60 * METRE[0] / bar, metre=METRE,
-    )  # fmt: skip
+def course_of_scenes(video: Path, edges: Sequence[float], emotions: Sequence[VA], seed: int = 0) -> Course:
+    """How the music of a video goes: every scene has whole bars, whose tempo is what makes them as long as it.
+
+    Args:
+        video: its file.
+        edges: seconds at which scenes begin, and the end [S + 1].
+        emotions: of each scene.
+        seed: of the piece.
+
+    Raises:
+        UserError: it is shorter or longer than a piece may be.
+    """
+    whole = edges[-1]
+    if not SHORTEST <= whole <= LONGEST:
+        raise UserError(f"{video} lasts {whole:.1f} s: music is made for {SHORTEST:g} to {LONGEST:g} s; cut it")
+    lengths = np.diff(edges)
+    usual = _usual_bar(emotions, whole, seed)
+    counts = np.maximum(1, np.rint(lengths / usual)).astype(int)
+    while counts.sum() > MOST_BARS:
+        usual *= 1.1
+        counts = np.maximum(1, np.rint(lengths / usual)).astype(int)
+    bars = [0.0]
+    for end, count in zip(edges[1:], counts, strict=True):
+        bars += np.linspace(bars[-1], end, count + 1)[1:].tolist()
+    sections = tuple(
+        Section(video, edges[index], edges[index + 1], emotion, index + 1) for index, emotion in enumerate(emotions)
+    )
+    return _course(sections, emotions, counts.tolist(), bars, seed)
+
+
+def _usual_bar(emotions: Sequence[VA], seconds: float, seed: int) -> float:
+    """Seconds of a bar at the tempo that suits the mean emotion."""
+    valence, arousal = (float(mean) for mean in np.mean(emotions, axis=0))
+    return 60 / invent(valence, arousal, seconds, seed, Settings(metre=METRE)).tempo * METRE[0]
+
+
+def _course(
+    sections: tuple[Section, ...], emotions: Sequence[VA], counts: Sequence[int], bars: Sequence[float], seed: int
+) -> Course:
+    """`emotions` and `counts` of bars: of parts of the piece, one after the other."""
+    phrases = phrases_of(emotions, counts, seed)
+    tempo = 60 * METRE[0] * (len(bars) - 1) / bars[-1]
+    plan = plan_for(phrases, tempo, METRE, seed)
+    edges = [value for value, count in zip(emotions, counts, strict=True) for _ in range(count)]
+    valence, arousal = zip(edges[0], *edges, strict=True)
+    asked = Request(None, valence, arousal, seed, bars=len(bars) - 1, tempo=tempo, metre=METRE, plan=plan)
+    return Course(sections, tuple(phrases), asked, tuple(bars))
+
+
+def _shown(sections: Sequence[Section], groups: int, seconds: float) -> list[VA]:
+    """The emotion of the pictures that are shown in the middle of each phrase."""
+    ends = [section.end for section in sections]
+    which = np.searchsorted(ends, (np.arange(groups) + 0.5) * seconds, "right")
+    return [sections[min(int(index), len(sections) - 1)].emotion for index in which]
 
 
 def emotions_of(composer: Composer, pictures: Sequence[Path]) -> tuple[list[Path], list[VA], list[tuple[Path, str]]]:

@@ -14,6 +14,7 @@ from huesong.film.course import Section
 
 ASPECTS = {"16:9": (1280, 720), "9:16": (720, 1280), "1:1": (720, 720)}
 """Width and height in pixels."""
+USUAL_ASPECT = "16:9"
 RATE = 30
 """Frames a second."""
 ZOOM = 0.08

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,36 +10,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huesong.compose.moods import in_words
+from huesong.compose.output.files import ENDINGS as NAMES
 from huesong.compose.output.files import earlier_record, unchanged
-from huesong.compose.output.formats import RECORD_KEY
-from huesong.film.course import Course, course_of, emotions_of, in_order
+from huesong.compose.output.formats import AUDIO, RECORD_KEY, SCORES, WRITING, write_audio
+from huesong.film.composing import compose_phrases
+from huesong.film.course import Course, course_of, course_of_scenes, emotions_of, in_order
 from huesong.film.encode import pyav, write_film
-from huesong.film.frames import ASPECTS, frames_of
+from huesong.film.frames import ASPECTS, RATE, USUAL_ASPECT, frames_of
+from huesong.film.video import SUFFIXES, own_sound, scenes_of, under, with_sound
 from huesong.runtime.errors import UserError, printable
 from huesong.runtime.files import replacing_files, sha256, write_json
 from huesong.runtime.progress import Bar, duration
+from huesong.score.drawing import Score, check_installed
 
 if TYPE_CHECKING:
+    from symusic import Score as Notes
+
     from huesong.compose.composer import Composer
     from huesong.compose.piece import Piece
 
-ENDINGS = (".mp4", ".mid", ".wav", "-course.png", ".json")
+PLOT = "-course.png"
+USUAL = ("mid", "wav")
+"""Kinds of file beside the film."""
+UNDER_DB = 12.0
+"""How much softer music is beneath a video's own sound."""
 CLOSING_S = 1.0
 """In which the sound fades at the end of the film."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a film. seconds, length, order: see film/course.py. aspect: a key of ASPECTS."""
+    """What is asked of a film.
+
+    seconds, length, order: see film/course.py. aspect: a key of ASPECTS. formats: kinds of file beside the film. keep_sound:
+    of a video, its own sound stays above the music.
+    """
 
     seconds: float | None = None
     length: float | None = None
-    aspect: str = "16:9"
+    aspect: str = USUAL_ASPECT
     order: str | None = None
     titles: bool = False
     seed: int = 0
     force: bool = False
     soundfont: Path | None = None
+    formats: tuple[str, ...] = USUAL
+    keep_sound: bool = False
 
     def __post_init__(self) -> None:
         if self.aspect not in ASPECTS:
@@ -60,23 +76,23 @@ class Film:
 
     def __str__(self) -> str:
         sections = self.course.sections
-        lines = [f"{printable(str(self.files[0]))}: {len(sections)} pictures, {duration(self.course.seconds)}"]
+        what = "scenes" if sections[0].scene else "pictures"
+        lines = [f"{printable(str(self.files[0]))}: {len(sections)} {what}, {duration(self.course.seconds)}"]
         lines.append(f"  music      {self.piece.plan.describe().splitlines()[0]}")
         for number, section in enumerate(sections):
             heard = "" if self.heard is None else f", heard {in_words(tuple(self.heard[number]))}"
-            lines.append(
-                f"  {section.start:6.1f} s   {printable(section.picture.name)}: {in_words(section.emotion)}{heard}"
-            )
+            lines.append(f"  {section.start:6.1f} s   {section.name}: {in_words(section.emotion)}{heard}")
         lines += [f"  left out   {printable(str(path))}: {reason}" for path, reason in self.broken]
         return "\n".join([*lines, f"  files      {', '.join(printable(str(path)) for path in self.files)}"])
 
 
 def film(pictures: Sequence[Path], out: Path, composer: Composer, wanted: Wanted) -> Film:
-    """Make a film of pictures.
+    """Make a film of pictures, or music for a video.
 
     Args:
-        pictures: files, of which those that cannot be read are left out.
-        out: the film's name, ending in .mp4; OUT.mid, OUT.wav, OUT-course.png and OUT.json are written beside it.
+        pictures: files, of which those that cannot be read are left out; or one video.
+        out: the film's name, ending in .mp4; OUT.mid, OUT.wav and what else is asked for, OUT-course.png and OUT.json are
+            written beside it.
         composer: the model that reads the pictures and composes.
         wanted: what is asked.
 
@@ -85,27 +101,83 @@ def film(pictures: Sequence[Path], out: Path, composer: Composer, wanted: Wanted
             has been written then.
     """
     pyav()
+    check_installed(wanted.formats)
     targets = targets_of(out, pictures, wanted)
+    if is_video(pictures):
+        return _with_music(pictures[0], targets, composer, wanted)
     ordered = in_order(pictures, wanted.order)
     read, emotions, broken = emotions_of(composer, ordered)
     if not read:
         raise UserError(f"none of {len(ordered)} pictures can be read; the first: {broken[0][1]}")
     course = course_of(read, emotions, wanted.seconds, wanted.length, wanted.seed)
+
+    def show(movie: Path, samples: np.ndarray, rate: int) -> None:
+        size = ASPECTS[wanted.aspect]
+        with Bar("film", round(course.seconds * RATE), at_once=True) as bar:
+            frames = _counted(frames_of(course.sections, size, course.beat, wanted.titles), bar)
+            write_film(movie, frames, size, samples, rate)
+
+    return _made(targets, course, composer, wanted, show, broken)
+
+
+def is_video(pictures: Sequence[Path]) -> bool:
+    """Whether what is given is a video.
+
+    Raises:
+        UserError: a video among other files.
+    """
+    videos = [path for path in pictures if path.suffix.lower() in SUFFIXES]
+    if videos and len(pictures) > 1:
+        raise UserError(f"{videos[0]} is a video: give it alone, or pictures only")
+    return bool(videos)
+
+
+def _with_music(video: Path, targets: Sequence[Path], composer: Composer, wanted: Wanted) -> Film:
+    given = {
+        "--seconds-per-picture": wanted.seconds, "--length": wanted.length, "--order": wanted.order,
+        "--titles": wanted.titles or None, "--aspect": None if wanted.aspect == USUAL_ASPECT else wanted.aspect,
+    }  # fmt: skip
+    if wrong := next((name for name, value in given.items() if value is not None), None):
+        raise UserError(f"{wrong}: a video stays as it is: leave it out")
+    scenes = scenes_of(video)
+    emotions = [composer.read(scene.frame) for scene in scenes]
+    edges = [*(scene.start for scene in scenes), scenes[-1].end]
+    course = course_of_scenes(video, edges, emotions, wanted.seed)
+
+    def show(movie: Path, samples: np.ndarray, rate: int) -> None:
+        own = own_sound(video, rate) if wanted.keep_sound else None
+        with_sound(video, movie, samples if own is None else under(samples, own, UNDER_DB), rate)
+
+    return _made(targets, course, composer, wanted, show, [])
+
+
+def _made(
+    targets: Sequence[Path], course: Course, composer: Composer, wanted: Wanted,
+    show: Callable[[Path, np.ndarray, int], None], broken: Sequence[tuple[Path, str]],
+) -> Film:  # fmt: skip
+    """Compose, hear, and write all files; `show` writes the film with its sound."""
     with Bar("composing", 1, share=True) as bar:
-        [piece] = composer.compose([course.request], on_step=bar.to)
+        piece = compose_phrases(composer, course, on_step=bar.to)
     samples, rate = sound_of(piece, course, wanted.soundfont)
     heard = heard_in(composer, piece, course)
-    size = ASPECTS[wanted.aspect]
-    with replacing_files(list(targets)) as (movie, midi, wav, plot, record):
-        with Bar("film", round(course.seconds * 30), at_once=True) as bar:
-            frames = _counted(frames_of(course.sections, size, course.bar / 4, wanted.titles), bar)
-            write_film(movie, frames, size, samples, rate)
-        midi.write_bytes(piece.midi)
-        _write_wav(samples, rate, wav)
-        plot.write_bytes(plot_of(course, heard))
-        parts = dict(zip(targets, (movie, midi, wav, plot), strict=False))
-        write_json(record, _record(course, piece, heard, parts))
-    return Film(targets, course, piece, heard, tuple(broken))
+    with replacing_files(list(targets)) as parts:
+        part_of = dict(zip(targets, parts, strict=True))
+        *others, plot, record = targets
+        for target in others:
+            part, kind = part_of[target], target.suffix.removeprefix(".")
+            if kind == "mp4":
+                show(part, samples, rate)
+            elif kind in AUDIO:
+                write_audio(samples, rate, part, kind)
+            elif kind in SCORES:
+                score = Score(piece.notes, piece.plan, printable(targets[0].stem))
+                part.write_bytes(score.pdf() if kind == "pdf" else score.musicxml().encode())
+            else:
+                piece.write({kind: part}, WRITING)
+        part_of[plot].write_bytes(plot_of(course, heard))
+        digests = {target: part for target, part in part_of.items() if target != record}
+        write_json(part_of[record], _record(course, piece, heard, digests))
+    return Film(tuple(targets), course, piece, heard, tuple(broken))
 
 
 def targets_of(out: Path, pictures: Sequence[Path], wanted: Wanted) -> tuple[Path, ...]:
@@ -116,7 +188,8 @@ def targets_of(out: Path, pictures: Sequence[Path], wanted: Wanted) -> tuple[Pat
     """
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: a film is written as .mp4: end the name so")
-    targets = tuple(out.with_name(f"{out.stem}{ending}") for ending in ENDINGS)
+    endings = (".mp4", *(NAMES[kind] for kind in wanted.formats if kind != "json"), PLOT, ".json")
+    targets = tuple(out.with_name(f"{out.stem}{ending}") for ending in endings)
     record = earlier_record(targets[-1])
     inputs = {path.resolve() for path in pictures}
     for target in targets:
@@ -149,24 +222,24 @@ def heard_in(composer: Composer, piece: Piece, course: Course) -> np.ndarray | N
     """Valence and arousal that the music labeller hears while each picture is shown [S, 2]; None without a labeller."""
     if composer.scorer is None:
         return None
-    second = piece.plan.tempo / 60 * piece.notes.tpq
+    return np.array(composer.scorer.of_scores(sections_of(piece, course)), dtype=np.float64).reshape(-1, 2)
+
+
+def sections_of(piece: Piece, course: Course) -> list[Notes]:
+    """The music of each section, from tick 0; the whole piece where no note begins in it."""
+    bar = piece.plan.bars[0].quarters * piece.notes.tpq
     parts = []
     for section in course.sections:
-        part = piece.notes.clip(round(section.start * second), round(section.end * second), clip_end=True)
-        parts.append(part.shift_time(-round(section.start * second)) if part.note_num() else piece.notes)
-    return np.array(composer.scorer.of_scores(parts), dtype=np.float64).reshape(-1, 2)
+        start, end = (round(course.bar_at(at) * bar) for at in (section.start, section.end))
+        part = piece.notes.clip(start, end, clip_end=True)
+        parts.append(part.shift_time(-start) if part.note_num() else piece.notes)
+    return parts
 
 
 def _counted(frames: Any, bar: Bar) -> Any:
     for frame in frames:
         yield frame
         bar.one_more()
-
-
-def _write_wav(samples: np.ndarray, rate: int, path: Path) -> None:
-    from huesong.compose.output.formats import write_audio
-
-    write_audio(samples, rate, path, "wav")
 
 
 def plot_of(course: Course, heard: np.ndarray | None) -> bytes:
@@ -194,7 +267,7 @@ def _record(course: Course, piece: Piece, heard: np.ndarray | None, parts: dict[
 
     sections = [
         {
-            "picture": printable(section.picture.name), "start": round(section.start, 4), "end": round(section.end, 4),
+            "picture": section.name, "start": round(section.start, 4), "end": round(section.end, 4),
             "requested": section.emotion, "obtained": None if heard is None else heard[number].tolist(),
         }
         for number, section in enumerate(course.sections)
@@ -202,7 +275,7 @@ def _record(course: Course, piece: Piece, heard: np.ndarray | None, parts: dict[
     return {
         RECORD_KEY: __version__,
         "sections": sections,
-        "bar_seconds": course.bar,
+        "bars": [round(line, 4) for line in course.bars],
         "model": piece.model,
         "plan": piece.plan.describe().splitlines(),
         "files": {target.name: sha256(part) for target, part in parts.items()},
