@@ -133,6 +133,7 @@ MODEL_CARD: Final = "README.md"
 
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
+PREVIOUS: Final = "previous"
 
 SAFE_ID: Final = re.compile(r"[\w.#()+&',!~ -]{1,200}")
 """What an id may look like: it becomes part of file names."""

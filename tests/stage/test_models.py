@@ -16,6 +16,7 @@ from huesong import contracts
 from huesong.config import Params, RegisterConfig
 from huesong.register import model_logging as pyfunc_logging
 from huesong.register import stage as register
+from huesong.register.life import promotion
 from huesong.register.registry import (
     DIGEST,
     FIGURES,
@@ -90,8 +91,8 @@ def test_versions_are_found_by_number_digest_and_alias(logged: tuple[pyfunc_logg
     assert found.uri == "models:/find/10"
     assert registry.by_digest("digest-99") is None
     assert registry.by_alias(contracts.CHAMPION) is None
-    registry.challenge("2")
-    registry.challenge("3")
+    registry.client.set_registered_model_alias(registry.name, contracts.CHALLENGER, "2")
+    registry.client.set_registered_model_alias(registry.name, contracts.CHALLENGER, "3")
     assert registry.aliases("2") == []
     assert registry.aliases("3") == [contracts.CHALLENGER]
     with pytest.raises(UserError, match="no version 12"):
@@ -106,41 +107,41 @@ def test_a_model_that_was_never_registered_has_no_versions(uri: str) -> None:
 
 def test_promotion_moves_champion_and_is_idempotent(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     registry = registry_of("promote", logged[0], uri, 2)
-    registry.promote("1")
+    promotion.promote(registry, "1")
     since = registry.by_version("1").tags[PROMOTED_AT]
-    registry.promote("1")
+    promotion.promote(registry, "1")
     assert registry.by_version("1").tags[PROMOTED_AT] == since
-    registry.promote("2")
+    promotion.promote(registry, "2")
     assert champion(registry) == "2"
-    assert registry.aliases("1") == []
+    assert registry.aliases("1") == [contracts.PREVIOUS]
     with pytest.raises(UserError, match="no version 3"):
-        registry.promote("3")
+        promotion.promote(registry, "3")
     assert champion(registry) == "2"
 
 
 def test_roll_back_walks_the_champions_of_the_past(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     registry = registry_of("back", logged[0], uri, 4)
     with pytest.raises(UserError, match="no champion"):
-        registry.roll_back()
+        promotion.roll_back(registry)
     for version in ("1", "3", "4"):  # 2 was never champion
-        registry.promote(version)
-    assert registry.roll_back().version == "3"
+        promotion.promote(registry, version)
+    assert promotion.roll_back(registry).version == "3"
     assert champion(registry) == "3"
     assert ROLLED_BACK_AT in registry.by_version("4").tags
-    assert registry.roll_back().version == "1"
+    assert promotion.roll_back(registry).version == "1"
     with pytest.raises(UserError, match="no champion before version 1"):
-        registry.roll_back()
+        promotion.roll_back(registry)
     assert champion(registry) == "1"
 
-    registry.promote("4")  # by name it may come back
+    promotion.promote(registry, "4")  # by name it may come back
     assert champion(registry) == "4"
     assert ROLLED_BACK_AT not in registry.by_version("4").tags
-    assert registry.roll_back().version == "1"
+    assert promotion.roll_back(registry).version == "1"
 
 
 def test_uris_resolve_to_the_very_model_folder(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
     made, source = logged
-    registry_of("resolve", made, uri, 1).promote("1")
+    promotion.promote(registry_of("resolve", made, uri, 1), "1")
     for name in (f"models:/resolve@{contracts.CHAMPION}", "models:/resolve/1"):
         folder = resolve_model(name, tracking_uri=uri)
         assert folder_digest(folder) == folder_digest(source)
@@ -170,26 +171,26 @@ def test_promotions_are_ordered_by_a_counter_not_by_clocks(
 ) -> None:
     registry = registry_of("clocks", logged[0], uri, 3)
     for version, clock in (("1", "2030-01-01"), ("2", "2020-01-01"), ("3", "2025-01-01")):
-        monkeypatch.setattr("huesong.register.registry.now", lambda clock=clock: clock)
-        registry.promote(version)
-    assert registry.roll_back().version == "2"
-    assert registry.roll_back().version == "1"
+        monkeypatch.setattr("huesong.register.life.promotion.now", lambda clock=clock: clock)
+        promotion.promote(registry, version)
+    assert promotion.roll_back(registry).version == "2"
+    assert promotion.roll_back(registry).version == "1"
 
 
 def test_tags_come_before_the_alias(
     logged: tuple[pyfunc_logging.Logged, Path], uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = registry_of("order", logged[0], uri, 2)
-    registry.promote("1")
+    promotion.promote(registry, "1")
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "_set_alias", lambda *_: pytest.fail("killed"))
+        patch.setattr(registry.client, "set_registered_model_alias", lambda *_: pytest.fail("killed"))
         with pytest.raises(BaseException, match="killed"):
-            registry.promote("2")
+            promotion.promote(registry, "2")
     assert champion(registry) == "1"
-    with pytest.raises(UserError, match="no champion before version 1"):  # 2 never was
-        registry.roll_back()
-    registry.promote("2")
-    assert registry.roll_back().version == "1"
+    assert PROMOTED_AT in registry.by_version("2").tags
+    promotion.repair(registry)  # as the next command does
+    assert champion(registry) == "2"
+    assert promotion.roll_back(registry).version == "1"
 
 
 def test_figures_of_a_version_come_back(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:

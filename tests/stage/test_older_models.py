@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from huesong.cli.app import app
 from huesong.register import model_logging, shipped
+from huesong.register.life import promotion
 from huesong.register.registry import DIGEST, Logged, Registry, resolve_model
 from huesong.runtime.files import folder_digest
 from huesong.tracking import store
@@ -41,7 +42,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
         )  # fmt: skip
     registry = Registry("huesong", uri=uri)
     made = registry.create(Logged(logged.model_id, run_id), {DIGEST: folder_digest(model)}, "card")
-    registry.promote(made.version, force=True, reason="0.1.0 asked no gate")
+    promotion.promote(registry, made.version, force=True, reason="0.1.0 asked no gate")
     return uri
 
 

@@ -7,6 +7,8 @@ import pytest
 from huesong import contracts
 from huesong.config import Params, RegisterConfig
 from huesong.register import stage as register
+from huesong.register.life import cleaning, promotion
+from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import DIGEST, GATE, RATED_PICTURES, Registry, brief, resolve_model
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
@@ -126,7 +128,7 @@ def test_a_worse_model_does_not_replace_the_champion_and_a_better_one_does(bench
     assert worse.gate.checks[-1].rival == 0.6
     better = bench(3, 0.58)
     assert sorted(better.aliases) == sorted(BOTH)
-    assert bench.registry.aliases("1") == []
+    assert bench.registry.aliases("1") == [contracts.PREVIOUS]
 
 
 def test_a_better_evaluation_of_the_same_model_can_promote_it(bench: Bench) -> None:
@@ -214,7 +216,7 @@ def test_a_damaged_version_is_named_and_the_advice_repairs_it(bench: Bench) -> N
 def test_a_version_that_was_rolled_back_is_not_promoted_again_by_the_gate(bench: Bench) -> None:
     bench(1, 0.5)
     bench(2, 0.9)
-    bench.registry.roll_back()
+    promotion.roll_back(bench.registry)
     report = bench(2, 0.9)
     assert report.aliases == [contracts.CHALLENGER]
     assert "rolled back" in report.note
@@ -274,6 +276,35 @@ def logged_models(registry: Registry) -> set[str]:
     return {one.model_id for one in registry.client.search_logged_models([where.experiment_id])}
 
 
+def test_cleaning_removes_logged_models_of_no_version_and_no_others(bench: Bench, tmp_path: Path) -> None:
+    """None of another name's versions, none of a copied version's."""
+    bench(1, 0.5)
+    bench(2, 0.6)
+    registry, other = bench.registry, Bench(tmp_path, bench.uri, f"{bench.config.model_name}-other")
+    other(3, 0.5)
+    for made in list(registry.client.search_model_versions(f"name='{other.config.model_name}'")):
+        registry.client.copy_model_version(f"models:/{made.name}/{made.version}", f"{made.name}-copy")
+        registry.client.delete_registered_model(made.name)
+    for one in cleaning.leftovers(registry, "register", 0):  # of the tests before
+        cleaning.clean(registry, one)
+    kept = logged_models(registry)
+    assert {version.model_id for version in registry.versions()} < kept
+    run = new_run(bench.uri, "register", tmp_path, {})
+    model = tmp_path / "train-1" / contracts.MODEL
+    orphan = log_model(model, tmp_path / "register" / "README.md", {}, bench.uri, run, {})
+    assert cleaning.leftovers(registry, "register", 1) == []
+    (found,) = cleaning.leftovers(registry, "register", 0)
+    assert found.model_id == orphan.model_id
+    cleaning.clean(registry, found)
+    assert logged_models(registry) == kept
+    promotion.retire(registry, "1", "no use")
+    first = registry.by_version("1").model_id
+    (retired,) = cleaning.leftovers(registry, "register", 0)
+    cleaning.clean(registry, retired)
+    assert kept - logged_models(registry) == {first}
+    assert cleaning.leftovers(registry, "register", 0) == []
+
+
 def test_a_registration_that_is_refused_leaves_no_logged_model_and_one_whose_answer_is_lost_keeps_its_files(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +323,7 @@ def test_a_registration_that_is_refused_leaves_no_logged_model_and_one_whose_ans
             bench(1, 0.5)
     (version,) = bench.registry.versions()
     before = logged_models(bench.registry)
-    assert version.source.removeprefix("models:/") in before
+    assert version.model_id in before
     with monkeypatch.context() as patch:
         patch.setattr(Registry, "create", refused)
         with pytest.raises(UserError, match="too long"):

@@ -22,6 +22,7 @@ from huesong.pictures import efficientnet_lite
 from huesong.pictures.encoders import PACKAGED, Encoder, Settings, write_settings
 from huesong.pictures.student import Architecture, Student
 from huesong.register import shipped
+from huesong.register.life import promotion
 from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import GATE, RATED_PICTURES, Registry, Version
 from huesong.runtime.errors import UserError
@@ -217,7 +218,7 @@ def test_a_champion_comes_first_if_it_learnt_from_rated_photographs(
         made = registry.create(
             log_model(folder, folder.parent / "README.md", {}, uri, run, {}), {GATE: "passed", **tags}, "card"
         )
-        registry.promote(made.version)
+        promotion.promote(registry, made.version)
         return made
 
     uri = new_database(tmp_path / "mlflow.db")

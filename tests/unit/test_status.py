@@ -4,6 +4,7 @@ import pytest
 
 from huesong import contracts
 from huesong.cli import status
+from huesong.register.life import promotion
 from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import GATE, RATED_PICTURES, ROLLED_BACK_AT, Registry
 from huesong.runtime import files as artifacts
@@ -26,18 +27,18 @@ def test_names_the_champion_the_challenger_and_why_it_is_not_champion(tmp_path: 
     logged = log_model(tmp_path / "model", tmp_path / "README.md", {}, uri, new_run(uri, "status", tmp_path, {}), {})
     for rated, verdict in (("0", "passed (9 checks)"), ("0", "failed: n, valence_ccc_low")):
         made = registry.create(logged, {GATE: verdict, RATED_PICTURES: rated}, "card")
-        registry.challenge(made.version)
+        registry.client.set_registered_model_alias(registry.name, contracts.CHALLENGER, made.version)
     text = status.describe(tmp_path, tmp_path)
     assert "champion    none" in text
     assert "challenger  models:/huesong/2, not champion: the gate failed: n, valence_ccc_low" in text
-    registry.promote("1")
+    promotion.promote(registry, "1")
     registry.tag("2", {ROLLED_BACK_AT: "2026"})
     text = status.describe(tmp_path, tmp_path)
     assert "champion    models:/huesong/1, since 20" in text
     assert "(it passed the gate); trained on no photograph that people rated" in text
     assert "not champion: it was rolled back; the gate failed: n" in text
     assert "composes    huesong-small, the shipped one (the champion models:/huesong/1 was trained on no" in text
-    registry.challenge("1")
+    registry.client.set_registered_model_alias(registry.name, contracts.CHALLENGER, "1")
     assert "challenger" not in status.describe(tmp_path, tmp_path)
 
 

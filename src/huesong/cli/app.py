@@ -348,6 +348,9 @@ def status(
     typer.echo(describe(folder))
 
 
+app.command()(cli_registry.retrain)
+
+
 # --- shared --------------------------------------------------------------------------------------
 
 

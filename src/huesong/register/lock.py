@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def name_lock(client: Any, name: str) -> Iterator[None]:
-    """The lock of a registered model on a server.
+def name_lock(client: Any, name: str) -> Iterator[Callable[[], bool]]:
+    """The lock of a registered model on a server; what it yields says whether it is still held.
 
     Raises:
         UserError: others have it for MOST_S.
@@ -43,7 +43,7 @@ def name_lock(client: Any, name: str) -> Iterator[None]:
     lock, me = f"{name}.lock", uuid.uuid4().hex
     _take(client, lock, me)
     try:
-        yield
+        yield lambda: owner_of(client, lock) == me
     finally:
         if owner_of(client, lock) == me:
             _drop(client, lock)

@@ -1,7 +1,7 @@
-"""The model registry: versions, the aliases `challenger` and `champion`, promotion, roll-back, and model URIs.
+"""The model registry: versions with their files, the aliases `challenger`, `champion` and `previous`, and model URIs.
 
-`challenger` is the version that was registered last, `champion` the one that composes and serves; one version carries
-both after it passed the gate. A version that was rolled back is promoted again only by name, never by the gate.
+`challenger` is the version that was registered last, `champion` the one that composes and serves, `previous` the one that
+a roll-back makes champion again. What moves them is in register.life.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,7 +26,8 @@ from huesong.tracking.provenance import DATA_DIGEST
 DIGEST = "huesong.digest"
 GATE = "huesong.gate"
 FIGURES = "huesong.figures"
-"""JSON of the evaluation's figures: a tag, because the next challenger needs them even when the run is gone."""
+"""JSON of the evaluation's figures; of a long one those that the gate asked about. All of them are in the journal."""
+RETIRED_AT = "huesong.retired_at"
 RATED_PICTURES = "huesong.rated_pictures"
 """How many pictures with people's ratings it learnt from (card.rated_pictures)."""
 PROMOTION = "huesong.promotion"
@@ -41,6 +41,7 @@ MOST_OF_A_TAG = 4_900
 MODEL_FOLDER = f"artifacts/{contracts.MODEL}"
 """Where the model folder lies inside a logged pyfunc model."""
 MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+LOGGED_URI = re.compile(r"models:/(?P<model_id>m-[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Version:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The latest evaluation's figures."""
+        """The latest evaluation's figures, as the tag has them."""
         return dict(json.loads(self.tags.get(FIGURES, "{}")))
 
     @property
@@ -86,8 +87,9 @@ class Registry:
 
     def __init__(self, name: str = contracts.MODEL_NAME, *, uri: str | None = None, root: Path | None = None) -> None:
         """Connect to the registry at `uri` (None: MLFLOW_TRACKING_URI, else the sqlite file of the checkout `root`)."""
-        self.name = name
-        self.uri = store.tracking_uri(root or Path.cwd(), uri)
+        self.name, self.root = name, root or Path.cwd()
+        self._mine: Callable[[], bool] = lambda: True
+        self.uri = store.tracking_uri(self.root, uri)
         if not store.installed():
             raise UserError("the model registry needs MLflow: pip install 'huesong[registry]', or name a model folder")
         with answered(self.uri), store.http_limits():
@@ -160,20 +162,16 @@ class Registry:
             source = f"models:/{logged.model_id}"
             return _version(self.client.create_model_version(self.name, source, logged.run_id, **given))
 
-    def forget(self, logged: Logged) -> None:
-        """Delete a logged model that became no version."""
+    def forget(self, model_id: str) -> None:
+        """Delete a logged model that is no version's."""
         with answered(self.uri):
-            self.client.delete_logged_model(logged.model_id)
+            self.client.delete_logged_model(model_id)
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         with answered(self.uri):
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.name, version, key, value[:MOST_OF_A_TAG])
-
-    def challenge(self, version: str) -> None:
-        """Make `version` the challenger."""
-        self._set_alias(contracts.CHALLENGER, version)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -185,62 +183,19 @@ class Registry:
             return
         with contextlib.ExitStack() as stack:
             with answered(self.uri), store.http_limits():
-                stack.enter_context(name_lock(self.client, self.name))
+                self._mine = stack.enter_context(name_lock(self.client, self.name))
             yield
 
-    def promote(self, version: str, *, force: bool = False, reason: str = "") -> None:
-        """Make `version` the champion, from this moment on. Harmless when it is champion already. Call it `alone`.
-
-        The tags come before the alias: a process that ends between the two leaves a champion whose tags are true.
-
-        Args:
-            version: its number.
-            force: promote it even if it did not pass the gate; `reason` is kept with it then.
-            reason: why.
+    def check_alone(self) -> None:
+        """Refuse to go on if another process took the lock over, as it does after a minute of silence.
 
         Raises:
-            UserError: there is no such version, its files are damaged, or it did not pass the gate.
+            UserError: it did.
         """
-        promoted, champion = self.by_version(version), self.by_alias(contracts.CHAMPION)
-        if champion is not None and champion.version == promoted.version:
-            return
-        verdict = promoted.tags.get(GATE, "was never asked")
-        if not verdict.startswith("passed") and not (force and reason.strip()):
+        if not self._mine():
             raise UserError(
-                f"{promoted.uri}: the gate {verdict}; evaluate and register it again, or promote it with --force and a --reason"
+                f"{self.name}: this took so long that another process went on without it: run the command again"
             )
-        if not self.intact(promoted):
-            raise UserError(f"{promoted.uri}: its files are gone or damaged: register the model again")
-        last = max((one.promotion[0] for one in self.versions()), default=0)
-        self.tag(
-            promoted.version,
-            {PROMOTION: str(last + 1), PROMOTED_AT: now(), PROMOTED_WHY: reason.strip() or "it passed the gate"},
-        )
-        if ROLLED_BACK_AT in promoted.tags:
-            with answered(self.uri):
-                self.client.delete_model_version_tag(self.name, promoted.version, ROLLED_BACK_AT)
-        self._set_alias(contracts.CHAMPION, promoted.version)
-
-    def roll_back(self) -> Version:
-        """Make the champion before the present one champion again, and return it. Call it `alone`.
-
-        Raises:
-            UserError: there is no champion, or none before it.
-        """
-        champion = self.by_alias(contracts.CHAMPION)
-        if champion is None:
-            raise UserError(f"{self.name} has no champion to roll back from: promote a version first")
-        earlier = [
-            v
-            for v in self.versions()
-            if PROMOTED_AT in v.tags and ROLLED_BACK_AT not in v.tags and v.promotion < champion.promotion
-        ]
-        if not earlier:
-            raise UserError(f"{self.name} had no champion before version {champion.version}: promote another version")
-        before = max(earlier, key=lambda v: v.promotion)
-        self.tag(champion.version, {ROLLED_BACK_AT: now()})
-        self._set_alias(contracts.CHAMPION, before.version)
-        return before
 
     def folder(self, version: Version, cache: Path | None = None) -> Path:
         """The model folder of a version on this machine: in place where it is a local file, else fetched once.
@@ -254,7 +209,7 @@ class Registry:
         Raises:
             UserError: the files are gone, or are not those that were registered.
         """
-        location = self._location(version)
+        location = self.location(version)
         if (local := _local(location)) is not None:
             if not self.intact(version):
                 raise UserError(
@@ -266,16 +221,15 @@ class Registry:
 
     def intact(self, version: Version) -> bool:
         """Whether the files of a version are still those that were registered, where they need not be fetched for that."""
-        local = _local(self._location(version))
+        local = _local(self.location(version))
         if local is None:
             return True
         digest = version.tags.get(DIGEST)
         return (local / MODEL_FOLDER).is_dir() and digest in (None, artifacts.folder_digest(local / MODEL_FOLDER))
 
-    def _location(self, version: Version) -> str:
+    def location(self, version: Version) -> str:
+        """The URI of a version's files."""
         with answered(self.uri):
-            if version.model_id:
-                return str(self.client.get_logged_model(version.model_id).artifact_location)
             return str(self.client.get_model_version_download_uri(self.name, version.version))
 
     def _fetch(self, version: Version, location: str, cache: Path) -> Path:
@@ -296,10 +250,6 @@ class Registry:
                     path.rename(work / path.name)
                 fetched.rmdir()
         return kept
-
-    def _set_alias(self, alias: str, version: str) -> None:
-        with answered(self.uri):
-            self.client.set_registered_model_alias(self.name, alias, version)
 
 
 def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | None = None) -> Path:
@@ -372,16 +322,18 @@ def default_cache() -> Path:
     return Path(os.environ.get("HUESONG_CACHE") or Path.home() / ".cache" / "huesong")
 
 
-def now() -> str:
-    """This moment, as sortable text."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
 def _local(location: str) -> Path | None:
     """The folder of a `file:` location, None for any other."""
     parts = urlsplit(location)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
+def logged_model_of(source: str) -> str | None:
+    """Id of the logged model that a version was made of; None where its source is another one. MLflow keeps it there alone."""
+    match = LOGGED_URI.fullmatch(source)
+    return match["model_id"] if match else None
+
+
 def _version(found: Any) -> Version:
-    return Version(found.name, str(found.version), found.run_id, found.model_id, found.source, dict(found.tags))
+    model_id = logged_model_of(found.source)
+    return Version(found.name, str(found.version), found.run_id, model_id, found.source, dict(found.tags))

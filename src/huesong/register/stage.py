@@ -13,6 +13,7 @@ from huesong import contracts
 from huesong.config import RegisterConfig
 from huesong.register import gate as gates
 from huesong.register.card import built_only, model_card, rated_pictures
+from huesong.register.life import hooks, promotion
 from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import (
     DIGEST,
@@ -20,6 +21,7 @@ from huesong.register.registry import (
     GATE,
     MOST_OF_A_TAG,
     RATED_PICTURES,
+    RETIRED_AT,
     ROLLED_BACK_AT,
     Logged,
     Registry,
@@ -95,10 +97,14 @@ def run(
     made_from = {key: made_from[key] for key in VERSION_TAGS if key in made_from}
 
     registry = Registry(config.model_name, uri=tracking_uri, root=root)
-    model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from)
+    heard_by = evaluate / contracts.JUDGE
+    judge = artifacts.sha256(heard_by) if heard_by.is_file() else ""
+    model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from, judge)
     with artifacts.replacing_folder(out, OWN, [train, evaluate, gate]) as work:
         path = work / contracts.MODEL_CARD
-        result, _ = model.judged(policy, registry.by_alias(contracts.CHAMPION), registered(registry, model.digest))
+        result, _ = model.judged(
+            policy, registry, registry.by_alias(contracts.CHAMPION), registered(registry, model.digest)
+        )
         path.write_text(model_card(model_config, metrics, made_from, result), encoding="utf-8")
         logged = None
         if registered(registry, model.digest) is None:
@@ -130,8 +136,9 @@ def enter(
         The version, the gate's checks, what was done and why, and the version's aliases.
     """
     with registry.alone():
+        promotion.repair(registry)
         version, champion = registered(registry, model.digest), registry.by_alias(contracts.CHAMPION)
-        result, judged = model.judged(policy, champion, version)
+        result, judged = model.judged(policy, registry, champion, version)
         text = model_card(model.config, model.metrics, model.made_from, result)
         card.write_text(text, encoding="utf-8")
         if version is None:
@@ -143,10 +150,16 @@ def enter(
             log.info("%s is this very model: nothing new to register", version.uri)
             registry.tag(version.version, judged)
             if logged is not None:  # another process registered it while this one logged it
-                registry.forget(logged)
-        registry.challenge(version.version)
-        note = decide(registry, version, champion, result)
-        return version, result, note, registry.aliases(version.version)
+                registry.forget(logged.model_id)
+        promoted, note = decide(version, champion, result)
+        decision = promotion.register(
+            registry, version, result, figures=numbers(model.metrics), policy=policy.model_dump(mode="json"),
+            judge=model.judge, promoted=promoted, reason=note,
+        )  # fmt: skip
+        aliases = registry.aliases(version.version)
+    if decision.kind == "promote":
+        hooks.tell_of_champion(None, registry.name, "promote", version.version, decision.champion_before, note)
+    return version, result, note, aliases
 
 
 def created(registry: Registry, logged: Logged, tags: Mapping[str, str], card: str) -> Version:
@@ -155,8 +168,8 @@ def created(registry: Registry, logged: Logged, tags: Mapping[str, str], card: s
         return registry.create(logged, tags, card)
     except UserError:
         with contextlib.suppress(UserError):  # what went wrong first is what is told
-            if f"models:/{logged.model_id}" not in {one.source for one in registry.versions()}:  # an answer was lost
-                registry.forget(logged)
+            if logged.model_id not in {one.model_id for one in registry.versions()}:  # an answer may have been lost
+                registry.forget(logged.model_id)
         raise
 
 
@@ -168,14 +181,17 @@ class Candidate:
     config: dict[str, Any]
     metrics: dict[str, Any]
     made_from: dict[str, str]
+    judge: str = ""
+    """SHA-256 of the judge that heard its pieces."""
 
     def judged(
-        self, policy: gates.Gate, champion: Version | None, version: Version | None
+        self, policy: gates.Gate, registry: Registry, champion: Version | None, version: Version | None
     ) -> tuple[gates.GateResult, dict[str, str]]:
         """The gate's checks, and the tags that say so.
 
         Args:
             policy: the gate.
+            registry: where the champion's figures are.
             champion: the present champion.
             version: the version that this very model is already.
         """
@@ -188,7 +204,8 @@ class Candidate:
         elif rival and theirs == "0" and rated:
             rival = None  # figures on painted pictures say nothing about photographs
         comparable = rival is None or same_data(rival, self.made_from)
-        found = gates.check(policy.of(built), self.metrics, rival.figures if rival else None, same_data=comparable)
+        best = promotion.figures_of(registry, rival) if rival else None
+        found = gates.check(policy.of(built), self.metrics, best, same_data=comparable)
         result = gates.GateResult([*found.checks, *checks])
         figures = json.dumps(numbers(self.metrics), sort_keys=True)
         if len(figures) > MOST_OF_A_TAG:  # the logged model has all of them
@@ -214,17 +231,17 @@ def registered(registry: Registry, digest: str) -> Version | None:
     return None
 
 
-def decide(registry: Registry, version: Version, champion: Version | None, result: gates.GateResult) -> str:
-    """Promote `version` if it may become champion; say what was done and why."""
+def decide(version: Version, champion: Version | None, result: gates.GateResult) -> tuple[bool, str]:
+    """Whether `version` becomes champion; and what was decided, and why."""
     is_champion = champion is not None and champion.version == version.version
     if is_champion:
-        return "it is the champion already" if result.passed else f"it stays champion, but now {result.summary}"
+        return False, "it is the champion already" if result.passed else f"it stays champion, but now {result.summary}"
     if not result.passed:
-        return f"not promoted, the gate {result.summary}"
-    if ROLLED_BACK_AT in version.tags:
-        return "passes the gate, but was rolled back before: promote it by name if it shall be champion again"
-    registry.promote(version.version)
-    return "passed the gate and is the champion now"
+        return False, f"not promoted, the gate {result.summary}"
+    if ROLLED_BACK_AT in version.tags or RETIRED_AT in version.tags:
+        what = "rolled back" if ROLLED_BACK_AT in version.tags else "retired"
+        return False, f"passes the gate, but was {what} before: promote it by name if it shall be champion again"
+    return True, "passed the gate and is the champion now"
 
 
 def write_registration(path: Path, report: RegisterReport, digest: str) -> None:

@@ -1,0 +1,172 @@
+"""The life of a model on what a team runs: an MLflow server on PostgreSQL, its artifacts on an S3 server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from huesong import contracts
+from huesong.register import stage as register
+from huesong.register.life import promotion, showing
+from huesong.register.registry import FIGURES, GATE, ROLLED_BACK_AT, Registry
+from huesong.runtime.errors import UserError
+from huesong.runtime.files import write_json
+from tests.console import huesong
+from tests.mlflow_server import Stack, stack
+from tests.s3_server import BUCKET
+from tests.system.test_registry_races import at_once, child, ended, enter, make_experiment, model, or_none_before
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    import mlflow.pyfunc
+
+    assert mlflow.pyfunc.log_model  # before anything is forked
+    with stack(tmp_path_factory.mktemp("servers")) as started:
+        assert ended(child(lambda: make_experiment(started.uri, Path.cwd()))) == 0
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _environment(servers: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for key in ("MLFLOW_RUN_ID", "HUESONG_SESSION", "HUESONG_ON_PROMOTE"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.uri)
+    monkeypatch.setenv("HUESONG_CACHE", str(tmp_path / "cache"))
+
+
+def registered(folder: Path, servers: Stack, name: str, number: int, figure: float) -> register.RegisterReport:
+    place = folder / f"{name}-{number}"
+    model(place, number, figure)
+    return enter(place, servers.uri, name)
+
+
+def champion(registry: Registry) -> tuple[str | None, str | None]:
+    """Champion and previous."""
+    found = (registry.by_alias(alias) for alias in (contracts.CHAMPION, contracts.PREVIOUS))
+    first, second = (one.version if one else None for one in found)
+    return first, second
+
+
+def test_the_life_of_a_model(servers: Stack, tmp_path: Path) -> None:
+    """First, better, worse, by hand with a reason, roll-back, retired, cleaned away; the audit tells all of it."""
+    params = tmp_path / "params.yaml"
+    params.write_text(json.dumps({"register": {"model_name": "life", "experiment": "races"}}))
+    for number, figure in ((1, 0.5), (2, 0.6), (3, 0.55)):
+        registered(tmp_path, servers, "life", number, figure)
+    registry = Registry("life", uri=servers.uri)
+    assert champion(registry) == ("2", "1")
+
+    def console(*words: str) -> str:
+        done = huesong("registry", *words, "--params", str(params), env={"MLFLOW_TRACKING_URI": servers.uri})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = tmp_path / "told.json"
+    console("promote", "3", "--force", "--reason", "a demonstration", "--on-promote", f"tee {told}")
+    assert champion(registry) == ("3", "2")
+    event = json.loads(told.read_text())
+    assert {key: event[key] for key in ("event", "model", "version", "before", "reason")} == {
+        "event": "champion", "model": "life", "version": "3", "before": "2", "reason": "a demonstration",
+    }  # fmt: skip
+    assert "models:/life/2 is the champion again" in console("rollback", "--reason", "it sounds worse")
+    assert champion(registry) == ("2", "1")
+    console("retire", "3", "--reason", "not needed")
+    listed = console("list")
+    assert [line.split()[0] for line in listed.splitlines()] == ["version", "3", "2", "1"]
+    assert "retired" in listed.splitlines()[1]
+    shown = console("show", "3")
+    assert "FAIL  arousal_r" in shown
+    assert "a demonstration" in shown
+    assert "arousal_r" in console("compare", "1", "2")
+    assert "would remove models:/life/3, retired" in console("gc", "--hours", "0")
+    assert "removed models:/life/3" in console("gc", "--hours", "0", "--yes")
+    assert [one.version for one in registry.versions()] == ["1", "2"]
+    assert "nothing to remove" in console("gc", "--hours", "0")
+    told_all = console("audit")
+    kinds = [line.split()[3] for line in told_all.split("\n\n")[0].splitlines()]
+    assert kinds == ["promote", "promote", "refuse", "promote", "rollback", "retire", "remove"]
+    assert [(who, until == "now") for who, _, until in showing.reigns(showing.history(registry))] == [
+        ("1", False), ("2", False), ("3", False), ("2", True),
+    ]  # fmt: skip
+    full = [json.loads(line) for line in console("audit", "--json").splitlines()]
+    assert full[2]["verdict"]["checks"][-1]["passed"] is False
+    assert full[2]["verdict"]["policy"]["absolute"]["arousal_r"]["min"] == 0.2
+    assert (full[3]["forced"], full[3]["reason"]) == (True, "a demonstration")
+    assert full[3]["verdict"]["summary"] == "failed: arousal_r"
+
+
+def test_rounds_of_rivals_leave_one_champion_and_a_whole_audit(servers: Stack, tmp_path: Path) -> None:
+    for number in range(3):
+        model(tmp_path / f"{number}", number, 0.5 + number / 100)
+        assert ended(child(partial(enter, tmp_path / f"{number}", servers.uri, "rivals"))) == 0
+
+    def decided(act: str) -> None:
+        registry = Registry("rivals", uri=servers.uri)
+        with registry.alone():
+            if act == "back":
+                with or_none_before():
+                    promotion.roll_back(registry)
+            else:
+                promotion.promote(registry, act)
+
+    for _ in range(ROUNDS):
+        at_once(partial(decided, "1"), partial(decided, "2"), partial(decided, "back"))
+
+    def check() -> None:
+        registry = Registry("rivals", uri=servers.uri)
+        one = registry.by_alias(contracts.CHAMPION)
+        assert one is not None
+        assert ROLLED_BACK_AT not in one.tags
+        decisions = showing.history(registry)
+        assert [decision.number for decision in decisions] == list(range(1, len(decisions) + 1))
+        # Each begins with the champion that the one before left, and the last one left the present champion.
+        assert [d.champion_before for d in decisions[1:]] == [d.champion for d in decisions[:-1]]
+        assert decisions[-1].champion == one.version
+        assert 1 <= sum(decision.kind == "rollback" for decision in decisions) <= ROUNDS
+
+    assert ended(child(check)) == 0
+
+
+def test_a_thousand_figures_and_a_long_card_fit(servers: Stack, tmp_path: Path) -> None:
+    place = tmp_path / "long"
+    model(place, 99, 0.5)
+    many = {f"a_figure_of_quite_a_long_name_{number}": number / 7 for number in range(1000)}
+    write_json(place / "evaluate" / contracts.FIGURES, {"arousal_r": 0.5, **many})
+    rows = [{"kind": "pictures", "source": f"source {n}" * 20, "items": n, "labels": "none"} for n in range(100)]
+    write_json(place / "train" / contracts.MODEL / contracts.MODEL_CONFIG, {"format": 1, "training": {"data": rows}})
+    version = enter(place, servers.uri, "long").version
+    registry = Registry("long", uri=servers.uri)
+    found = registry.client.get_model_version("long", version.version)
+    assert 4000 < len(found.description) < 5000
+    assert "README.md among the version's files" in found.description
+    assert max(map(len, found.tags.values())) < 5000
+    assert json.loads(found.tags[FIGURES]) == {"arousal_r": 0.5}
+    assert (
+        promotion.figures_of(registry, registry.by_version(version.version))["a_figure_of_quite_a_long_name_7"] == 1.0
+    )
+    assert found.tags[GATE].startswith("passed")
+
+
+def test_files_that_were_altered_or_deleted_in_the_bucket_are_refused(servers: Stack, tmp_path: Path) -> None:
+    registered(tmp_path, servers, "altered", 1, 0.5)
+    registry = Registry("altered", uri=servers.uri)
+    version = registry.by_version("1")
+    config = next(path for path in servers.s3.folder.rglob(contracts.MODEL_CONFIG) if version.model_id in str(path))
+    key, whole = str(config.relative_to(servers.s3.folder / BUCKET)), config.read_bytes()
+    for changed, said in ((whole.replace(b"1", b"2"), "not those that were registered"), (None, "altered/1")):
+        servers.s3.change(key, changed)
+        with pytest.raises(UserError, match=said):
+            registry.folder(version, tmp_path / "fetched")
+        assert not list((tmp_path / "fetched").rglob("*.json"))
+    servers.s3.change(key, whole)
+    fetched = registry.folder(version, tmp_path / "fetched")
+    assert (fetched / contracts.MODEL_CONFIG).read_bytes() == whole

@@ -1,0 +1,215 @@
+"""Decisions, their journal, and what becomes of them when something breaks on the way."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huesong import contracts
+from huesong.register.life import cleaning, hooks, promotion, showing
+from huesong.register.life.journal import FOLDER, JOURNAL, Decision, Journal
+from huesong.register.registry import GATE, PROMOTED_WHY, RETIRED_AT, Registry
+from huesong.runtime.errors import UserError
+from tests.stores import new_database
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """Three versions that passed the gate, none of them champion."""
+    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", hooks.ON_PROMOTE):
+        monkeypatch.delenv(key, raising=False)
+    made = Registry("life", uri=new_database(tmp_path / "mlflow.db"), root=tmp_path)
+    source = tmp_path / "logged"
+    (source / "artifacts" / contracts.MODEL).mkdir(parents=True)
+    made.client.create_registered_model("life")
+    for _ in range(3):
+        made.client.create_model_version("life", str(source), tags={GATE: "passed (1 checks)"})
+    return made
+
+
+def aliases(registry: Registry) -> tuple[str | None, str | None]:
+    """Champion and previous."""
+    found = [registry.by_alias(alias) for alias in (contracts.CHAMPION, contracts.PREVIOUS)]
+    return found[0].version if found[0] else None, found[1].version if found[1] else None
+
+
+def kinds(registry: Registry) -> list[str]:
+    return [one.kind for one in showing.history(registry)]
+
+
+def test_previous_follows_and_a_roll_back_swaps_in_one_step(registry: Registry) -> None:
+    for version in ("1", "2", "3"):
+        promotion.promote(registry, version)
+    assert aliases(registry) == ("3", "2")
+    assert promotion.roll_back(registry).version == "2"
+    assert aliases(registry) == ("2", "1")
+    assert promotion.roll_back(registry).version == "1"
+    assert aliases(registry) == ("1", None)
+    decisions = showing.history(registry)
+    assert [(one.champion_before, one.champion) for one in decisions] == [
+        (None, "1"), ("1", "2"), ("2", "3"), ("3", "2"), ("2", "1"),
+    ]  # fmt: skip
+    assert all(one.who and one.at and one.reason for one in decisions)
+    told = showing.audit(decisions)
+    assert told.count("champion 2 -> 3") == 1
+    assert told.rstrip().endswith("now                   version 1")
+
+
+@pytest.mark.parametrize("act", ["promote", "rollback", "retire"])
+def test_a_decision_that_was_written_and_not_carried_out_is_finished_by_the_next_command(
+    act: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promotion.promote(registry, "1")
+    promotion.promote(registry, "2")
+    acts = {
+        "promote": lambda: promotion.promote(registry, "3"),
+        "rollback": lambda: promotion.roll_back(registry),
+        "retire": lambda: promotion.retire(registry, "3", "no use"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "carry_out", lambda *_: pytest.fail("killed"))
+        with pytest.raises(BaseException, match="killed"):
+            acts[act]()
+    assert aliases(registry) == ("2", "1")
+    (done,) = promotion.repair(registry)
+    assert done.kind == act
+    assert aliases(registry) == {"promote": ("3", "2"), "rollback": ("1", None), "retire": ("2", "1")}[act]
+    assert (RETIRED_AT in registry.by_version("3").tags) == (act == "retire")
+    assert promotion.repair(registry) == []
+    assert kinds(registry) == ["promote", "promote", act]
+
+
+def test_a_decision_whose_writing_was_cut_short_was_never_taken(registry: Registry, tmp_path: Path) -> None:
+    promotion.promote(registry, "1")
+    run = registry.client.get_registered_model("life").tags[JOURNAL]
+    (written,) = tmp_path.rglob("000001-*.json")
+    (written.parent / "000002-deadbeef.json").write_text(written.read_text()[:100])
+    assert promotion.repair(registry) == []
+    assert aliases(registry) == ("1", None)
+    promotion.promote(registry, "2")
+    assert [one.number for one in showing.history(registry)] == [1, 3]
+    assert len(registry.client.list_artifacts(run, FOLDER)) == 3
+
+
+def test_a_database_that_was_put_back_without_its_journal_goes_on(registry: Registry) -> None:
+    promotion.promote(registry, "1")
+    with promotion.talking(registry) as journal:
+        journal.write(
+            Decision("promote", "9", "1", "9", "of a version that is no more", effects={"aliases": {"champion": "9"}})
+        )
+    (taken_back,) = promotion.repair(registry)
+    assert (taken_back.kind, taken_back.champion) == ("withdraw", "1")
+    assert promotion.repair(registry) == []
+    promotion.promote(registry, "2")
+    assert aliases(registry) == ("2", "1")
+
+
+def test_an_alias_that_was_moved_by_other_means_is_in_the_audit(registry: Registry) -> None:
+    promotion.promote(registry, "1")
+    registry.client.set_registered_model_alias("life", contracts.CHAMPION, "3")
+    (found,) = promotion.repair(registry)
+    assert (found.kind, found.champion_before, found.champion) == ("found", "1", "3")
+    assert "other means" in str(found)
+    registry.client.delete_registered_model_alias("life", contracts.CHAMPION)
+    (gone,) = promotion.repair(registry)
+    assert (gone.kind, gone.champion) == ("found", None)
+
+
+def test_of_two_decisions_with_one_number_the_later_name_holds(registry: Registry) -> None:
+    """What a lock that was taken over from a slow process leads to."""
+    promotion.promote(registry, "1")
+    with promotion.talking(registry) as journal:
+        slow = journal.write(Decision("promote", "2", "1", "2", "slow", effects={"aliases": {contracts.CHAMPION: "2"}}))
+    promotion.promote(registry, "3")  # finishes the slow one's decision, then takes its own
+    with promotion.talking(registry) as journal, pytest.raises(UserError, match="another decision was taken meanwhile"):
+        journal.carry_out(slow)
+    assert aliases(registry) == ("3", "2")
+
+
+def test_a_store_that_takes_no_decision_leaves_the_champion(registry: Registry, tmp_path: Path) -> None:
+    promotion.promote(registry, "1")
+    (written,) = tmp_path.rglob("000001-*.json")
+    kept = written.parent.rename(tmp_path / "kept")
+    written.parent.write_text("a file where the folder was")
+    with pytest.raises(UserError, match="model registry"):
+        promotion.promote(registry, "2")
+    assert aliases(registry) == ("1", None)
+    written.parent.unlink()
+    kept.rename(written.parent)
+    promotion.promote(registry, "2")
+    assert aliases(registry) == ("2", "1")
+
+
+def test_what_is_retired_comes_back_by_force_alone(registry: Registry) -> None:
+    promotion.promote(registry, "1")
+    promotion.promote(registry, "2")
+    with pytest.raises(UserError, match="is the champion"):
+        promotion.retire(registry, "2", "no")
+    with pytest.raises(UserError, match="--reason"):
+        promotion.retire(registry, "1", " ")
+    promotion.retire(registry, "1", "wrong data")
+    assert aliases(registry) == ("2", None)
+    with pytest.raises(UserError, match="no champion before version 2"):
+        promotion.roll_back(registry)
+    with pytest.raises(UserError, match="it was retired"):
+        promotion.promote(registry, "1")
+    promotion.promote(registry, "1", force=True, reason="it was right after all")
+    found = registry.by_version("1")
+    assert (RETIRED_AT in found.tags, found.tags[PROMOTED_WHY]) == (False, "it was right after all")
+    assert showing.history(registry)[-1].forced
+
+
+def test_only_what_has_no_alias_is_removed(registry: Registry) -> None:
+    promotion.promote(registry, "1")
+    promotion.retire(registry, "2", "no use")
+    assert [one.version for one in cleaning.leftovers(registry, "none", 0)] == ["2"]
+    cleaning.clean(registry, cleaning.leftovers(registry, "none", 0)[0])
+    assert [one.version for one in registry.versions()] == ["1", "3"]
+    with pytest.raises(UserError, match="is champion: it is not removed"):
+        promotion.remove(registry, "1", "no")
+    assert kinds(registry) == ["promote", "retire", "remove"]
+
+
+def test_no_secret_is_in_a_decision(registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter-22")
+    promotion.promote(registry, "1", reason="see https://me:hunter-22@host/page")
+    text = "".join(path.read_text() for path in tmp_path.rglob("0*.json"))
+    assert "hunter-22" not in text
+    assert "https://***@host/page" in text
+    assert "hunter-22" not in registry.by_version("1").tags[PROMOTED_WHY]
+
+
+# --- telling others ------------------------------------------------------------------------------
+
+
+def python(code: str) -> str:
+    return shlex.join([sys.executable, "-c", code])
+
+
+def test_a_hook_gets_the_event_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "told.json"
+    code = f"import sys; open({str(out)!r}, 'w').write(sys.stdin.read())"
+    event: dict[str, Any] = {"event": "champion", "version": "3"}
+    assert hooks.notify(python(code), event, dead_letters=tmp_path / "dead")
+    assert {key: value for key, value in json.loads(out.read_text()).items() if key != "at"} == event
+    assert hooks.notify(None, event)
+    assert not (tmp_path / "dead").exists()
+
+
+def test_a_hook_is_tried_again_and_at_last_the_event_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "PAUSES_S", (0.0, 0.0))
+    count, dead = tmp_path / "count", tmp_path / "sub" / "dead.jsonl"
+    code = f"p = {str(count)!r}; open(p, 'a').write('x'); import sys; sys.exit(len(open(p).read()) < {{}})"
+    assert hooks.notify(python(code.format(3)), {"event": "champion"}, dead_letters=dead)
+    assert not dead.exists()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-1")
+    assert not hooks.notify(python(code.format(99)), {"event": "failed", "error": "secret-1"}, dead_letters=dead)
+    assert not hooks.notify("/no/such/program", {"event": "champion"}, dead_letters=dead)
+    first, second = map(json.loads, dead.read_text().splitlines())
+    assert (first["why"], first["event"]["error"]) == ("exit code 1", "***")
+    assert second["why"] == "FileNotFoundError"
