@@ -87,6 +87,7 @@ class Journal:
 
     def __init__(self, client: Any, name: str, uri: str, root: Path) -> None:
         self.client, self.name, self.uri, self.root = client, name, uri, root
+        self._id: str | None = None
 
     def names(self) -> list[str]:
         """The decisions' files, oldest first; none where there is no journal yet."""
@@ -168,13 +169,16 @@ class Journal:
     def _run(self) -> str | None:
         from mlflow.exceptions import MlflowException
 
+        if self._id is not None:
+            return self._id
         try:
             tags: Mapping[str, str] = self.client.get_registered_model(self.name).tags
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
-        return tags.get(JOURNAL)
+        self._id = tags.get(JOURNAL)
+        return self._id
 
     def _new_run(self) -> str:
         where = store.experiment_id(self.client, f"{self.name} decisions", self.uri, self.root)
@@ -182,6 +186,7 @@ class Journal:
         run = str(self.client.create_run(where, tags=tags, run_name=f"decisions about {self.name}").info.run_id)
         self.client.set_terminated(run)
         self.client.set_registered_model_tag(self.name, JOURNAL, run)
+        self._id = run
         return run
 
 
