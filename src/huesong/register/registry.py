@@ -239,7 +239,12 @@ class Registry:
             return kept
         from mlflow.artifacts import download_artifacts
 
-        with artifacts.replacing_folder(kept) as work, answered(self.uri), store.http_limits(timeout_s=60, retries=2):
+        gone = f"{version.uri} cannot be fetched (register the model again if its files are gone): "
+        with (
+            artifacts.replacing_folder(kept) as work,
+            answered(self.uri, gone),
+            store.http_limits(timeout_s=60, retries=2),
+        ):
             fetched = Path(download_artifacts(artifact_uri=location, dst_path=str(work), tracking_uri=self.uri))
             if digest and artifacts.folder_digest(fetched) != digest:
                 raise UserError(
@@ -289,15 +294,15 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
 
 
 @contextlib.contextmanager
-def answered(uri: str) -> Iterator[None]:
-    """Turn the errors of a store that does not answer into the user's one line."""
+def answered(uri: str, what: str = "") -> Iterator[None]:
+    """Turn the errors of a store that does not answer into the user's one line, which begins with `what` was asked for."""
     try:
         yield
     except UserError:
         raise
     except store.errors() as error:
         raise UserError(
-            f"the model registry at {store.shown(uri)} failed: {store.one_line(error)}; {store.remedy(error)}"
+            f"the model registry at {store.shown(uri)} failed: {what}{store.one_line(error)}; {store.remedy(error)}"
         ) from error
 
 
