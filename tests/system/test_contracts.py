@@ -181,6 +181,28 @@ def test_the_model_imports_without_pandas() -> None:
     assert done.stdout == "[]\n"
 
 
+NOT_TO_COMPOSE = (
+    "sklearn", "skops", "scipy", "pandas", "matplotlib.pyplot", "mlflow", "transformers", "great_expectations", "kfp",
+    "torch._dynamo", "torch._inductor", "sympy", "IPython",
+)  # fmt: skip
+"""Each costs from a fifth of a second to three seconds; what imports them without need is often a library's own default."""
+
+
+def test_composing_imports_nothing_that_it_can_do_without(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from huesong.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print([name for name in {NOT_TO_COMPOSE!r} if name in sys.modules])"
+    )
+    words = ["compose", "docs/images/sample.jpg", "--seconds", "4", "--candidates", "2", "-o", str(tmp_path / "piece")]
+    words += ["--model", "models/huesong-small"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mid", ".wav", ".png", ".json"}
+
+
 def test_pixels_need_no_torch() -> None:
     code = "import sys, huesong.pictures.encoders, huesong.preprocess.files; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

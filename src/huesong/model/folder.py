@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, Section, describe
@@ -162,18 +163,33 @@ def _loaded(folder: Path, device: str | torch.device) -> Model:
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     check_settings(folder, size, picture)
     bars = BarTokens.of(vocabulary)
-    with torch.device("meta"):  # shapes without memory: what does not fit its weights is never made
+    with torch.device("meta"), _Unfilled():  # shapes without memory: what does not fit its weights is never made
         shapes = HuesongNetwork(network_config, size, picture, bars), Critic(critic_config, size)
     for module, name in zip(shapes, (weights, contracts.CRITIC_WEIGHTS), strict=True):
         check_shapes(module, folder / name)
-    network = HuesongNetwork(network_config, size, picture, bars)
     grammar = Grammar(vocabulary)
-    critic = Critic(critic_config, size, grammar.table.heads_V)
+    with _Unfilled():
+        network = HuesongNetwork(network_config, size, picture, bars)
+        critic = Critic(critic_config, size, grammar.table.heads_V)
     load_weights(network, folder / weights, digest)
     load_weights(critic, folder / contracts.CRITIC_WEIGHTS, digest)
     network.to(device).eval().requires_grad_(False)
     critic.to(device).freeze()
     return Model(network, critic, vocabulary, grammar, config, folder)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Modules made within it have no first random values: weights of a file take their place.
+
+    To draw them costs more than to read the file, and on the `meta` device PyTorch would import its compiler for it.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return (kwargs or {}).get("tensor", *args[:1])
+        return func(*args, **(kwargs or {}))
 
 
 def settings_of(kind: type[Settings], value: object, path: Path, key: str) -> Settings:

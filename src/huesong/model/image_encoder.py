@@ -84,7 +84,7 @@ class ImageEncoder(nn.Module):
         # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
         self.va_head = KernelRidgeHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
         # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
-        identity = torch.linspace(-1, 1, knots)[:, None].repeat(1, 2)
+        identity = torch.linspace(-1, 1, knots, device="cpu")[:, None].repeat(1, 2)  # on `meta` it would import sympy
         self.register_buffer("map_from_K2", identity.clone())
         self.register_buffer("map_to_K2", identity.clone())
 
