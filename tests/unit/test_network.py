@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from huesong.config import NetworkConfig
-from huesong.model.network import HuesongNetwork, PictureShape, Reading
+from huesong.model.decoding.decoder import Decoder
+from huesong.model.network import HuesongNetwork, PictureShape
 from tests.tiny_training import NETWORK, SIZE
 
 FEATURES = PictureShape("features", tokens=4, channels=6)
@@ -51,9 +52,10 @@ def test_cached_steps_equal_the_uncached_pass(positions: str, smear: bool, kv_he
     keep = torch.tensor([True, False, True])
     tokens = network.encode_picture(pictures).tokens_BSD
     whole = network(ids, tokens, va, keep)
-    cache = network.new_cache(tokens, va, keep)
-    parts = [network.step(ids[:, :5], cache), network.step(ids[:, 5:7], cache)]
-    parts += [network(ids[:, t : t + 1], tokens, va, keep, cache) for t in range(7, 12)]
+    decoder = Decoder(network)
+    cache = decoder.new_cache(tokens, va, keep)
+    parts = [decoder.step(ids[:, :5], cache), decoder.step(ids[:, 5:7], cache)]
+    parts += [decoder.step(ids[:, t : t + 1], cache) for t in range(7, 12)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-12, rtol=0)
 
 
@@ -62,22 +64,43 @@ def test_a_compacted_cache_goes_on_as_before() -> None:
     ids, pictures, va = inputs()
     tokens = network.encode_picture(pictures).tokens_BSD
     whole = network(ids, tokens, va)
-    cache = network.new_cache(tokens, va)
-    network.step(ids[:, :8], cache)
-    kept = cache.select(torch.tensor([2, 0]))
+    decoder = Decoder(network)
+    cache = decoder.new_cache(tokens, va)
+    decoder.step(ids[:, :8], cache)
+    kept = cache.select([2, 0])
     assert len(kept) == 2
-    torch.testing.assert_close(network.step(ids[[2, 0], 8:], kept), whole[[2, 0], 8:], atol=1e-12, rtol=0)
+    torch.testing.assert_close(decoder.step(ids[[2, 0], 8:], kept), whole[[2, 0], 8:], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kv_heads", [0, 1])
+@pytest.mark.parametrize("smear", [True, False])
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_rows_may_read_several_tokens_in_a_pass_and_others_one(positions: str, smear: bool, kv_heads: int) -> None:
+    network = tiny(positions, smear=smear, kv_heads=kv_heads)
+    ids, pictures, va = inputs()
+    tokens = network.encode_picture(pictures).tokens_BSD
+    whole = network(ids, tokens, va)
+    decoder = Decoder(network)
+    cache, read = decoder.new_cache(tokens, va), [0, 0, 0]
+    for counts in ((1, 4, 2), (1, 1, 1), (3, 1, 1), (1, 5, 1), (2, 1, 3)):
+        runs = [ids[row, at : at + count].tolist() for row, (at, count) in enumerate(zip(read, counts, strict=True))]
+        read = [at + count for at, count in zip(read, counts, strict=True)]
+        assert cache.lengths != read
+        logits = decoder.next_logits(runs, cache)
+        assert cache.lengths == read
+        wanted = torch.stack([whole[row, at - 1] for row, at in enumerate(read)])
+        torch.testing.assert_close(logits, wanted, atol=1e-12, rtol=0)
 
 
 def test_a_row_primed_anew_forgets_and_leaves_the_others_alone() -> None:
     network = tiny()
     ids, pictures, va = inputs()
     tokens = network.encode_picture(pictures).tokens_BSD
-    cache = network.new_cache(tokens, va)
-    network.step(ids[:, :8], cache)
-    primed = network.reprime(cache, 1, ids[1, 5:8])
-    torch.testing.assert_close(primed, network(ids[1:2, 5:8], tokens[1:2], va[1:2])[0], atol=1e-12, rtol=0)
-    following = network.step(ids[:, 8:9], cache)
+    decoder = Decoder(network)
+    cache = decoder.new_cache(tokens, va)
+    decoder.step(ids[:, :8], cache)
+    decoder.prime(cache, 1, ids[1, 5:8])
+    following = decoder.step(ids[:, 8:9], cache)
     fresh = network(ids[1:2, 5:9], tokens[1:2], va[1:2])[0, -1]
     torch.testing.assert_close(following[1, 0], fresh, atol=1e-12, rtol=0)
     torch.testing.assert_close(following[0, 0], network(ids[:1, :9], tokens[:1], va[:1])[0, -1], atol=1e-12, rtol=0)
@@ -99,7 +122,7 @@ def test_a_smeared_key_is_mixed_with_the_one_before_it_and_no_other() -> None:
         score = torch.einsum("bthe,bkhe->bhtk", queries, mixed) / (width // heads) ** 0.5
         score = score.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(dim=-1)
         wanted = attention.out(torch.einsum("bhtk,bkhe->bthe", score, values).flatten(2))
-        torch.testing.assert_close(attention(projected, Reading(None, None, None)), wanted, atol=1e-12, rtol=0)
+        torch.testing.assert_close(attention(projected, None), wanted, atol=1e-12, rtol=0)
     assert not [name for name in tiny(smear=False).state_dict() if "smear" in name]
 
 

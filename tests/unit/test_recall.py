@@ -6,6 +6,7 @@ import torch
 from huesong.config import NetworkConfig
 from huesong.model.copying.passages import copy_rows
 from huesong.model.copying.recall import BarTokens, Recall, starts
+from huesong.model.decoding.decoder import Decoder
 from huesong.model.network import HuesongNetwork
 from huesong.music import tokens
 from tests.tiny_music import SHAPE, encoded, grammar, pieces, tokenizer
@@ -98,19 +99,28 @@ def test_token_by_token_is_all_at_once_also_after_rows_were_chosen_and_put_back(
     ids = torch.from_numpy(np.array([longest, np.roll(longest, 3), rng.integers(0, VOCABULARY.size, len(longest))]))
     va, keep = torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
     whole = model(ids, None, va, keep)
-    cache = model.new_cache(None, va, keep)
-    first = model.step(ids[:, :100], cache)
+    decoder = Decoder(model)
+    cache = decoder.new_cache(None, va, keep)
+    first = decoder.step(ids[:, :100], cache)
     torch.testing.assert_close(first, whole[:, :100], rtol=1e-4, atol=1e-4)
     for place in range(100, 130):
         torch.testing.assert_close(
-            model.step(ids[:, place : place + 1], cache)[:, 0], whole[:, place], rtol=1e-4, atol=1e-4
+            decoder.step(ids[:, place : place + 1], cache)[:, 0], whole[:, place], rtol=1e-4, atol=1e-4
         )
-    order = torch.tensor([2, 0])
+    order = [2, 0]
     chosen = cache.select(order)
-    torch.testing.assert_close(model.step(ids[order, 130:200], chosen), whole[order, 130:200], rtol=1e-4, atol=1e-4)
-    model.reprime(chosen, 1, ids[1, :200])
-    following = model.step(torch.stack([ids[2, 200:210], ids[1, 200:210]]), chosen)
+    torch.testing.assert_close(decoder.step(ids[order, 130:200], chosen), whole[order, 130:200], rtol=1e-4, atol=1e-4)
+    decoder.prime(chosen, 1, ids[1, :200])
+    following = decoder.step(torch.stack([ids[2, 200:210], ids[1, 200:210]]), chosen)
     torch.testing.assert_close(following, whole[[2, 1], 200:210], rtol=1e-4, atol=1e-4)
+    places, rng = [210, 210], np.random.default_rng(1)
+    while max(places) < 380:  # some read the head of a bar, others a note
+        counts = rng.integers(1, 9, 2) if rng.random() < 0.5 else np.array([1, int(rng.integers(1, 9))])
+        ends = [at + int(count) for at, count in zip(places, counts, strict=True)]
+        runs = [ids[row, at:end].tolist() for row, at, end in zip((2, 1), places, ends, strict=True)]
+        wanted = torch.stack([whole[row, end - 1] for row, end in zip((2, 1), ends, strict=True)])
+        torch.testing.assert_close(decoder.next_logits(runs, chosen), wanted, rtol=1e-4, atol=1e-4)
+        places = ends
 
 
 def test_at_the_start_of_training_nothing_is_added_and_the_matrix_learns() -> None:
@@ -118,7 +128,7 @@ def test_at_the_start_of_training_nothing_is_added_and_the_matrix_learns() -> No
     recall, embedding = Recall(16, BARS), torch.nn.Embedding(VOCABULARY.size, 16)
     torch.nn.init.zeros_(recall.project.weight)
     ids = torch.tensor([rows()[0].tolist()])
-    added = recall(ids, embedding, None, torch.arange(ids.shape[1])[None])
+    added = recall(ids, embedding, torch.arange(ids.shape[1])[None])
     assert not added.any()
     (added * torch.randn_like(added)).sum().backward()
     assert recall.project.weight.grad.abs().sum() > 0

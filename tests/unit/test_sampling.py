@@ -12,18 +12,9 @@ from hypothesis import strategies as st
 from symusic import Score
 
 from huesong.config import EvaluationSampling, SamplingConfig
+from huesong.model.decoding.draw import PLAUSIBLE, draw, plausible
 from huesong.model.requests import Request, Sampled, constraints_of
-from huesong.model.sampling import (
-    PLAUSIBLE,
-    Hypothesis,
-    draw,
-    last_bars,
-    plausible,
-    predict_va,
-    resample,
-    roll_out,
-    sample,
-)
+from huesong.model.sampling import Hypothesis, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import tokens
 from huesong.music.form import header
 from huesong.music.form.analysis import analyse

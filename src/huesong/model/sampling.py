@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,8 +22,10 @@ import torch
 from torch import Tensor
 
 from huesong.config import SamplingConfig
+from huesong.model.decoding.cache import KVCache
+from huesong.model.decoding.decoder import Decoder
+from huesong.model.decoding.draw import draw, generator_of, plausible
 from huesong.model.folder import Model
-from huesong.model.network import KVCache
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
 from huesong.music.form.plan import Plan
 from huesong.music.grammar import Grammar, LastRead, State
@@ -34,10 +34,6 @@ from huesong.runtime.errors import UserError
 
 MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
-ROUNDING = 1000.0
-"""Logits are rounded to 1 / ROUNDING."""
-PLAUSIBLE = 0.05
-"""Under guidance, the least probability of a token given the request, as a share of the likeliest one's."""
 KEPT_SHARE = 0.5
 """When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
 
@@ -67,6 +63,8 @@ class Hypothesis:
     """As the network reads them: before notes are cut off at the last chord."""
     bars: list[int] = field(default_factory=list)
     """Where each bar begins in `read`."""
+    memory: KVCache | None = None
+    """What the network has kept of `read`, but for its newest token: a row with the request, one without under guidance."""
 
     @property
     def share(self) -> float:
@@ -130,9 +128,10 @@ def roll_out(
         hypotheses = [start for request in requests for start in first_hypotheses(model, request, config)]
         whole, most = len(hypotheses), max(1, MOST_PIECES // config.candidates) * config.candidates
         finished: list[Hypothesis] = []
+        decoder = Decoder(model.network)
         for start in range(0, whole, most):
             report = None if on_step is None else _part_of(on_step, start / whole, min(1, most / whole))
-            finished += _run(model, hypotheses[start : start + most], config, report, scorer)
+            finished += _run(model, decoder, hypotheses[start : start + most], config, report, scorer)
     return finished
 
 
@@ -203,19 +202,18 @@ def _too_long(request: Request, state: State) -> str:
     )
 
 
-def generator_of(*key: int | str) -> torch.Generator:
-    """The random generator of a key."""
-    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
 def _run(
-    model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, on_step: OnStep | None, scorer: Scorer | None
+    model: Model,
+    decoder: Decoder,
+    hypotheses: list[Hypothesis],
+    config: SamplingConfig,
+    on_step: OnStep | None,
+    scorer: Scorer | None,
 ) -> list[Hypothesis]:
     """Sample all hypotheses to their ends; with several candidates a request, part by part."""
     parts, size = config.steering if config.candidates > 1 else 1, config.candidates
     for part in range(1, parts + 1):
-        _advance(model, hypotheses, config, part / parts, on_step)
+        _advance(model, decoder, hypotheses, config, part / parts, on_step)
         if part < parts:
             groups = [hypotheses[start : start + size] for start in range(0, len(hypotheses), size)]
             hypotheses = [each for group in groups for each in resample(model, group, scorer, part)]
@@ -246,11 +244,15 @@ def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, p
 
 
 def _advance(
-    model: Model, hypotheses: list[Hypothesis], config: SamplingConfig, until: float, on_step: OnStep | None
+    model: Model,
+    decoder: Decoder,
+    hypotheses: list[Hypothesis],
+    config: SamplingConfig,
+    until: float,
+    on_step: OnStep | None,
 ) -> None:
     """Sample hypotheses until each is done, or begins the first bar after this share of its length."""
-    network, device, bar = model.network, model.device, model.grammar.table.bar
-    copies = 1 if config.guidance == 1 else 2
+    bar, copies = model.grammar.table.bar, 1 if config.guidance == 1 else 2
 
     def waits(each: Hypothesis) -> bool:
         return each.state.done or (until < 1 and each.share >= until and bool(bar[each.next_id]))
@@ -258,32 +260,45 @@ def _advance(
     active = [each for each in hypotheses if not waits(each)]
     if not active:
         return
-    cache = network.new_cache(*_conditions(active, copies, device))
-    for row in range(copies * len(active)):
-        if active[row % len(active)].read:
-            network.reprime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
+    cache = _remembered(model, decoder, active, copies)
     while active:
-        _make_room(model, active, cache)
-        _step(model, active, cache, config)
+        _make_room(model, decoder, active, cache)
+        _step(model, decoder, active, cache, config)
         if on_step is not None:
             on_step(float(np.mean([each.share for each in hypotheses])))
         going = [row for row, each in enumerate(active) if not waits(each)]
         if len(going) < len(active):
+            for row, each in enumerate(active):
+                kept = [row + copy * len(active) for copy in range(copies)]
+                # Of a changing request the next part reads all anew, as the request is by then.
+                lasts = waits(each) and not each.state.done and not each.conditioning.changes
+                each.memory = cache.select(kept) if lasts else None
             rows = [row + copy * len(active) for copy in range(copies) for row in going]
             active = [active[row] for row in going]
             if active:
-                cache = cache.select(torch.tensor(rows, device=device))
+                cache = cache.select(rows)
         # A trajectory moves on with every bar, as the labels of training did not change within one.
         if any(each.conditioning.changes and bar[each.next_id] for each in active):
-            network.recondition(cache, *_conditions(active, copies, device))
+            decoder.recondition(cache, *_conditions(active, copies, model.device))
 
 
-def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: SamplingConfig) -> None:
-    """Draw a token for each hypothesis and append it."""
-    grammar = model.grammar
-    ids_B = torch.tensor([each.next_id for each in active], device=model.device)
-    copies = 1 if config.guidance == 1 else 2
-    logits_BV = model.network.step(ids_B.repeat(copies)[:, None], cache)[:, -1].to("cpu", torch.float64)
+def _remembered(model: Model, decoder: Decoder, active: list[Hypothesis], copies: int) -> KVCache:
+    """A cache of what each has read but its newest token; first all rows with their requests, then those without."""
+    for each in active:
+        if each.memory is None:
+            each.memory = decoder.new_cache(*_conditions([each], copies, model.device))
+            if each.read:
+                for row in range(copies):
+                    decoder.prime(each.memory, row, _last_read(model, each, each.memory.capacity))
+    kept = [each.memory for each in active if each.memory is not None]
+    return KVCache.joined([(memory, row) for row in range(copies) for memory in kept])
+
+
+def _step(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCache, config: SamplingConfig) -> None:
+    """Draw a token for each hypothesis and append it; what the plan says before it is read in the same pass."""
+    grammar, copies = model.grammar, 1 if config.guidance == 1 else 2
+    runs = [_with_planned(grammar, each, cache.capacity - cache.longest) for each in active]
+    logits_BV = decoder.next_logits(runs * copies, cache).to("cpu", torch.float64)
     allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
     if copies == 2:
         with_it_BV, free_BV = logits_BV.chunk(2)
@@ -298,15 +313,14 @@ def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: Sampli
         _append(grammar, each, token)
 
 
-def plausible(logits_BV: Tensor, allowed_BV: Tensor) -> Tensor:
-    """Which tokens guidance may choose from, bool [B, V]: given the request, each has a share of at least PLAUSIBLE of the
-    likeliest allowed one's probability.
-
-    Guidance looks at ratios of probabilities, which are largest where both are next to nothing: without this bound it
-    finds clusters at the top of the keyboard (the plausibility constraint of contrastive decoding, Li et al. 2023).
-    """
-    rounded_BV = (torch.round(logits_BV * ROUNDING) / ROUNDING).masked_fill(~allowed_BV, -torch.inf)
-    return rounded_BV >= rounded_BV.max(dim=-1, keepdim=True).values + math.log(PLAUSIBLE)
+def _with_planned(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[int]:
+    """The newest token, and those that the plan says after it, which are appended: at most `room` in all."""
+    run = [hypothesis.next_id]
+    while hypothesis.state.planned and len(run) < room:
+        torch.rand(1, generator=hypothesis.generator, dtype=torch.float64)  # as if it had been drawn
+        _append(grammar, hypothesis, hypothesis.state.planned[0])
+        run.append(hypothesis.next_id)
+    return run
 
 
 def _conditions(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -317,28 +331,6 @@ def _conditions(hypotheses: list[Hypothesis], copies: int, device: torch.device)
     return pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N
 
 
-def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
-    """Token ids [B]: temperature, then nucleus sampling (top-p: Holtzman et al. 2020), then inversion of the CDF.
-
-    Args:
-        logits_BV: float64.
-        allowed_BV: bool; at least one token a row.
-        uniform_B: float64, uniform in [0, 1).
-        config: temperature and top-p.
-    """
-    rounded_BV = torch.round(logits_BV * ROUNDING) / ROUNDING
-    masked_BV = (rounded_BV / config.temperature).masked_fill(~allowed_BV, -torch.inf)
-    sorted_BV, order_BV = masked_BV.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-    # The most probable token always stays; so never is a forbidden one drawn, whatever the rounding of the sums.
-    kept_BV = sorted_BV * ((before_BV < config.top_p) & (sorted_BV > 0))
-    cumulative_BV = kept_BV.cumsum(dim=-1)
-    target_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
-    place_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
-    last_B1 = (kept_BV > 0).sum(dim=-1, keepdim=True) - 1
-    return order_BV.gather(-1, torch.minimum(place_B1, last_B1))[:, 0]
-
-
 def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     if grammar.table.bar[token]:
         hypothesis.bars.append(len(hypothesis.read))
@@ -347,13 +339,13 @@ def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     hypothesis.ids += grammar.advance(hypothesis.state, token)
 
 
-def _make_room(model: Model, active: list[Hypothesis], cache: KVCache) -> None:
+def _make_room(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCache) -> None:
     """Let every row that has filled the context forget all but its last bars."""
     if cache.longest < cache.capacity:
         return
-    for row, length in enumerate(cache.lengths_B.tolist()):
+    for row, length in enumerate(cache.lengths):
         if length == cache.capacity:
-            model.network.reprime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
+            decoder.prime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
     assert cache.longest < cache.capacity, "re-priming makes room"
 
 

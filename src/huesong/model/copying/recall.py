@@ -66,15 +66,14 @@ class History:
         self.keys_BK = torch.full_like(self.ids_BK, torch.iinfo(torch.long).max)
         self.stand_B5 = starts(batch, device)
 
-    def select(self, rows: Tensor) -> History:
-        """The history of these rows."""
-        other = History.__new__(History)
-        other.ids_BK, other.keys_BK, other.stand_B5 = self.ids_BK[rows], self.keys_BK[rows], self.stand_B5[rows]
-        return other
-
-    def replace(self, rows: Tensor, other: History) -> None:
-        """Put the rows of `other` in the place of `rows`."""
-        self.ids_BK[rows], self.keys_BK[rows], self.stand_B5[rows] = other.ids_BK, other.keys_BK, other.stand_B5
+    def put(self, at: int, other: History, row: int) -> None:
+        """Let a row be a row of another history."""
+        for mine, theirs in (
+            (self.ids_BK, other.ids_BK),
+            (self.keys_BK, other.keys_BK),
+            (self.stand_B5, other.stand_B5),
+        ):
+            mine[at] = theirs[row]
 
 
 def starts(batch: int, device: torch.device) -> Tensor:
@@ -95,36 +94,44 @@ class Recall(nn.Module):
         self.position_V: Tensor
         self.back_V: Tensor
 
-    def forward(self, ids_BT: Tensor, embedding: nn.Embedding, history: History | None, where_BT: Tensor) -> Tensor:
-        """What is added to the embedded tokens [B, T, D].
-
-        Args:
-            ids_BT: the tokens; those after what `history` holds.
-            embedding: of the network.
-            history: of a cache; is brought up to date. None = the tokens are all there are.
-            where_BT: the place of each token in its row.
-        """
-        following_BT, found_BT = self.find(ids_BT, history, where_BT)
+    def forward(self, ids_BT: Tensor, embedding: nn.Embedding, where_BT: Tensor) -> Tensor:
+        """What is added to the embedded tokens [B, T, D]; where_BT: the place of each token in its row."""
+        following_BT, found_BT = self.find(ids_BT, None, where_BT)
         embedded_BTD = embedding(following_BT) * math.sqrt(embedding.embedding_dim)
         return self.project(embedded_BTD) * found_BT[..., None].to(embedded_BTD.dtype)
 
     @torch.no_grad()
-    def find(self, ids_BT: Tensor, history: History | None, where_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """The id that came after the same place in the bar referred to [B, T], and whether there is one."""
+    def find(
+        self, ids_BT: Tensor, history: History | None, where_BT: Tensor, count_B1: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The id that came after the same place in the bar referred to [B, T], and whether there is one.
+
+        Args:
+            ids_BT: the tokens; those after what `history` holds.
+            history: of a cache; is brought up to date. None = the tokens are all there are.
+            where_BT: the place of each token in its row.
+            count_B1: tokens of each row, what follows is padding; None: all.
+        """
         stand_B5 = starts(len(ids_BT), ids_BT.device) if history is None else history.stand_B5
-        keys_BT, wanted_BT, new_B5 = self._places(ids_BT, stand_B5)
+        keys_BT, wanted_BT, stands = self._places(ids_BT, stand_B5)
         all_ids_BK, all_keys_BK = ids_BT, keys_BT
         if history is not None:
+            if count_B1 is None:
+                history.stand_B5 = torch.stack([one_BT[:, -1] for one_BT in stands], dim=1)
+            else:
+                history.stand_B5 = torch.cat([one_BT.gather(1, count_B1 - 1) for one_BT in stands], dim=1)
+                padding_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) >= count_B1
+                keys_BT = keys_BT.masked_fill(padding_BT, torch.iinfo(torch.long).max)
             history.ids_BK.scatter_(1, where_BT, ids_BT)
             history.keys_BK.scatter_(1, where_BT, keys_BT)
-            history.stand_B5 = new_B5
             all_ids_BK, all_keys_BK = history.ids_BK, history.keys_BK
         found_BT = wanted_BT >= WHOLE_BAR  # the first bar is number 1
         after_BT = torch.searchsorted(all_keys_BK, wanted_BT, right=True)  # one after the last key that is no larger
         return all_ids_BK.gather(1, after_BT.clamp(max=all_ids_BK.shape[1] - 1)), found_BT
 
-    def _places(self, ids_BT: Tensor, stand_B5: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The key of each token, the key of the same place in the bar referred to (negative: none), and where rows stand."""
+    def _places(self, ids_BT: Tensor, stand_B5: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The key of each token, the key of the same place in the bar referred to (negative: none), and where a row stands
+        behind each token (see START)."""
         opens_BT, position_BT, said_BT = self.opens_V[ids_BT], self.position_V[ids_BT], self.back_V[ids_BT]
         bar_BT = stand_B5[:, :1] + opens_BT.cumsum(dim=1)
         order_T = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device)
@@ -143,5 +150,4 @@ class Recall(nn.Module):
         # Ascending whatever the tokens are: so no token can see one that comes after it.
         keys_BT = torch.maximum(bar_BT * WHOLE_BAR + within_BT, stand_B5[:, 4:5]).cummax(dim=1).values
         wanted_BT = torch.where(back_BT > 0, (bar_BT - back_BT) * WHOLE_BAR + within_BT, -1)
-        rows = (bar_BT, place_BT, since_BT, back_BT, keys_BT)
-        return keys_BT, wanted_BT, torch.stack([row_BT[:, -1] for row_BT in rows], dim=1)
+        return keys_BT, wanted_BT, (bar_BT, place_BT, since_BT, back_BT, keys_BT)
