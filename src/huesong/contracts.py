@@ -7,7 +7,7 @@ Every stage reads the folders of the stages before it and writes one folder of i
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 STAGES: Final = ("preprocess", "label", "train", "evaluate", "register")
 """Also the names of the functions, params sections, DVC stages, components and artifact folders."""
@@ -131,6 +131,17 @@ REGISTRATION: Final = "registration.json"
 MODEL_CARD: Final = "README.md"
 """Also in a shipped model's folder."""
 
+# --- a served model ------------------------------------------------------------------------------
+PIECE: Final[dict[str, Any]] = {
+    "bars": 0, "tempo": 0.0, "key": "", "meter": "", "form": "", "chords": "", "style": "", "loop": False,
+    "intensity": 1.0, "valence_course": "", "arousal_course": "", "audio": False, "roll": False,
+}  # fmt: skip
+"""Parameters of a served model, for every piece of a request, beside the sampling settings; the defaults leave all to the
+model, as the console does. A course is written as -0.5..0.8 and takes the place of the column. `audio` and `roll`: whether
+the answer has them."""
+ON_REQUEST: Final = ("wav", "roll")
+
+# --- the registry --------------------------------------------------------------------------------
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
 PREVIOUS: Final = "previous"

@@ -1,8 +1,16 @@
 """A registered model, loaded back by its URI and called as MLflow calls it."""
 
 import base64
+import contextlib
 import importlib.util
 import io
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +20,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from huesong import contracts
 from huesong.compose import serve as pyfunc_model
 from huesong.config import RegisterConfig, SamplingConfig
 from huesong.register import model_logging as pyfunc_logging
@@ -21,10 +30,13 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 from huesong.tracking import store
 from tests.conftest import World
+from tests.s3_server import free_port
 from tests.stores import new_database
 
 pytestmark = pytest.mark.slow
 
+LOGGED: dict[str, str] = {}
+"""Where the artifacts of the `loaded` model lie."""
 OLD = Path(__file__).parent.parent / "data" / "pyfunc_model_0_1_0.py"
 
 
@@ -49,6 +61,7 @@ def loaded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Any:
         RegisterConfig(), train=world.train, evaluate=folder / "evaluate", gate=folder / "gate.yaml",
         out=folder / "register", tracking_uri=uri, tags={},
     )  # fmt: skip
+    LOGGED["folder"] = str(folder / "mlartifacts")
     with store.as_default(uri):
         yield mlflow.pyfunc.load_model("models:/huesong@champion")
 
@@ -61,8 +74,10 @@ def seconds(midi: str) -> float:
 
 def test_the_logged_example_gives_a_piece_with_its_emotions(loaded: Any) -> None:
     answer = loaded.predict(loaded.input_example)
-    assert list(answer.columns) == ["midi", *pyfunc_logging.OUTPUTS]
+    assert list(answer.columns) == ["midi", *pyfunc_logging.OUTPUTS, "wav", "roll", "report"]
     row = answer.iloc[0]
+    assert row["wav"] is row["roll"] is None
+    assert json.loads(row["report"])["asked"]["seconds"] == 10.0
     assert base64.b64decode(row["midi"])[:4] == b"MThd"
     assert seconds(row["midi"]) == pytest.approx(10.0, rel=0.1)
     assert (row["requested_valence"], row["requested_arousal"]) == pytest.approx((0.5, -0.25))
@@ -116,7 +131,7 @@ def test_the_scoring_server_answers_json(loaded: Any) -> None:
     assert "stack_trace" not in refused.text
     assert "Traceback" not in refused.text
     for body, said in (
-        ({"dataframe_records": rows, "params": {"tempo": 90.0}}, "unknown parameter 'tempo' (known: seconds, "),
+        ({"dataframe_records": rows, "params": {"tempi": 90.0}}, "unknown parameter 'tempi' (known: seconds, "),
         ({"dataframe_records": [{**rows[0], "tempo": 90}]}, "unknown column 'tempo' (known: picture, "),
     ):
         refused = client.post("/invocations", json=body)
@@ -148,7 +163,93 @@ def test_the_same_row_gives_the_same_bytes_and_another_seed_does_not(loaded: Any
 
 def test_the_signature_has_every_sampling_setting_with_the_default_that_all_get(loaded: Any) -> None:
     params = {param.name: param.default for param in loaded.metadata.signature.params.params}
-    assert {"seconds": 30.0, **params} == SamplingConfig().model_dump()
+    assert {"seconds": 30.0, **params} == SamplingConfig().model_dump() | contracts.PIECE
+
+
+def test_everything_that_the_console_asks_can_be_asked_and_heard_and_seen(loaded: Any) -> None:
+    row = pd.DataFrame([{"picture": picture(), "seconds": 8.0}])
+    asked = {
+        "tempo": 120.0, "key": "D", "form": "AB", "meter": "4/4", "audio": True, "roll": True,
+        "valence_course": "-0.5..0.8",
+    }  # fmt: skip
+    answer = loaded.predict(row, params=asked).iloc[0]
+    assert base64.b64decode(answer["wav"])[:4] == b"RIFF"
+    assert base64.b64decode(answer["roll"])[1:4] == b"PNG"
+    told = json.loads(answer["report"])
+    assert (told["asked"]["tempo"], told["asked"]["key"], told["asked"]["valence"]) == (120.0, [2, True], [-0.5, 0.8])
+    assert answer["requested_valence"] == pytest.approx(0.15, abs=0.01)
+    with pytest.raises(UserError, match="row 0: --key H"):
+        loaded.predict(row, params={"key": "H"})
+    plain = loaded.predict(row).iloc[0]
+    assert plain["midi"] == loaded.predict(row, params=dict(contracts.PIECE)).iloc[0]["midi"], (
+        "the defaults ask nothing"
+    )
+
+
+CARRIED = """
+import sys
+assert not [path for path in sys.path if path.endswith("src")]
+import importlib.util
+assert importlib.util.find_spec("huesong") is None
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+row = pd.DataFrame([{"valence": 0.5, "arousal": -0.5, "seconds": 5.0, "seed": 1}])
+print(model.predict(row)["midi"][0])
+import huesong
+assert "huesong-code-" in huesong.__file__, huesong.__file__
+"""
+
+
+def test_a_version_composes_where_nothing_of_this_checkout_is(loaded: Any, tmp_path: Path) -> None:
+    """An environment with MLflow and the packages of the requirements, and no huesong: it brings its own."""
+    import venv
+
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    here = Path(torch_place()).parents[1]
+    site = next((tmp_path / "venv" / "lib").glob("python3*/site-packages"))
+    for entry in here.iterdir():  # every package of this environment but huesong, and no .pth file that leads to it
+        if "huesong" not in entry.name and entry.suffix != ".pth":
+            (site / entry.name).symlink_to(entry)
+    row = pd.DataFrame([{"valence": 0.5, "arousal": -0.5, "seconds": 5.0, "seed": 1}])
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLFLOW"))}
+    env["PATH"] = f"{python.parent}{os.pathsep}{env['PATH']}"
+    server_program = python.parent / "uvicorn"  # as pip writes it
+    server_program.write_text(f"#!{python}\nfrom uvicorn.main import main\nmain()\n")
+    server_program.chmod(0o755)
+    (place,) = Path(LOGGED["folder"]).rglob("MLmodel")
+    command = [str(python), "-c", CARRIED, str(place.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().splitlines()[-1] == loaded.predict(row)["midi"][0]
+    port = free_port()
+    serve = ["-m", "mlflow", "models", "serve", "-m", str(place.parent), "-p", str(port), "--env-manager", "local"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [str(python), *serve], cwd=tmp_path, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        body = json.dumps({"dataframe_records": row.to_dict("records")}).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+        )  # fmt: skip
+        for _ in range(600):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                answer = json.loads(urllib.request.urlopen(asked, timeout=300).read())["predictions"][0]
+                break
+            time.sleep(0.5)
+        assert answer["midi"] == loaded.predict(row)["midi"][0]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def torch_place() -> str:
+    import torch
+
+    return str(torch.__file__)
 
 
 def test_parameters_reach_the_sampler(loaded: Any) -> None:
@@ -158,10 +259,10 @@ def test_parameters_reach_the_sampler(loaded: Any) -> None:
     assert daring != usual
     with pytest.raises(UserError, match="top-p"):
         loaded.predict(row, params={"top_p": 1.5})
-    with pytest.raises(UserError, match="unknown parameter 'tempo'"):
-        loaded.predict(row, params={"tempo": 90.0})
-    with pytest.raises(UserError, match="unknown parameter 'tempo'"):
-        loaded.unwrap_python_model().predict(None, row, {"tempo": 90.0})
+    with pytest.raises(UserError, match="unknown parameter 'tempi'"):
+        loaded.predict(row, params={"tempi": 90.0})
+    with pytest.raises(UserError, match="unknown parameter 'tempi'"):
+        loaded.unwrap_python_model().predict(None, row, {"tempi": 90.0})
 
 
 def test_bytes_are_taken_where_no_schema_stands_before(loaded: Any) -> None:

@@ -60,6 +60,7 @@ RUN = {
     "huesong registry retire": "system/test_registry_server.py",
     "huesong registry rollback": "stage/test_models.py",
     "huesong registry show": "system/test_registry_server.py",
+    "mlflow models": "stage/test_pyfunc_model.py",
     "huesong settings diff": "unit/test_settings.py",
     "huesong settings use": "unit/test_settings.py",
     "huesong status": "system/test_cli.py",

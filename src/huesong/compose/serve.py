@@ -1,14 +1,21 @@
-"""The registered model as MLflow runs it (a model *from code*: MLflow keeps this very file beside the model folder)."""
+"""The registered model as MLflow runs it (a model *from code*: MLflow keeps this very file beside the model folder).
+
+Where huesong is not installed, it is the one that the version was made with, from the archive beside this file.
+"""
 
 from __future__ import annotations
 
+import atexit
 import base64
 import binascii
 import logging
 import math
 import re
+import shutil
 import sys
 import tempfile
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +25,20 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PyFuncModel, PythonModel
 
+if find_spec("huesong") is None:
+    carried = Path(tempfile.mkdtemp(prefix="huesong-code-"))
+    atexit.register(shutil.rmtree, carried, ignore_errors=True)
+    zipfile.ZipFile(Path(__file__).parent / "artifacts" / "huesong.zip").extractall(carried)
+    sys.path.append(str(carried))
+
 from huesong import contracts
 from huesong.config import PreprocessConfig, SamplingConfig
 from huesong.runtime.errors import UserError
 
 NUMBERS = ("valence", "arousal", "seconds")
 COLUMNS = ("picture", *NUMBERS, "seed")
+PIECE, ON_REQUEST = contracts.PIECE, contracts.ON_REQUEST
+PARAMS = (*SamplingConfig.model_fields, *PIECE)
 DROPPED = re.compile(r"Unrecognized params \[(.*?)\]|extra inputs in the model input .*?`\[(.*?)\]`", re.DOTALL)
 """What MLflow remarks in its log when it leaves out what a request holds and the signature does not."""
 
@@ -37,7 +52,7 @@ class Strict(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if (found := DROPPED.search(record.getMessage())) and asks_us(sys._getframe()):
-            kind, known = ("parameter", SamplingConfig.model_fields) if found[1] else ("column", COLUMNS)
+            kind, known = ("parameter", PARAMS) if found[1] else ("column", COLUMNS)
             name = (found[1] or found[2]).split(", ")[0]
             raise Refused(f"unknown {kind} {name} (known: {', '.join(known)})", error_code=INVALID_PARAMETER_VALUE)
         return True
@@ -48,7 +63,7 @@ def asks_us(frame: Any) -> bool:
     while frame is not None:
         if isinstance(asked := frame.f_locals.get("self"), PyFuncModel):
             schema = asked.metadata.get_params_schema()
-            return schema is not None and {param.name for param in schema.params} <= set(SamplingConfig.model_fields)
+            return schema is not None and {param.name for param in schema.params} <= set(PARAMS)
         frame = frame.f_back
     return False
 
@@ -76,12 +91,13 @@ class HuesongModel(PythonModel):
             model_input: columns `picture` (an image file, as base64 text or bytes), `valence`, `arousal` (-1 to 1),
                 `seconds`, `seed`; each may be missing, and null in a row. A row without a picture needs both
                 emotions; a row without emotions takes those that its picture shows.
-            params: sampling settings; what is missing has SamplingConfig's default.
+            params: sampling settings and PIECE; what is missing has the console's default.
 
         Returns:
             One row a piece, with the input's index: `midi` (base64 of a MIDI file), and the valence and arousal
             `requested_*`, `predicted_*` from the picture (None without one), and `obtained_*` (what the music labeller
-            predicts for the piece).
+            predicts for the piece); `wav` and `roll` (base64 of a WAV and a PNG file, where asked for), and `report`, what
+            the piece was composed for and by, as JSON.
 
         Raises:
             Refused: names the row (counted from 0) and what is wrong with it.
@@ -98,10 +114,11 @@ class HuesongModel(PythonModel):
         unknown = [str(column) for column in model_input.columns if column not in COLUMNS]
         if unknown:
             raise UserError(f"unknown column '{unknown[0]}' (known: {', '.join(COLUMNS)})")
-        if odd := sorted(set(params) - set(SamplingConfig.model_fields)):
-            raise UserError(f"unknown parameter '{odd[0]}' (known: {', '.join(SamplingConfig.model_fields)})")
-        config = sampling_config(**params)
-        requests = [request(number, row) for number, row in enumerate(model_input.to_dict("records"))]
+        if odd := sorted(set(params) - set(PARAMS)):
+            raise UserError(f"unknown parameter '{odd[0]}' (known: {', '.join(PARAMS)})")
+        asked = PIECE | {name: params[name] for name in PIECE if params.get(name) is not None}
+        config = sampling_config(**{name: value for name, value in params.items() if name not in PIECE})
+        requests = [request(number, row, asked) for number, row in enumerate(model_input.to_dict("records"))]
         pieces = self.composer.compose(requests, config) if requests else []
         made = [
             {
@@ -109,24 +126,26 @@ class HuesongModel(PythonModel):
                 **emotion("requested", piece.requested),
                 **emotion("predicted", piece.predicted),
                 **emotion("obtained", piece.obtained),
+                **written(piece, asked),
             }
             for piece in pieces
         ]
         names = [f"{kind}_{axis}" for kind in ("requested", "predicted", "obtained") for axis in ("valence", "arousal")]
-        answer = pd.DataFrame(made, columns=["midi", *names], index=model_input.index)
+        answer = pd.DataFrame(made, columns=["midi", *names, *ON_REQUEST, "report"], index=model_input.index)
         for name in names:
             if answer[name].isna().any():  # the scoring server would write NaN, which is no JSON
                 answer[name] = answer[name].astype(object).where(answer[name].notna(), None)
         return answer
 
 
-def request(number: int, row: dict[Any, Any]) -> Any:
-    """A row as a Request.
+def request(number: int, row: dict[Any, Any], asked: dict[str, Any] = PIECE) -> Any:
+    """A row as a Request; `asked`: PIECE.
 
     Raises:
         UserError: names the row.
     """
-    from huesong.model.requests import Request
+    from huesong.model.requests import Request, parse_key, parse_trajectory
+    from huesong.music.form.settings import parse_chords, parse_form, parse_metre
 
     picture = row.get("picture")
     valence, arousal, seconds, seed = (number_in(number, row, key) for key in (*NUMBERS, "seed"))
@@ -134,7 +153,14 @@ def request(number: int, row: dict[Any, Any]) -> Any:
         raise UserError(f"row {number}: seed {seed} is no integer")
     try:
         image = None if is_null(picture) else open_picture(picture)
-        return Request(image, valence, arousal, int(seed or 0), seconds)
+        courses = [parse_trajectory(asked[f"{axis}_course"] or None, axis) for axis in ("valence", "arousal")]
+        return Request(
+            image, valence if courses[0] is None else courses[0], arousal if courses[1] is None else courses[1],
+            int(seed or 0), seconds, bars=asked["bars"] or None, tempo=asked["tempo"] or None,
+            key=parse_key(asked["key"] or None), style=asked["style"] or None, form=parse_form(asked["form"] or None),
+            chords=parse_chords(asked["chords"] or None), metre=parse_metre(asked["meter"] or None), loop=asked["loop"],
+            intensity=None if asked["intensity"] == 1.0 else asked["intensity"],
+        )  # fmt: skip
     except UserError as error:
         raise UserError(f"row {number}: {error}") from None
 
@@ -179,6 +205,18 @@ def emotion(kind: str, va: tuple[float, float] | None) -> dict[str, float | None
     """Two columns of the answer."""
     valence, arousal = va or (None, None)
     return {f"{kind}_valence": valence, f"{kind}_arousal": arousal}
+
+
+def written(piece: Any, wanted: dict[str, Any]) -> dict[str, str | None]:
+    """WAV and piano roll as base64 text, None where they are not wanted; and the report, as `Piece.save` writes them."""
+    files = {"wav": "wav" if wanted["audio"] else None, "roll": "png" if wanted["roll"] else None, "report": "json"}
+    with tempfile.TemporaryDirectory(prefix="huesong-") as folder:
+        made: dict[str, str | None] = dict.fromkeys(files)
+        for name, kind in files.items():
+            if kind is not None:
+                data = piece.save(Path(folder) / f"{name}.{kind}").read_bytes()
+                made[name] = data.decode() if kind == "json" else base64.b64encode(data).decode("ascii")
+        return made
 
 
 set_model(HuesongModel())

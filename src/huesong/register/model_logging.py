@@ -8,18 +8,21 @@ import importlib.metadata
 import io
 import os
 import re
+import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from huesong import __version__, contracts
+from huesong import contracts
 from huesong.config import SamplingConfig
 from huesong.register.registry import Logged, answered
 from huesong.tracking import store
 from huesong.tracking.figures import batches, figure_name, numbers
 from huesong.tracking.runs import STAGE_TAG, user_name
 
+CARRIED = "huesong.zip"
 CODE = Path(__file__).parent.parent / "compose" / "serve.py"
 OUTPUTS = (
     "requested_valence",
@@ -52,11 +55,12 @@ def log_model(
         import mlflow
         from mlflow.entities import Metric
 
-        with active_run(run_id):
+        with tempfile.TemporaryDirectory() as work, active_run(run_id):
+            code = carried_code(Path(work) / CARRIED)
             info = mlflow.pyfunc.log_model(
                 name=contracts.MODEL_NAME,
                 python_model=str(CODE),
-                artifacts={contracts.MODEL: str(folder), "README": str(card)},
+                artifacts={contracts.MODEL: str(folder), "README": str(card), "code": str(code)},
                 signature=signature(),
                 input_example=input_example(),
                 pip_requirements=requirements(),
@@ -90,15 +94,32 @@ def active_run(run_id: str) -> Iterator[None]:
         yield
 
 
+def carried_code(path: Path) -> Path:
+    """Write this package as an archive, from which compose/serve.py imports it where it is not installed.
+
+    No index has the package, and a version is to work where nothing of this checkout is. The weights in models/ stay
+    out: a version has its own. The same code makes the same bytes.
+    """
+    package = Path(__file__).parents[1]
+    with zipfile.ZipFile(path, "w", compresslevel=1) as archive:
+        for file in sorted(package.rglob("*")):
+            inside = file.relative_to(package)
+            if file.is_file() and "__pycache__" not in inside.parts and inside.parts[0] != "weights":
+                entry = zipfile.ZipInfo(f"huesong/{inside.as_posix()}")
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
+    return path
+
+
 def requirements() -> list[str]:
-    """What the model needs, each at the version that is installed here.
+    """What the model needs beside huesong, whose code it carries, each at the version that is installed here.
 
     A container without torch registers models that were trained with it: what is not installed has the version of the
     constraints file that PIP_CONSTRAINT names, else the range that huesong declares.
     """
     import mlflow
 
-    found = [f"huesong=={__version__}", f"mlflow=={mlflow.__version__}"]
+    found = [f"mlflow=={mlflow.__version__}"]
     for line in importlib.metadata.requires("huesong") or []:
         match = re.match(r"[A-Za-z0-9._-]+", line)
         if match is None or "extra ==" in line:
@@ -128,11 +149,17 @@ def signature() -> Any:
     inputs += [ColSpec("double", column, required=False) for column in ("valence", "arousal", "seconds")]
     inputs += [ColSpec("long", "seed", required=False)]
     outputs: list[Any] = [ColSpec("string", "midi"), *(ColSpec("double", column) for column in OUTPUTS)]
+    outputs += [
+        *(ColSpec("string", column, required=False) for column in contracts.ON_REQUEST),
+        ColSpec("string", "report"),
+    ]
     params = [
         ParamSpec(name, "long" if field.annotation is int else "double", field.default)
         for name, field in SamplingConfig.model_fields.items()
         if name != "seconds"  # a column
     ]
+    kinds = {bool: "boolean", int: "long", float: "double", str: "string"}
+    params += [ParamSpec(name, kinds[type(value)], value) for name, value in contracts.PIECE.items()]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=ParamSchema(params))
 
 
