@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from symusic import Score
 
 from huesong import contracts
 from huesong.cli.app import app
@@ -215,7 +216,8 @@ def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_p
 def test_the_pedal_is_in_the_file_and_follows_the_request(picture: Path, composer: Composer) -> None:
     calm, excited = composer.compose([Request(None, 0.3, arousal, 2) for arousal in (-1.0, 1.0)], SHORT)
     for piece in (calm, excited):
-        pedals = [pedal for track in piece.notes.tracks for pedal in track.pedals]
+        assert [track.name for track in Score.from_midi(piece.midi).tracks] == ["Right hand", "Left hand"]
+        pedals = list(piece.notes.tracks[0].pedals)
         starts = [480 * at for at in np.cumsum([0.0, *(bar.quarters for bar in piece.plan.bars)])]
         assert all(min(abs(pedal.time - start) % 240 for start in starts) == 30 for pedal in pedals)
         assert bytes((0xB0, 64, 127)) in piece.midi or not pedals

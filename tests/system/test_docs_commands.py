@@ -25,6 +25,7 @@ RUN = {
     "huesong compose": "stage/test_compose.py",
     "huesong doctor": "stage/test_many.py",
     "huesong film": "stage/test_film.py",
+    "huesong explain": "stage/test_explain.py",
     "huesong data distill": "stage/test_student.py",
     "huesong pictures check": "stage/test_pictures.py",
     "huesong pictures fit": "stage/test_pictures.py",

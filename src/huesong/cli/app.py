@@ -35,6 +35,7 @@ from huesong.cli.options import (
     with_sampling_options,
 )
 from huesong.cli.people.composing import ManyOptions, compose_for
+from huesong.cli.people.explaining import explain_picture
 from huesong.cli.people.filming import FilmOptions, film_of
 from huesong.music.form.header import STYLES
 from huesong.runtime import progress
@@ -256,6 +257,12 @@ def compose(
         Path | None,
         typer.Option(help="SoundFont for the audio (.sf2, .sf3). Default: the piano that comes with huesong."),
     ] = None,
+    instrument: Annotated[
+        str,
+        typer.Option(
+            help="piano, strings, music-box, guitar or organ; all but the piano need a General MIDI soundfont."
+        ),
+    ] = "piano",
     humanize: Annotated[
         bool | None,
         typer.Option(
@@ -271,13 +278,15 @@ def compose(
     """
     from huesong.compose.asked import request_of
     from huesong.compose.output.formats import Writing, parse_formats
-    from huesong.register.shipped import named_model
+    from huesong.compose.output.hub import model_of
+    from huesong.music.rendering.instruments import instrument_of
 
     options: Any = {**asdict(asked), **sampling}
     _, config = request_of("", options)  # what is wrong is told before any picture is looked for
-    how = Writing(soundfont, humanize, parse_formats(formats), force)
+    instrument_of(instrument)
+    how = Writing(soundfont, humanize, parse_formats(formats), force, instrument)
     compose_for(
-        pictures, lambda picture: request_of(picture, options)[0], out, config, how, many, lambda: named_model(model)
+        pictures, lambda picture: request_of(picture, options)[0], out, config, how, many, lambda: model_of(model)
     )
 
 
@@ -304,6 +313,23 @@ def film(
     MIDI, WAV and a plot.
     """
     film_of(pictures, out, options, model, soundfont, force)
+
+
+@app.command()
+def explain(
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The page, a PNG. Default: NAME-why.png.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the piece.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="As for compose.")] = 0,
+    model: Annotated[str | None, typer.Option(help="As for compose.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Say why a picture's music is as it is.
+
+    Which regions and colours moved the emotion that is seen, and how the piece that `huesong compose` makes of it differs
+    from other music: in words, and as one page.
+    """
+    explain_picture(picture, out, seconds, seed, model, force)
 
 
 @app.command()

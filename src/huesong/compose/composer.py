@@ -119,7 +119,7 @@ class Composer:
 
     @classmethod
     def load(cls, model: str | Path | None = None, device: str = "cpu") -> Self:
-        """The composer of a model folder, of a registry URI such as `models:/huesong@champion`, or of the default model.
+        """The composer of a model folder, a registry URI such as `models:/huesong@champion`, a hub's `user/name`, or the default.
 
         Args:
             model: None: the registry's champion if it learnt from rated photographs, else the model that comes along.
@@ -128,10 +128,20 @@ class Composer:
         Raises:
             UserError: there is no such model, or it is damaged.
         """
-        from huesong.register.shipped import named_model
+        from huesong.compose.output import hub
 
-        folder, name = named_model(None if model is None else str(model))
+        folder, name = hub.model_of(None if model is None else str(model))
         return cls(folder, device, name)
+
+    def push(self, name: str, private: bool = False) -> str:
+        """Push the model to the Hugging Face Hub as `user/name`, and return its address; needs `huesong[hub]` and HF_TOKEN.
+
+        Raises:
+            UserError: what it learnt from states no licence, or the hub refuses.
+        """
+        from huesong.compose.output import hub
+
+        return hub.push(self.model.folder, name, private)
 
     @overload
     def compose(
@@ -230,8 +240,9 @@ class Composer:
         """`row`: what the encoder made of the picture."""
         from huesong.music import reading
         from huesong.music.rendering.performance import pedalled
+        from huesong.score.hands import in_hands
 
-        midi = bytes(pedalled(notes, found.plan, found.requested[1]).dumps_midi())
+        midi = bytes(in_hands(pedalled(notes, found.plan, found.requested[1])).dumps_midi())
         score, obtained = reading.parse_score(midi, "the composed piece"), None
         if self.scorer is not None:
             valence, arousal = self.scorer.of_scores([score])[0].tolist()
@@ -364,10 +375,10 @@ def compose_many(
     for request in requests:
         opened(request)  # what is bad is told before the model is loaded
 
-    from huesong.music.rendering.soundfont import find_soundfont
+    from huesong.music.rendering.instruments import soundfont_of
     from huesong.score.drawing import check_installed
 
-    find_soundfont(how.soundfont)
+    soundfont_of(how.instrument, how.soundfont)
     check_installed(how.formats)
     composer = loaded(model)
     with Bar("composing", 1, share=True) as composing:
@@ -396,6 +407,7 @@ def digest_of(request: Request, config: SamplingConfig, how: Writing, model: Pat
         "asked": repr(replace(request, picture=None if request.picture is None else "", primer=None)),
         "sampling": config.model_dump(mode="json"),
         "humanize": how.humanize,
+        "instrument": how.instrument,
         "model": sha256(model / contracts.MODEL_CONFIG),
         "huesong": __version__,
     }

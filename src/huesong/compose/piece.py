@@ -116,28 +116,35 @@ class Piece:
         """How many notes it has."""
         return sum(len(track.notes) for track in self.notes.tracks)
 
-    def played(self, humanize: bool = True) -> Notes:
-        """The notes as somebody plays them, with small timing and dynamics by metre and phrase; else as written."""
+    def played(self, humanize: bool = True, instrument: str = "piano") -> Notes:
+        """The notes as somebody plays them, with small timing and dynamics by metre and phrase; else as written.
+
+        For another instrument than the piano its program is set, notes beyond its range are moved by octaves, and there is no
+        pedal where it has none (UserError: no such instrument).
+        """
+        from huesong.music.rendering.instruments import PIANO, arranged
         from huesong.music.rendering.performance import humanized
 
-        return humanized(self.notes, self.plan, self.request.seed) if humanize else self.notes
+        notes = humanized(self.notes, self.plan, self.request.seed) if humanize else self.notes
+        return notes if instrument == PIANO else arranged(notes, instrument)
 
-    def audio(self, soundfont: str | Path | None = None, humanize: bool = True) -> Audio:
+    def audio(self, soundfont: str | Path | None = None, humanize: bool = True, instrument: str = "piano") -> Audio:
         """The piece as sound, as loud as it is excited; the same samples every time.
 
         Args:
             soundfont: an .sf2 or .sf3 file; None: the piano that comes with huesong, or HUESONG_SOUNDFONT.
             humanize: whether timing and dynamics are a player's.
+            instrument: piano, strings, music-box, guitar or organ; all but the piano need a General MIDI soundfont.
 
         Raises:
-            UserError: the soundfont is missing or cannot be played.
+            UserError: the soundfont is missing or cannot be played, or there is no such instrument.
         """
         from huesong.music.rendering.audio import heard
+        from huesong.music.rendering.instruments import soundfont_of
         from huesong.music.rendering.loudness import RATE
-        from huesong.music.rendering.soundfont import find_soundfont
 
-        font = find_soundfont(None if soundfont is None else Path(soundfont))
-        return Audio(heard(self.played(humanize), font, self.requested[1]), RATE)
+        font = soundfont_of(instrument, None if soundfont is None else Path(soundfont))
+        return Audio(heard(self.played(humanize, instrument), font, self.requested[1]), RATE)
 
     def score(self) -> Score:
         """The piece as sheet music, with `.musicxml()`, `.svg()`, `.pdf()` and `.save(path)`; needs `huesong[score]`."""
@@ -146,13 +153,16 @@ class Piece:
         picture = self.request.picture
         return Score(self.notes, self.plan, printable(picture.stem) if isinstance(picture, Path) else "")
 
-    def save(self, path: str | Path, *, soundfont: str | Path | None = None, humanize: bool | None = None) -> Path:
+    def save(
+        self, path: str | Path, *, soundfont: str | Path | None = None, humanize: bool | None = None,
+        instrument: str = "piano",
+    ) -> Path:  # fmt: skip
         """Write the piece to one file, whose suffix says how; a file that is there is replaced, as a whole or not at all.
 
         Args:
             path: .mid, .wav, .flac, .ogg, .mp3, .png (piano roll), .musicxml, .pdf (sheet music) or .json
                 (what was asked and what came out).
-            soundfont: as for `audio`.
+            soundfont, instrument: as for `audio`.
             humanize: whether timing and dynamics are a player's; None = in audio, not in MIDI.
 
         Returns:
@@ -168,15 +178,17 @@ class Piece:
         if path.resolve() in {each.resolve() for each in read}:
             raise UserError(f"{path} is read for this piece and would be replaced by it: choose another name")
         with replacing_file(path) as part:
-            self.write({kind: part}, Writing(font, humanize))
+            self.write({kind: part}, Writing(font, humanize, instrument=instrument))
         return path
 
     def write(self, parts: Mapping[str, Path], how: Writing) -> None:
         """Write the kinds of file in `parts`; the sound is made once for all kinds of audio."""
         if "mid" in parts:
-            parts["mid"].write_bytes(bytes(self.played().dumps_midi()) if how.humanize else self.midi)
+            changed = how.humanize or how.instrument != "piano"
+            played = self.played(bool(how.humanize), how.instrument).dumps_midi() if changed else self.midi
+            parts["mid"].write_bytes(bytes(played))
         if sounds := [kind for kind in parts if kind in AUDIO]:
-            audio = self.audio(how.soundfont, how.humanize is not False)
+            audio = self.audio(how.soundfont, how.humanize is not False, how.instrument)
             for kind in sounds:
                 write_audio(*audio, parts[kind], kind)
         if "png" in parts:
@@ -211,6 +223,7 @@ class Piece:
             "plan": self.plan.describe().splitlines(),
             "bars": self.plan.to_dict(),
             "humanized": {"audio": how.humanize is not False, "midi": bool(how.humanize)},
+            **({} if how.instrument == "piano" else {"instrument": how.instrument}),
             "model": self.model,
             "files": {name: sha256(path) for name, path in files.items()},
         }

@@ -12,12 +12,13 @@ import numpy as np
 from huesong.compose.moods import in_words
 from huesong.compose.output.files import ENDINGS as NAMES
 from huesong.compose.output.files import earlier_record, unchanged
-from huesong.compose.output.formats import AUDIO, RECORD_KEY, SCORES, WRITING, write_audio
+from huesong.compose.output.formats import AUDIO, RECORD_KEY, SCORES, Writing, write_audio
 from huesong.film.composing import compose_phrases
 from huesong.film.course import Course, course_of, course_of_scenes, emotions_of, in_order
 from huesong.film.encode import pyav, write_film
 from huesong.film.frames import ASPECTS, RATE, USUAL_ASPECT, frames_of
 from huesong.film.video import SUFFIXES, own_sound, scenes_of, under, with_sound
+from huesong.music.rendering.instruments import PIANO, instrument_of, soundfont_of
 from huesong.runtime.errors import UserError, printable
 from huesong.runtime.files import replacing_files, sha256, write_json
 from huesong.runtime.progress import Bar, duration
@@ -56,8 +57,10 @@ class Wanted:
     soundfont: Path | None = None
     formats: tuple[str, ...] = USUAL
     keep_sound: bool = False
+    instrument: str = PIANO
 
     def __post_init__(self) -> None:
+        instrument_of(self.instrument)
         if self.aspect not in ASPECTS:
             raise UserError(f"--aspect {self.aspect}: give one of {', '.join(ASPECTS)}")
         if self.order not in (None, "date", "name"):
@@ -102,6 +105,7 @@ def film(pictures: Sequence[Path], out: Path, composer: Composer, wanted: Wanted
     """
     pyav()
     check_installed(wanted.formats)
+    soundfont_of(wanted.instrument, wanted.soundfont)
     targets = targets_of(out, pictures, wanted)
     if is_video(pictures):
         return _with_music(pictures[0], targets, composer, wanted)
@@ -158,7 +162,7 @@ def _made(
     """Compose, hear, and write all files; `show` writes the film with its sound."""
     with Bar("composing", 1, share=True) as bar:
         piece = compose_phrases(composer, course, on_step=bar.to)
-    samples, rate = sound_of(piece, course, wanted.soundfont)
+    samples, rate = sound_of(piece, course, wanted)
     heard = heard_in(composer, piece, course)
     with replacing_files(list(targets)) as parts:
         part_of = dict(zip(targets, parts, strict=True))
@@ -173,7 +177,7 @@ def _made(
                 score = Score(piece.notes, piece.plan, printable(targets[0].stem))
                 part.write_bytes(score.pdf() if kind == "pdf" else score.musicxml().encode())
             else:
-                piece.write({kind: part}, WRITING)
+                piece.write({kind: part}, Writing(instrument=wanted.instrument))
         part_of[plot].write_bytes(plot_of(course, heard))
         digests = {target: part for target, part in part_of.items() if target != record}
         write_json(part_of[record], _record(course, piece, heard, digests))
@@ -204,11 +208,11 @@ def targets_of(out: Path, pictures: Sequence[Path], wanted: Wanted) -> tuple[Pat
     return targets
 
 
-def sound_of(piece: Piece, course: Course, soundfont: Path | None = None) -> tuple[np.ndarray, int]:
+def sound_of(piece: Piece, course: Course, wanted: Wanted) -> tuple[np.ndarray, int]:
     """The piece's sound, exactly as long as the film: bar lines where they are in the film, faded at the end."""
     from huesong.music.reading import listen
 
-    samples, rate = piece.audio(soundfont)
+    samples, rate = piece.audio(wanted.soundfont, instrument=wanted.instrument)
     first = round(float(listen(piece.played()).onset_s.min(initial=0.0)) * rate)  # audio begins with the first note
     whole = np.zeros((round(course.seconds * rate), samples.shape[1]), np.float32)
     part = samples[: len(whole) - first]

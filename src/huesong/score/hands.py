@@ -6,7 +6,12 @@ costs, too.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from symusic import Score
 
 SPLITS = np.arange(43, 80)
 """Pitches: those below the split are the left hand's."""
@@ -34,6 +39,29 @@ def right_hand(onset: np.ndarray, pitch: np.ndarray) -> np.ndarray:
     for index in range(len(times) - 1, 0, -1):
         path.append(int(back[index, path[-1]]))
     return pitch >= SPLITS[path[::-1]][which]
+
+
+def in_hands(score: Score) -> Score:
+    """A copy with two tracks, right hand and left hand, of the notes of all tracks; each has all pedals and the first program."""
+    score = score.copy()
+    rows = [
+        (note.time, note.pitch, track, index)
+        for track, part in enumerate(score.tracks)
+        for index, note in enumerate(part.notes)
+    ]
+    if not rows:
+        return score
+    rows.sort()
+    onset, pitch, track, index = np.array(rows).T
+    right = right_hand(onset, pitch)
+    hands = []
+    for name, chosen in (("Right hand", right), ("Left hand", ~right)):
+        hand = score.tracks[0].copy()
+        hand.name = name
+        hand.notes = [score.tracks[int(t)].notes[int(i)] for t, i in zip(track[chosen], index[chosen], strict=True)]
+        hands.append(hand)
+    score.tracks = hands
+    return score
 
 
 def _costs(pitches: np.ndarray) -> np.ndarray:

@@ -115,13 +115,10 @@ def _dynamics(rows: np.ndarray, plan: Plan, starts: list[int]) -> tuple[tuple[in
 def _pedals(notes: Notes) -> tuple[tuple[int, int], ...]:
     """When the pedal is down, in whole sixteenths: a reader is not told of the moment between chord and pedal."""
     spans = []
-    for track in notes.tracks:
-        for pedal in track.pedals:
-            down = round(pedal.time / notes.tpq * 4) * 3
-            up = (
-                int((pedal.time + pedal.duration) / notes.tpq * 4) * 3
-            )  # before the next chord, so that both can be read
-            spans.append((down, max(up, down + 3)))
+    for pedal in next((track.pedals for track in notes.tracks if len(track.pedals)), ()):  # both hands have the same
+        down = round(pedal.time / notes.tpq * 4) * 3
+        up = int((pedal.time + pedal.duration) / notes.tpq * 4) * 3  # before the next chord, so that both can be read
+        spans.append((down, max(up, down + 3)))
     spans.sort()
     return tuple((down, min(up, after)) for (down, up), (after, _) in pairwise([*spans, (1 << 60, 0)]))
 

@@ -15,6 +15,8 @@ EXTRAS = {
     "score": ("sheet music", ("music21", "verovio", "cairosvg", "pypdfium2")),
     "film": ("films", ("av",)),
     "formats": ("HEIC and JPEG XL", ("pillow_heif", "pillow_jxl")),
+    "instruments": ("other instruments", ("pretty_midi",)),
+    "hub": ("models of the hub", ("huggingface_hub",)),
     "registry": ("a model registry, S3", ("mlflow", "boto3")),
     "backbones": ("other picture encoders", ("transformers",)),
     "pipeline": ("training and Kubeflow", ("dvc", "great_expectations", "kfp")),

@@ -30,6 +30,7 @@ class FilmOptions:
     keep_sound: Annotated[
         bool, typer.Option("--keep-sound", help="Of a video: its own sound stays, with the music beneath it.")
     ] = False
+    instrument: Annotated[str, typer.Option(help="As for compose.")] = "piano"
     seed: Annotated[int, typer.Option(help="Same seed, same music.")] = 0
 
 
@@ -46,6 +47,7 @@ def film_of(
     wanted = Wanted(
         options.seconds_per_picture, options.length, options.aspect, options.order, options.titles, options.seed, force,
         soundfont, USUAL if options.formats is None else parse_formats(options.formats), options.keep_sound,
+        options.instrument,
     )  # fmt: skip
     pyav()
     if isinstance(sys.stdin, io.TextIOWrapper):

@@ -40,14 +40,15 @@ USUAL = ("mid", "wav", "png")
 class Writing:
     """Which files are written, and how.
 
-    soundfont, humanize: as `Piece.save` takes them. formats: kinds of `FORMATS`; a record (json) is always written. force:
-    replace files that are no earlier piece, too; what is read for a piece never is.
+    soundfont, humanize, instrument: as `Piece.save` takes them. formats: kinds of `FORMATS`; a record (json) is always
+    written. force: replace files that are no earlier piece, too; what is read for a piece never is.
     """
 
     soundfont: Path | None = None
     humanize: bool | None = None
     formats: tuple[str, ...] = USUAL
     force: bool = False
+    instrument: str = "piano"
 
 
 WRITING = Writing()

@@ -45,7 +45,7 @@ def synthesize(score: Score, soundfont: Path, *, tail_s: float = TAIL_S) -> np.n
     struck = set(zip(notes.pitch.tolist(), notes.velocity.tolist(), strict=True))
     sound = np.zeros((0, 2), np.int16)
     try:
-        font = playable(soundfont, struck)
+        font = playable(soundfont, struck, {track.program for track in score.tracks})
         for volume in VOLUMES:
             # Of symusic's own synthesizer 0.5.9 every note is out of tune and none minds its velocity (its issue 55).
             data = midirenderer.render_wave_from(font, _played(score, volume, tail_s))

@@ -73,8 +73,8 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def playable(path: Path, struck: Struck) -> bytes:
-    """The soundfont as .sf2; of an .sf3 only the samples that `struck` notes of program 0 need are in it, others are empty.
+def playable(path: Path, struck: Struck, programs: Set[int] = frozenset((0,))) -> bytes:
+    """The soundfont as .sf2; of an .sf3 only the samples that `struck` notes of `programs` need are in it, others are empty.
 
     Raises:
         ValueError: damaged, or no soundfont.
@@ -88,7 +88,7 @@ def playable(path: Path, struck: Struck) -> bytes:
         compressed = (heads["kind"] & COMPRESSED) > 0
         if not compressed.any():
             return data
-        needed = _needed(tables, struck)
+        needed = _needed(tables, struck, programs)
         sound = [np.zeros(SILENT_FRAMES, np.int16)]
         at = SILENT_FRAMES
         for index in np.flatnonzero(compressed):
@@ -141,13 +141,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += size % 2 and data[at : at + 1] == b"\0"  # some .sf3 files have no byte that makes a length even
 
 
-def _needed(tables: dict[bytes, bytes], struck: Struck) -> set[int]:
-    """Samples that the notes may play: those of all zones for their key and velocity in the presets of program 0."""
+def _needed(tables: dict[bytes, bytes], struck: Struck, programs: Set[int]) -> set[int]:
+    """Samples that the notes may play: those of all zones for their key and velocity in the presets of the programs."""
     presets, instruments = (
         np.frombuffer(tables[n], kind) for n, kind in ((b"phdr", PRESET), (b"inst", INSTRUMENT_HEAD))
     )
     used: set[int] = set()
-    for index in np.flatnonzero(presets["program"][:-1] == 0):
+    for index in np.flatnonzero(np.isin(presets["program"][:-1], list(programs))):
         for zone in _zones(tables, b"p", range(presets["bag"][index], presets["bag"][index + 1])):
             if (instrument := zone.get(INSTRUMENT)) is None:
                 continue
