@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from huesong.model.requests import Request
     from huesong.runtime.errors import UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["MOODS", "Audio", "Composer", "Emotion", "Piece", "Request", "UserError", "__version__"]
 
 _PLACES = {

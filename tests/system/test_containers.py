@@ -20,7 +20,7 @@ from components import build, image
 from pipeline.local import LocalRun, hardened, run_container, run_docker
 from pipeline.resources import TABLE
 
-from huesong import contracts
+from huesong import __version__, contracts
 from huesong.config import Params
 from huesong.data import versions as remotes
 from huesong.runtime.errors import UserError
@@ -94,7 +94,7 @@ def test_every_component_has_an_image_with_labels_and_no_entry_point(client: Any
         assert config["User"] == "65532:65532"
         assert not config.get("Entrypoint")
         assert config["Labels"]["org.opencontainers.image.revision"] == os.environ.get("GIT_SHA", sha)
-        assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+        assert config["Labels"]["org.opencontainers.image.version"] == __version__
 
 
 def test_images_stay_within_their_sizes(images: dict[str, str]) -> None:

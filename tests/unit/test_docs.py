@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from huesong import __version__
 from huesong.experiments import summary
 from huesong.runtime.errors import UserError
 
@@ -98,3 +101,11 @@ def test_both_pages_are_written_from_the_tables(tmp_path: Path) -> None:
     written = (tmp_path / "docs" / "results.md").read_text("utf-8")
     assert "| arousal CCC, grid | 200 | .10 [.05, .15] | .93 [.92, .94] | >= .85 | **missed** / met |" in written
     assert ".10 [.05, .15]" in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_one_version_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"]
+    changed = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert changed is not None
+    assert {__version__, cited, changed[1]} == {project}

@@ -43,7 +43,7 @@ COLOURS = (
 MUSIC = (
     ("note_rate", "notes a second", "sparse", "dense", 2.0),
     ("tempo", "quarters a minute", "slow", "fast", 0.0),
-    ("velocity_mean", "key strokes (1 to 127)", "soft", "loud", 0.0),
+    ("velocity_mean", "mean key strength (1 to 127)", "soft", "loud", 0.0),
     ("pitch_mean", "mean pitch (MIDI)", "low", "high", 0.0),
     ("mode_margin", "major over minor", "minor", "major", 0.0),
     ("articulation", "share of the time to the next note", "short notes", "long notes", 2.0),

@@ -44,10 +44,9 @@ def page(explained: Explanation, title: str) -> bytes:
     )
     for name, dot, colour in dots:
         if dot is not None:
-            place.scatter(*dot, color=colour, s=60, label=name, zorder=3)
-    place.legend(loc="lower left", fontsize=8, frameon=False)
+            place.scatter(*dot, color=colour, s=60, label=name, zorder=3, clip_on=False)
+    place.legend(loc="center left", fontsize=8, frameon=False)
     _traits(figure.add_subplot(grid[1, 1:]), explained)
-    figure.text(0.99, 0.005, piece.plan.describe().splitlines()[0], ha="right", fontsize=9, color=GREY)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
@@ -76,6 +75,7 @@ def _traits(axes: Any, explained: Explanation) -> None:
         axes.text(-4, row, trait.word or "as usual", va="center", ha="right", fontsize=10, color=INK)
     axes.set(xlim=(-32, 165), ylim=(-0.7, max(len(traits), 1) - 0.3), yticks=[])
     axes.set_xticks([0, 50, 100], ["less than all", "in the middle", "more than all"], fontsize=8, color=GREY)
-    axes.set_title("the piece among rated training music", fontsize=10)
+    plan = explained.piece.plan.describe().splitlines()[0]
+    axes.set_title(f"the piece among rated training music\n{plan}", fontsize=10)
     for side in axes.spines.values():
         side.set_visible(False)
