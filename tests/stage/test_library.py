@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -177,7 +178,8 @@ def test_a_notebook_shows_picture_plane_roll_and_player(piece: Piece) -> None:
     for part in ("data:image/jpeg;base64,", "<svg", "data:image/png;base64,", "data:audio/mpeg;base64,"):
         assert page.count(part) == 1
     assert page.count("<circle") == 3
-    assert "http" not in page.replace("http://www.w3.org", "")
+    words = re.sub(r'base64,[^"]*', "", page)  # data may spell anything
+    assert "http" not in words.replace("http://www.w3.org", "")
     assert piece.audio()._repr_html_().startswith("<audio controls")
 
 

@@ -34,7 +34,7 @@ from huesong.cli.options import (
     grouped,
     with_sampling_options,
 )
-from huesong.cli.people.composing import ManyOptions, compose_for
+from huesong.cli.people.composing import ManyOptions, WritingOptions, compose_for
 from huesong.cli.people.explaining import explain_picture
 from huesong.cli.people.filming import FilmOptions, film_of
 from huesong.music.form.header import STYLES
@@ -232,6 +232,7 @@ def compose(
     ],
     asked: PieceOptions,
     many: ManyOptions,
+    writing: WritingOptions,
     sampling: dict[str, Any],
     out: Annotated[
         str | None,
@@ -241,33 +242,11 @@ def compose(
             help="Output name; .mid, .wav, -roll.png and .json are added. Of many pictures a folder. Default: the picture's name.",
         ),
     ] = None,
-    formats: Annotated[
-        str | None,
-        typer.Option("--format", help="Kinds of file: mid,wav,flac,ogg,mp3,png,musicxml,pdf. Default: mid,wav,png."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False,
     model: Annotated[
         str | None,
         typer.Option(
             help="A model folder or models:/NAME@ALIAS. Default: the champion if it learnt from rated photographs, else "
             "the shipped model."
-        ),
-    ] = None,
-    soundfont: Annotated[
-        Path | None,
-        typer.Option(help="SoundFont for the audio (.sf2, .sf3). Default: the piano that comes with huesong."),
-    ] = None,
-    instrument: Annotated[
-        str,
-        typer.Option(
-            help="piano, strings, music-box, guitar or organ; all but the piano need a General MIDI soundfont."
-        ),
-    ] = "piano",
-    humanize: Annotated[
-        bool | None,
-        typer.Option(
-            "--humanize/--no-humanize",
-            help="Small timing and dynamics by metre and phrase, as somebody plays it. Default: in the audio, not the MIDI.",
         ),
     ] = None,
 ) -> None:
@@ -277,14 +256,11 @@ def compose(
     line each; what is done already is kept, and one that cannot be read does not stop the rest.
     """
     from huesong.compose.asked import request_of
-    from huesong.compose.output.formats import Writing, parse_formats
     from huesong.compose.output.hub import model_of
-    from huesong.music.rendering.instruments import instrument_of
 
     options: Any = {**asdict(asked), **sampling}
     _, config = request_of("", options)  # what is wrong is told before any picture is looked for
-    instrument_of(instrument)
-    how = Writing(soundfont, humanize, parse_formats(formats), force, instrument)
+    how = writing.how()
     compose_for(
         pictures, lambda picture: request_of(picture, options)[0], out, config, how, many, lambda: model_of(model)
     )

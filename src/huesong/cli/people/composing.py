@@ -41,6 +41,46 @@ class ManyOptions:
     play: Annotated[bool, typer.Option("--play", help="Play each piece when it is done.")] = False
 
 
+@dataclass(frozen=True)
+class WritingOptions:
+    """Which files are written, and how they sound."""
+
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", help="Kinds of file: mid,wav,flac,ogg,mp3,png,musicxml,pdf. Default: mid,wav,png."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are no earlier piece, too.")] = False
+    soundfont: Annotated[
+        Path | None,
+        typer.Option(help="SoundFont for the audio (.sf2, .sf3). Default: the piano that comes with huesong."),
+    ] = None
+    instrument: Annotated[
+        str,
+        typer.Option(
+            help="piano, strings, music-box, guitar or organ; all but the piano need a General MIDI soundfont."
+        ),
+    ] = "piano"
+    humanize: Annotated[
+        bool | None,
+        typer.Option(
+            "--humanize/--no-humanize",
+            help="Small timing and dynamics by metre and phrase, as somebody plays it. Default: in the audio, not the MIDI.",
+        ),
+    ] = None
+
+    def how(self) -> Writing:
+        """As a composition takes it.
+
+        Raises:
+            UserError: a kind of file or an instrument that there is not.
+        """
+        from huesong.compose.output.formats import Writing, parse_formats
+        from huesong.music.rendering.instruments import instrument_of
+
+        instrument_of(self.instrument)
+        return Writing(self.soundfont, self.humanize, parse_formats(self.formats), self.force, self.instrument)
+
+
 def compose_for(
     given: Sequence[str],
     request: Callable[[Path], Request],
