@@ -232,8 +232,7 @@ class Composer:
 
         assert request.plan is not None, "as it was composed by"
         ids = tokens.encode(self.tokenizer, notes)
-        with _ONE_AT_A_TIME:
-            found = Sampled(ids, requested, None, predict_va(self.model, ids), request.plan)
+        found = Sampled(ids, requested, None, predict_va(self.model, ids), request.plan)
         return self._piece(notes, found, request, None, None)
 
     def _piece(self, notes: Notes, found: Sampled, given: Request, picture: Any, row: Any) -> Piece:
@@ -247,8 +246,7 @@ class Composer:
         if self.scorer is not None:
             valence, arousal = self.scorer.of_scores([score])[0].tolist()
             obtained = (valence, arousal)
-        knows = self.certainty if row is not None else None
-        sureness = knows.of(row) if knows is not None else None
+        sureness = self.certainty.of(row) if row is not None and self.certainty is not None else None
         return Piece(
             midi, score, found.plan, found.requested, found.predicted, obtained, found.critic, sureness, given, self.name,
             picture,
