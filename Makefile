@@ -16,7 +16,7 @@ PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # `make test COVERAGE=` measures none.
 COVERAGE ?= --cov --cov-report=term --cov-report=xml
 
-.PHONY: run check test fuzz setup lint bench images clean
+.PHONY: run check test fuzz setup lint bench images tracking clean
 
 setup: $(VENV)/.ready
 
@@ -55,6 +55,12 @@ bench: setup
 # The images of the Kubeflow components, with the Docker engine that is running (docs/containers.md).
 images: setup
 	python components/build.py
+
+# The pages of runs and versions, for one person: docs/registry.md.
+PORT ?= 5000
+tracking: setup
+	@echo "http://127.0.0.1:$(PORT)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///mlflow.db
 
 clean:
 	rm -rf artifacts out mlflow.db mlflow.db.lock mlartifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

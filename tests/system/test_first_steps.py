@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests.s3_server import free_port
+from tests.stores import new_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,3 +99,36 @@ def test_make_run_ends_with_a_photograph_by_both_models() -> None:
             assert min(opened.size) > 400
         assert "creativecommons.org/licenses/by/2.0" in (photo.parent / "README.txt").read_text()
     assert lines[-1].endswith("huesong status")
+
+
+@pytest.mark.slow
+def test_make_tracking_shows_the_pages(tmp_path: Path) -> None:
+    port = free_port()
+    new_database(tmp_path / "mlflow.db")
+    words = [
+        "-f",
+        str(ROOT / "Makefile"),
+        "-o",
+        f"{sys.prefix}/.ready",
+        "tracking",
+        f"VENV={sys.prefix}",
+        f"PORT={port}",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(["make", *words], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        try:
+            for _ in range(600):
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                with (
+                    contextlib.suppress(OSError),
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=30) as page,
+                ):
+                    assert "MLflow" in page.read().decode()
+                    break
+                time.sleep(0.5)
+            else:
+                pytest.fail((tmp_path / "log").read_text())
+            assert f"http://127.0.0.1:{port}\n" in (tmp_path / "log").read_text()
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from huesong import contracts
-from huesong.register.life import cleaning, hooks, promotion, showing
+from huesong.register.life import backup, cleaning, hooks, promotion, showing
 from huesong.register.life.journal import FOLDER, JOURNAL, Decision, Journal
 from huesong.register.registry import GATE, PROMOTED_WHY, RETIRED_AT, Registry
 from huesong.runtime.errors import UserError
+from tests.console import huesong
 from tests.stores import new_database
 
 
@@ -182,6 +185,55 @@ def test_no_secret_is_in_a_decision(registry: Registry, monkeypatch: pytest.Monk
     assert "hunter-22" not in text
     assert "https://***@host/page" in text
     assert "hunter-22" not in registry.by_version("1").tags[PROMOTED_WHY]
+
+
+# --- backup --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_backup_brings_back_versions_aliases_and_decisions_in_another_folder(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for version in ("1", "2"):
+        promotion.promote(registry, version)
+    settings = json.dumps({"register": {"model_name": "life"}})
+    (tmp_path / "params.yaml").write_text(settings)
+    kept = huesong("registry", "backup", "registry.tar", cwd=tmp_path)
+    assert kept.stdout.startswith("registry.tar: ")
+    promotion.promote(registry, "3")
+    again = huesong("registry", "restore", "registry.tar", cwd=tmp_path)
+    assert (again.returncode, "is there already: move it away" in again.stderr) == (2, True)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "params.yaml").write_text(settings)
+
+    def console(*words: str) -> str:  # a process of its own: MLflow remembers where a run's files lie
+        command = [sys.executable, "-m", "huesong.cli", "registry", *words]
+        done = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert console("restore", "../registry.tar") == "champion models:/life/2, previous models:/life/1\n"
+    told = [json.loads(line) for line in console("audit", "--json").splitlines()]
+    assert told == [asdict(one) for one in showing.history(registry)[:2]]
+    assert len(list(moved.glob("mlartifacts/**/00000*.json"))) == 2
+
+
+def test_what_is_no_backup_is_refused_and_nothing_is_written(registry: Registry, tmp_path: Path) -> None:
+    promotion.promote(registry, "1")
+    archive, place = tmp_path / "registry.tar", tmp_path / "empty"
+    backup.back_up(registry, archive)
+    whole = archive.read_bytes()
+    place.mkdir()
+    for damaged in (whole[: len(whole) // 3], b"no tar at all", b""):
+        archive.write_bytes(damaged)
+        with pytest.raises(UserError, match="no backup of the registry, or a damaged one"):
+            backup.restore(f"sqlite:///{place / 'mlflow.db'}", archive)
+        assert list(place.iterdir()) == []
+    with pytest.raises(UserError, match="does not exist"):
+        backup.restore(f"sqlite:///{place / 'mlflow.db'}", tmp_path / "none.tar")
+    with pytest.raises(UserError, match=r"docs/registry\.md"):
+        backup.restore("http://127.0.0.1:9", archive)
 
 
 # --- telling others ------------------------------------------------------------------------------

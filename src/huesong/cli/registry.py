@@ -137,6 +137,36 @@ def gc(
         typer.echo("nothing to remove")
 
 
+@app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(help="The tar file to write.")], params: ParamsOption = PARAMS
+) -> None:
+    """Write the registry of this checkout into a file.
+
+    All versions, runs and decisions, with their artifacts. Of a server, its database and object storage are backed up.
+    """
+    from huesong.register.life import backup as life
+
+    registry = _registry(params)
+    with registry.alone():
+        life.back_up(registry, archive)
+    typer.echo(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(help="What `huesong registry backup` wrote.")],
+    params: ParamsOption = PARAMS,
+) -> None:
+    """Put a backup back, where no registry is."""
+    from huesong.register.life import backup as life
+    from huesong.register.life.showing import champion_line
+    from huesong.tracking import store
+
+    life.restore(store.tracking_uri(Path.cwd()), archive)
+    typer.echo(champion_line(_registry(params)))
+
+
 def retrain(
     params: ParamsOption = PARAMS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; run nothing but the pull.")] = False,
