@@ -236,9 +236,9 @@ class SamplingConfig(Section):
     """
 
     seconds: float = Field(30.0, ge=4, le=600, description="Length of the piece, 4 to 600.")
-    temperature: float = Field(0.9, gt=0, le=100, description="Below 1: more expected; above: more daring.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Share of the probability that is sampled from.")
-    guidance: float = Field(1.5, ge=0, le=100, description="How strongly the emotion is followed; 1 = off.")
+    temperature: float = Field(1.0, gt=0, le=100, description="Below 1: more expected; above: more daring.")
+    top_p: float = Field(0.97, gt=0, le=1, description="Share of the probability that is sampled from.")
+    guidance: float = Field(1.0, ge=0, le=100, description="How strongly the emotion is followed; 1 = off.")
     """Classifier-free guidance: logits = u + guidance * (c - u)."""
     candidates: int = Field(4, ge=1, le=256, description="Compose n, keep the nearest in emotion.")
     """Best of n: the piece that critic and music labeller score nearest to the request."""

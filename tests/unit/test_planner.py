@@ -92,6 +92,23 @@ def test_a_course_of_arousal_shapes_the_levels() -> None:
     assert np.mean(plan.density[half:]) > np.mean(plan.density[:half])
 
 
+def test_new_bars_differ_in_density_and_repeats_are_as_full_as_they_were() -> None:
+    new, repeated = [], []
+    for seed in range(40):
+        plan = invent(0.2, 0.0, 40.0, seed)
+        density = np.log2(plan.density)
+        for index, bar in enumerate(plan.bars[:-1]):
+            if bar.left == 1 or plan.bars[index - bar.back].left == 1:
+                continue  # the last bar of a phrase is less full by itself
+            if bar.relation == "new" and bar.phrase == "A":
+                new.append(density[index])
+            if bar.relation == "repeat" and bar.phrase == plan.bars[index - bar.back].phrase:
+                repeated.append(density[index] - density[index - bar.back])
+    assert 0.3 < np.std(new) < 0.6
+    assert len(repeated) > 40
+    assert np.abs(repeated).max() < 0.1
+
+
 def test_a_loop_ends_open() -> None:
     kinds = {invent(0.1, 0, 30, seed, Settings(loop=True)).bars[-1].cadence for seed in range(20)}
     assert kinds == {"half", "deceptive"}
