@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from huesong.config import ReinforceConfig, SamplingConfig
 from huesong.model.folder import Model
-from huesong.model.sampling import roll_out
+from huesong.model.sampling import RETURNING, roll_out
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.train import rewards as module
@@ -64,7 +65,7 @@ def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
     jobs = roll_out(
         player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(candidates=1, guidance=1.0, temperature=1.0)
     )
-    ids, targets, allowed, drawn = replay(player, jobs)
+    ids, targets, allowed, drawn, cooler = replay(player, jobs)
     assert allowed.gather(-1, targets[..., None]).all()
     for row, job in enumerate(jobs):
         assert targets[row, : len(job.read)].tolist() == job.read
@@ -74,6 +75,9 @@ def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
         assert torch.equal(drawn[row, : len(job.read)], (choices > 1).to(drawn.dtype)), (
             "what the plan says is no decision"
         )
+        for bar, (start, end) in enumerate(pairwise([*job.bars, len(job.read)])):
+            assert (cooler[row, start + 1 : end, 0] == RETURNING[job.plan.bars[bar].relation]).all()
+    assert len(cooler.unique()) > 1
     assert (allowed.sum(-1)[drawn == 1] > 1).all()
     assert (drawn[:, 0] == 0).all()
     assert (drawn.sum(1) > 10).all()

@@ -14,7 +14,7 @@ from symusic import Score
 from huesong.config import EvaluationSampling, SamplingConfig
 from huesong.model.decoding.draw import PLAUSIBLE, draw, plausible
 from huesong.model.requests import Request, Sampled, constraints_of
-from huesong.model.sampling import Hypothesis, last_bars, predict_va, resample, roll_out, sample
+from huesong.model.sampling import RETURNING, Hypothesis, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import tokens
 from huesong.music.form import header
 from huesong.music.form.analysis import analyse
@@ -320,6 +320,30 @@ def test_a_trajectory_of_one_value_is_that_value() -> None:
     plain = sample(model(), [asked(0, arousal=0.5)], PLAIN)[0]
     assert sample(model(), [asked(0, arousal=(0.5, 0.5))], PLAIN)[0].ids == plain.ids
     assert sample(model(), [asked(0, arousal=(0.5, -1.0))], PLAIN)[0].ids != plain.ids
+
+
+def test_a_row_may_be_drawn_cooler_than_its_neighbours() -> None:
+    logits = torch.tensor([[0.0, 1.0, 0.5]] * 2, dtype=torch.float64)
+    allowed, plain = torch.ones(2, 3, dtype=torch.bool), EvaluationSampling(temperature=1.0, top_p=1.0)
+    cooler = torch.tensor([1.0, 0.01], dtype=torch.float64)
+    drawn = np.array(
+        [
+            draw(logits, allowed, torch.full((2,), u, dtype=torch.float64), plain, cooler).tolist()
+            for u in np.linspace(0, 0.99, 50)
+        ]
+    )
+    assert set(drawn[:, 0]) == {0, 1, 2}
+    assert set(drawn[:, 1]) == {1}
+
+
+def test_bars_that_return_are_sampled_cooler() -> None:
+    [piece] = roll_out(model(), [Request(None, 0.2, 0.3, 1, 40.0)], EvaluationSampling())
+    seen = []
+    for number, bar in enumerate(piece.plan.bars):
+        piece.state.bar = number
+        assert piece.cooler == RETURNING[bar.relation]
+        seen.append(piece.cooler)
+    assert min(seen) < max(seen) == 1.0
 
 
 @pytest.mark.parametrize("picture", [PICTURE, None])

@@ -27,7 +27,7 @@ from huesong.model.decoding.decoder import Decoder
 from huesong.model.decoding.draw import draw, generator_of, plausible
 from huesong.model.folder import Model
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
-from huesong.music.form.plan import Plan
+from huesong.music.form.plan import Plan, Relation
 from huesong.music.grammar import Grammar, LastRead, State
 from huesong.music.vocabulary import TokenTable
 from huesong.runtime.errors import UserError
@@ -37,6 +37,8 @@ MOST_PIECES = 32
 KEPT_SHARE = 0.5
 """When a piece outgrows the context, its last bars that fit this share of the context are read anew."""
 
+RETURNING: dict[Relation, float] = {"new": 1.0, "repeat": 0.6, "variation": 0.8, "sequence": 0.8}
+"""Factor of the temperature in bars that return: what the plan brings back is to be known again."""
 STEERING_TEMPERATURE = 0.1
 """A candidate that is scored this much further from its request is continued 1/e times as often."""
 
@@ -67,11 +69,21 @@ class Hypothesis:
     """What the network has kept of `read`, but for its newest token: a row with the request, one without under guidance."""
 
     @property
+    def cooler(self) -> float:
+        """Factor of the temperature where it stands."""
+        return cooler_at(self.plan, self.state.bar)
+
+    @property
     def share(self) -> float:
         """How much of the asked length is there."""
         if self.state.done:
             return 1.0
         return min(1.0, self.state.tick / self.state.end)
+
+
+def cooler_at(plan: Plan, bar: int) -> float:
+    """Factor of the temperature in this bar of a plan, -1 before the first."""
+    return RETURNING[plan.bars[bar].relation] if 0 <= bar < len(plan.bars) else 1.0
 
 
 @torch.inference_mode()
@@ -309,7 +321,8 @@ def _step(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCac
         if (bias_V := grammar.key_bias(each.state)) is not None:
             logits_BV[row] += torch.from_numpy(bias_V)
     uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
-    for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config).tolist(), strict=True):
+    cooler_B = torch.tensor([each.cooler for each in active], dtype=torch.float64)
+    for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config, cooler_B).tolist(), strict=True):
         _append(grammar, each, token)
 
 

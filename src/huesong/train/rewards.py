@@ -26,7 +26,7 @@ from huesong.config import ReinforceConfig, SamplingConfig
 from huesong.model.dataset import Examples
 from huesong.model.folder import Model
 from huesong.model.requests import Request
-from huesong.model.sampling import Hypothesis, Scorer, predict_va, roll_out
+from huesong.model.sampling import Hypothesis, Scorer, cooler_at, predict_va, roll_out
 from huesong.model.trainer import Part, Schedule, Trainer, adamw, seed_step
 from huesong.runtime.checkpoints import Checkpoints
 
@@ -138,12 +138,12 @@ def policy_loss(
     whole: int,
 ) -> tuple[Tensor, float]:
     """The loss of some pieces of a batch of `whole`, and their share of the KL divergence (nats a token)."""
-    ids_BT, targets_BT, allowed_BTV, drawn_BT = replay(model, jobs)
+    ids_BT, targets_BT, allowed_BTV, drawn_BT, cooler_BT1 = replay(model, jobs)
     pictures_BSD, va_B2 = conditions(model, jobs)
     arguments = (ids_BT, pictures_BSD, va_B2)
     with torch.no_grad():
-        before_BTV = masked_log_softmax(supervised(*arguments), allowed_BTV)
-    now_BTV = masked_log_softmax(model.network(*arguments), allowed_BTV)
+        before_BTV = masked_log_softmax(supervised(*arguments) / cooler_BT1, allowed_BTV)
+    now_BTV = masked_log_softmax(model.network(*arguments) / cooler_BT1, allowed_BTV)
     likelihood_BT = now_BTV.gather(-1, targets_BT[..., None])[..., 0]
     advantage_B1 = torch.tensor(advantage_B, dtype=now_BTV.dtype, device=now_BTV.device)[:, None]
     kl_BT = (now_BTV.exp() * (now_BTV - before_BTV)).masked_fill(~allowed_BTV, 0).sum(dim=-1)
@@ -158,8 +158,9 @@ def masked_log_softmax(logits_BTV: Tensor, allowed_BTV: Tensor) -> Tensor:
     return F.log_softmax(logits_BTV.float().masked_fill(~allowed_BTV, -1e9), dim=-1)
 
 
-def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What each piece read and drew: ids and targets [B, T], the grammar's masks [B, T, V], and where T is drawn music.
+def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What each piece read and drew: ids and targets [B, T], the grammar's masks [B, T, V], where T is drawn music, and how
+    much cooler it was drawn, as returning bars are [B, T, 1].
 
     Of a piece longer than the context its beginning. A position where the grammar left one choice only is no decision
     and does not count.
@@ -170,7 +171,7 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
     targets_BT = torch.zeros_like(ids_BT)
     allowed_BTV = torch.zeros(len(jobs), length, vocabulary.size, dtype=torch.bool)
     allowed_BTV[..., 0] = True  # padding: any one
-    drawn_BT = torch.zeros(len(jobs), length)
+    drawn_BT, cooler_BT1 = torch.zeros(len(jobs), length), torch.ones(len(jobs), length, 1)
     for row, job in enumerate(jobs):
         state, before = grammar.start(job.state.constraints), vocabulary.bos
         for place, token in enumerate(job.read[:length]):
@@ -178,10 +179,11 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
             ids_BT[row, place], targets_BT[row, place] = before, token
             allowed_BTV[row, place] = torch.from_numpy(mask_V)
             drawn_BT[row, place] = float(mask_V.sum() > 1)
+            cooler_BT1[row, place] = cooler_at(job.plan, state.bar)
             grammar.advance(state, token)
             before = token
     device = model.device
-    return ids_BT.to(device), targets_BT.to(device), allowed_BTV.to(device), drawn_BT.to(device)
+    return ids_BT.to(device), targets_BT.to(device), allowed_BTV.to(device), drawn_BT.to(device), cooler_BT1.to(device)
 
 
 def conditions(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,9 @@ def plausible(logits_BV: Tensor, allowed_BV: Tensor) -> Tensor:
     return rounded_BV >= rounded_BV.max(dim=-1, keepdim=True).values + math.log(PLAUSIBLE)
 
 
-def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
+def draw(
+    logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: SamplingConfig, cooler_B: Tensor | None = None
+) -> Tensor:
     """Token ids [B]: temperature, then nucleus sampling (top-p: Holtzman et al. 2020), then inversion of the CDF.
 
     Args:
@@ -44,9 +46,11 @@ def draw(logits_BV: Tensor, allowed_BV: Tensor, uniform_B: Tensor, config: Sampl
         allowed_BV: bool; at least one token a row.
         uniform_B: float64, uniform in [0, 1).
         config: temperature and top-p.
+        cooler_B: float64, factors of the temperature; None = 1.
     """
     rounded_BV = torch.round(logits_BV * ROUNDING) / ROUNDING
-    masked_BV = (rounded_BV / config.temperature).masked_fill(~allowed_BV, -torch.inf)
+    temperature = config.temperature if cooler_B is None else config.temperature * cooler_B[:, None]
+    masked_BV = (rounded_BV / temperature).masked_fill(~allowed_BV, -torch.inf)
     sorted_BV, order_BV = masked_BV.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
     # The most probable token always stays; so never is a forbidden one drawn, whatever the rounding of the sums.
