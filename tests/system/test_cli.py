@@ -110,4 +110,4 @@ def test_sampling_options_come_from_the_settings() -> None:
             kind = {int: "int", float: "float"}[field.annotation]
             assert f"{option}<{kind}> {field.description} [default: ({field.default:g}; x>" in told
     assert "[default: (4; x>=1, x<=256)]" in told
-    assert "[default: (0.95; x>0, x<=1)]" in told
+    assert "[default: (0.97; x>0, x<=1)]" in told
