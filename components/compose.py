@@ -9,6 +9,7 @@ from components import component
 def compose(
     params: dict,
     tracking: dict,
+    version: str,
     data: dsl.Input[dsl.Dataset],
     out: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
@@ -18,18 +19,18 @@ def compose(
     Args:
         params: the `register` section of params.yaml, which names the model.
         tracking: the MLflow store and experiment.
+        version: the champion's; another one has a proof of its own, on the same data, too.
         data: raw data; its first picture is composed for.
         out: folder with the MIDI file, the audio and the piano roll.
         summary: the emotion seen, asked for and heard.
     """
     from pathlib import Path
 
-    from huesong import contracts
     from huesong.component_io import inputs, outputs
     from huesong.compose.composer import compose as compose_for
 
     inputs.started()
-    model = f"models:/{params['model_name']}@{contracts.CHAMPION}"
+    model = f"models:/{params['model_name']}/{version}"
     picture, folder = inputs.first_picture(Path(data.path)), Path(out.path)
     folder.mkdir(parents=True, exist_ok=True)
     made = compose_for(picture, folder / picture.stem, lambda: inputs.registered(model, tracking))

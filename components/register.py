@@ -1,5 +1,7 @@
 """Component of stage 5: the model becomes a version in the MLflow registry, and the champion if it passes the gate."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components import component
@@ -13,10 +15,11 @@ def register(
     git_sha: str,
     train: dsl.Input[dsl.Model],
     evaluate: dsl.Input[dsl.Dataset],
+    rival: dsl.Input[dsl.Artifact],
     out: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
-) -> str:
+) -> NamedTuple("Registered", standing=str, version=str):
     """Register the model; promote it if it is good.
 
     Args:
@@ -26,12 +29,13 @@ def register(
         git_sha: the commit; a tag of the version.
         train: artifacts/train.
         evaluate: artifacts/evaluate.
+        rival: what was measured beside the evaluation, by the component of that name.
         out: artifacts/register.
         metrics: version and gate as figures.
         summary: the model card.
 
     Returns:
-        The new version's standing: `champion` or `challenger`.
+        The version, and its standing: `champion` or `challenger`.
     """
     from pathlib import Path
 
@@ -49,6 +53,8 @@ def register(
             tracking_uri=run.uri,
             run_id=run.open_id,
             tags=run.tags,
+            rivalry=stage.Measured(Path(rival.path)),
         )
         outputs.hand_over(run, report, out, metrics, summary)
-    return contracts.CHAMPION if contracts.CHAMPION in report.aliases else contracts.CHALLENGER
+    standing = contracts.CHAMPION if contracts.CHAMPION in report.aliases else contracts.CHALLENGER
+    return (standing, report.version.version)

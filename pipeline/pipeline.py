@@ -1,4 +1,4 @@
-"""The pipeline on one page: fetch -> preprocess -> label -> train -> evaluate -> register -> compose.
+"""The pipeline on one page: fetch -> preprocess -> label -> train -> evaluate -> rival -> register -> compose.
 
 With several shards, preprocess is three tasks: validate -> shard, as often as there are shards -> merge.
 """
@@ -17,6 +17,7 @@ from components.outcome import outcome
 from components.preprocess import preprocess
 from components.register import register
 from components.resolve import resolve
+from components.rival import rival
 from components.settings import settings
 from components.shard import shard
 from components.train import train
@@ -85,14 +86,19 @@ def make_pipeline(
             known = {"tracking": tracking, "preprocess": features, "label": labels}
             trained = on(train(params=checked["train"], remote=remote, **known), "train").outputs["out"]
             judged = on(evaluate(params=checked["evaluate"], data=data, train=trained, **known), "evaluate")
-            model = {"train": trained, "evaluate": judged.outputs["out"]}
+            model = {"train": trained, "evaluate": judged.outputs["out"], "gate": gate, "tracking": tracking}
+            seen = {"data": data, "preprocess": features, "params": checked["evaluate"]}
+            compared = on(rival(register=checked["register"], **seen, **model), "rival")
+            compared.set_caching_options(False)  # tomorrow's champion is another one
             registered = on(
-                register(params=checked["register"], tracking=tracking, gate=gate, git_sha=git_sha, **model), "register"
+                register(params=checked["register"], git_sha=git_sha, rival=compared.outputs["out"], **model),
+                "register",
             )
             # Cached, the registry might have forgotten what this run says; asking costs seconds.
             registered.set_caching_options(False)
-            with dsl.If(registered.outputs["Output"] == contracts.CHAMPION, name="new champion"):
-                on(compose(params=checked["register"], tracking=tracking, data=data), "compose")
+            with dsl.If(registered.outputs["standing"] == contracts.CHAMPION, name="new champion"):
+                proof = {"version": registered.outputs["version"], "data": data}
+                on(compose(params=checked["register"], tracking=tracking, **proof), "compose")
 
     return huesong
 

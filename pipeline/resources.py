@@ -17,12 +17,20 @@ STORAGE = {
     "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
     "AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL",
+    "AWS_SESSION_TOKEN": "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION": "AWS_DEFAULT_REGION",
+    "AWS_CA_BUNDLE": "AWS_CA_BUNDLE",
 }
 """Key in the secret -> environment variable."""
 TRACKING = {
     "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_TOKEN": "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME": "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD": "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": "MLFLOW_TRACKING_SERVER_CERT_PATH",
     "MLFLOW_S3_ENDPOINT_URL": "MLFLOW_S3_ENDPOINT_URL",
+    "HUESONG_ON_PROMOTE": "HUESONG_ON_PROMOTE",
+    "HUESONG_ON_FAILURE": "HUESONG_ON_FAILURE",
     **STORAGE,  # MLflow's artifacts lie in object storage as well
 }
 USER = 65532
@@ -55,6 +63,7 @@ TABLE: dict[str, Resources] = {
     "label": Resources(cpu="2", memory="4Gi", hours=4, secret=TRACKING),
     "train": Resources(cpu="4", memory="16Gi", hours=48, retries=5, shm="4Gi", secret=TRACKING),
     "evaluate": Resources(cpu="4", memory="8Gi", hours=12, shm="1Gi", secret=TRACKING),
+    "rival": Resources(cpu="4", memory="8Gi", hours=6, shm="1Gi", secret=TRACKING),
     "register": Resources(cpu="500m", memory="2Gi", hours=1, retries=4, secret=TRACKING),
     "compose": Resources(cpu="2", memory="4Gi", hours=0.5, secret=TRACKING),
     "outcome": Resources(cpu="250m", memory="512Mi", hours=0.1, secret=TRACKING),

@@ -80,9 +80,10 @@ def test_inputs_are_those_of_dvc_and_of_the_stage(stage: str) -> None:
     artifacts = {name for name, given in spec.inputs.items() if given.type.startswith("system.")}
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     folders = {dep.removeprefix("artifacts/") for dep in dvc["deps"] if dep == "data" or dep.startswith("artifacts/")}
-    assert artifacts == folders
+    assert artifacts - {"rival"} == folders
     run = inspect.signature(importlib.import_module(f"huesong.{stage}.stage").run).parameters
-    made_here = {"config", "out", "checkpoints", "gate", "tracking_uri", "run_id", "tags"}
+    artifacts -= {"rival"}  # what only the pipeline has: a task of its own that measures for the gate
+    made_here = {"config", "out", "checkpoints", "gate", "tracking_uri", "run_id", "tags", "rivalry"}
     for_experiments = {"judges", "keep_pairs"}  # what several runs in one process share
     assert artifacts == set(run) - made_here - for_experiments
     assert dvc["params"] == [stage]
@@ -152,10 +153,15 @@ def tasks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for stage in contracts.STAGES:
         wanted = {name: artifact for name, artifact in inputs.items() if name in component(stage).component_spec.inputs}
         if stage == "register":
-            wanted |= {"gate": GATE, "git_sha": SHA}
+            seen = {name: inputs[name] for name in ("data", "preprocess", "train", "evaluate")}
+            own = {"params": section["evaluate"], "register": section["register"], "gate": GATE}
+            done["rival"] = Task(folder, "rival", tracking=tracking, **own, **seen)
+            wanted |= {"gate": GATE, "git_sha": SHA, "rival": done["rival"]["out"]}
         done[stage] = Task(folder, stage, params=section[stage], tracking=tracking, **wanted)
         inputs[stage] = done[stage]["out"]
-    done["compose"] = Task(folder, "compose", params=section["register"], tracking=tracking, data=inputs["data"])
+    version = done["register"].returned[1]
+    own = {"params": section["register"], "version": version, "data": inputs["data"]}
+    done["compose"] = Task(folder, "compose", tracking=tracking, **own)
     return done
 
 
@@ -224,7 +230,7 @@ def test_the_version_names_data_and_commit_and_a_champion_composes(tasks: dict[s
     assert version is not None
     assert version.tags[GIT_SHA] == SHA
     assert version.tags[DATA_DIGEST] == tasks["fetch"]["out"].metadata["data_digest"]
-    assert tasks["register"].returned == contracts.CHAMPION
+    assert tasks["register"].returned == (contracts.CHAMPION, "1")
     made = {path.suffix: path for path in Path(tasks["compose"]["out"].path).iterdir()}
     assert made.keys() == {".mid", ".wav", ".png", ".json"}
     length = read_score(made[".mid"]).to("second").end()
@@ -254,7 +260,9 @@ def test_without_a_store_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError
 
 
-def test_the_outcome_is_told(tmp_path: Path) -> None:
+def test_the_outcome_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = tmp_path / "event.json"
+    monkeypatch.setenv("HUESONG_ON_FAILURE", f"tee {event}")
     status = dsl.PipelineTaskFinalStatus("FAILED", "run-7", "exit-handler-1", 9, "out of memory")
     summary = dsl.Markdown(name="summary", uri=str(tmp_path / "summary"))
     component("outcome").python_func(data_digest="abc.dir", git_sha=SHA, summary=summary, status=status)
@@ -262,6 +270,13 @@ def test_the_outcome_is_told(tmp_path: Path) -> None:
     for word in ("FAILED", "run-7", "abc.dir", SHA, "out of memory"):
         assert word in told
     assert "did not come to its end" not in told
+    assert {key: json.loads(event.read_text())[key] for key in ("event", "what", "error")} == {
+        "event": "failed", "what": "pipeline run run-7", "error": "out of memory",
+    }  # fmt: skip
+    event.unlink()
+    well = dsl.PipelineTaskFinalStatus("SUCCEEDED", "run-8", "exit-handler-1", 0, "")
+    component("outcome").python_func(data_digest="abc.dir", git_sha=SHA, summary=summary, status=well)
+    assert not event.exists()
 
 
 def test_the_outcome_ends_runs_that_were_left(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 import json
+import re
 import sys
 import threading
 from pathlib import Path
@@ -16,7 +17,7 @@ from components import image
 from kfp.local.logging_utils import indented_print
 from pipeline.local import LocalRun, run_local, watched_tasks
 from pipeline.pipeline import compile_pipeline
-from pipeline.resources import GPU, SECRET, TABLE
+from pipeline.resources import GPU, SECRET, STORAGE, TABLE, TRACKING
 
 from huesong import contracts
 from huesong.config import Params
@@ -155,7 +156,12 @@ def test_tasks_are_retried_with_growing_waits_and_cached(package: tuple[dict[str
     for stage, task in tasks(package[0]).items():
         assert task["retryPolicy"]["maxRetryCount"] == TABLE[stage].retries
         assert task["retryPolicy"]["backoffFactor"] > 1
-        always = stage in ("resolve", "register", "outcome")  # what is current, the registry, the end of this very run
+        always = stage in (
+            "resolve",
+            "rival",
+            "register",
+            "outcome",
+        )  # what is current, the registry, the end of this very run
         assert task["cachingOptions"].get("enableCache", False) is not always
 
 
@@ -169,6 +175,18 @@ def test_secrets_are_named_never_held(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-not-in-here")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token-not-in-here")
     assert "not-in-here" not in compile_pipeline(tmp_path / "pipeline.yaml").read_text()
+
+
+def test_the_keys_of_the_secret_that_the_page_names_reach_the_pods() -> None:
+    page = (ROOT / "docs" / "kubeflow.md").read_text("utf-8").split("# secret.env")[1].split("kubectl")[0]
+    assert set(re.findall(r"\b(?:AWS|MLFLOW|HUESONG)_[A-Z0-9_]+", page)) == set(TRACKING)
+    assert set(STORAGE) < set(TRACKING)
+
+
+def test_a_new_champion_on_old_data_has_a_proof_of_its_own(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    given = tasks(package[0])["compose"]["inputs"]["parameters"]
+    assert "version" in given
+    assert tasks(package[0])["compose"]["cachingOptions"]["enableCache"] is True
 
 
 def test_stages_see_the_settings_of_their_own_only(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -301,7 +319,7 @@ def test_all_stages_hang_under_one_parent(first: LocalRun) -> None:
 
 def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, version: dict[str, str]) -> None:
     again = run_local(first.folder.parent, **version, params=TINY, gate=GATE, git_sha="1" * 40)
-    assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
+    assert {path.name for path in again.folder.iterdir()} == {"resolve", "rival", "register", "outcome"}
     registration = json.loads((again.artifact("register", "out") / contracts.REGISTRATION).read_text())
     assert str(registration["version"]) == "1"
 
@@ -316,7 +334,7 @@ def test_a_run_in_shards_makes_the_same_artifacts_and_is_cached(first: LocalRun,
     model = contracts.MODEL
     assert folder_digest(done.artifact("train", "out") / model) == folder_digest(first.artifact("train", "out") / model)
     again = run_local(first.folder.parent, **options)
-    assert {path.name for path in again.folder.iterdir()} == {"resolve", "register", "outcome"}
+    assert {path.name for path in again.folder.iterdir()} == {"resolve", "rival", "register", "outcome"}
 
 
 def test_another_gate_asks_the_registry_alone(
@@ -326,7 +344,7 @@ def test_another_gate_asks_the_registry_alone(
     params["register"] = {"model_name": "other"}
     strict = {"absolute": {"invalid_tokens": {"min": 1}}}
     done = run_local(first.folder.parent, **version, params=params, gate=strict)
-    assert {path.name for path in done.folder.iterdir()} == {"settings", "resolve", "register", "outcome"}, (
+    assert {path.name for path in done.folder.iterdir()} == {"settings", "resolve", "rival", "register", "outcome"}, (
         "compose must not run"
     )
     registration = json.loads((done.artifact("register", "out") / contracts.REGISTRATION).read_text())

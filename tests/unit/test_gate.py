@@ -14,9 +14,9 @@ GOOD = {
     "grid_valence_ccc": 0.68, "grid_valence_ccc_low": 0.64, "grid_arousal_ccc": 0.92, "grid_arousal_ccc_low": 0.91,
     "second_grid_valence_ccc_low": 0.53, "second_grid_arousal_ccc_low": 0.92, "quadrant_accuracy": 0.81, "arousal_r": 0.93,
     "distance_paper": 0.1, "rules_valence_ccc": 0.49, "rules_arousal_ccc": 0.84, "grid_rules_valence_ccc": 0.5,
-    "grid_rules_arousal_ccc": 0.89,
+    "grid_rules_arousal_ccc": 0.89, "quality_chord_fit": 0.82, "quality_key_stability": 0.78, "latency_30s": 5.1,
 }  # fmt: skip
-"""Figures of docs/results/real.md."""
+"""Figures of docs/results/real.md, of docs/results/quality.md for the music, of benchmarks/results.md for the time."""
 SAMPLE = {
     **GOOD, "n": 42, "grid_n": 50, "judge_n": 57, "valence_ccc": 0.62, "valence_ccc_low": 0.37, "arousal_ccc": 0.94,
     "arousal_ccc_low": 0.89, "grid_valence_ccc": 0.74, "grid_valence_ccc_low": 0.61, "grid_arousal_ccc": 0.93,
@@ -46,6 +46,66 @@ def test_the_first_model_meets_absolute_thresholds_only() -> None:
     assert {c.kind for c in check(policy, GOOD, champion=GOOD).checks} == {"absolute", "baseline", "relative"}
 
 
+def pair(value: float, champion: float, half: float) -> dict[str, float]:
+    """A figure of both, and their difference within `half`."""
+    return {
+        "value": value, "champion": champion, "low": value - champion - half, "high": value - champion + half,
+    }  # fmt: skip
+
+
+PAIRED = Gate.model_validate(
+    {
+        "absolute": {"n": {"min": 1}},
+        "relative": {"r": {"better": "higher", "margin": 0.1}, "mae": {"better": "lower", "margin": 0.1}},
+        "gain": "r",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("r", "mae", "failed"),
+    [
+        (pair(0.6, 0.5, 0.05), pair(0.2, 0.2, 0.05), ""),  # better for certain, and not worse
+        (pair(0.5, 0.5, 0.0), pair(0.2, 0.2, 0.0), "r"),  # a tie is no gain
+        (pair(0.6, 0.5, 0.11), pair(0.2, 0.2, 0.05), "r"),  # better, but perhaps not
+        (pair(0.4, 0.5, 0.05), pair(0.2, 0.2, 0.05), "r, r"),  # worse: by more than the margin, perhaps; and no gain
+        (pair(0.6, 0.5, 0.05), pair(0.25, 0.2, 0.06), "mae"),  # of an error the higher end counts
+        (pair(0.6, 0.5, 0.05), pair(0.1, 0.2, 0.15), ""),
+        (pair(0.6, 0.5, 0.05), None, "mae"),
+        (pair(float("nan"), 0.5, 0.05), pair(0.2, 0.2, 0.05), "r, r"),
+        (pair(0.6, 0.5, float("inf")), pair(0.2, 0.2, 0.05), "r, r"),
+    ],
+)
+def test_a_gain_over_the_champion_must_be_certain(
+    r: dict[str, float] | None, mae: dict[str, float] | None, failed: str
+) -> None:
+    found = {name: one for name, one in (("r", r), ("mae", mae)) if one is not None}
+    result = check(PAIRED, {"n": 1}, champion={}, differences=found)
+    assert result.summary == (f"failed: {failed}" if failed else "passed (4 checks)")
+    assert len(result.table().splitlines()) == 5
+    assert check(PAIRED, {"n": 1}).passed, "the first model is compared with none"
+    assert check(PAIRED, {"n": 1}, champion={"r": 0.1, "mae": 1}).summary == "failed: r, mae, r"
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_a_model_passes_exactly_if_it_gains_and_is_worse_by_less_than_the_margin(
+    value: float, champion: float, half: float
+) -> None:
+    found = {"r": pair(value, champion, half), "mae": pair(0.0, 0.0, 0.0)}
+    assert check(PAIRED, {"n": 1}, {}, differences=found).passed == (found["r"]["low"] > 0)
+
+
+def test_the_gates_of_the_project_ask_for_a_certain_gain() -> None:
+    policy = load_gate(ROOT / "mlflow" / "gate.yaml")
+    for one in (policy, policy.of(built=True)):
+        assert one.gain in one.relative
+        better = {name: pair(0.5, 0.5, 0.01) for name in one.relative} | {str(one.gain): pair(0.7, 0.5, 0.1)}
+        good = GOOD if one is policy else SAMPLE
+        assert check(one, good, {}, differences=better).passed
+        for name in one.relative:
+            assert not check(one, good, {}, differences={k: v for k, v in better.items() if k != name}).passed
+
+
 def test_a_model_of_three_steps_judged_on_three_pictures_does_not_pass() -> None:
     """What the first gate let through: arousal r .9996 over three pictures."""
     policy = load_gate(ROOT / "mlflow" / "gate.yaml")
@@ -68,7 +128,8 @@ def test_the_gate_asks_for_n_lower_bounds_quality_and_the_baseline_and_none_may_
     good = SAMPLE if built else GOOD
     assert check(policy, good).passed
     asked = {"n", "grid_n", "valence_ccc_low", "arousal_ccc_low", "grid_valence_ccc_low", "grid_arousal_ccc_low"}
-    assert set(policy.absolute) >= asked | {"distance_paper", "identical_share", "invalid_tokens"}
+    music = {"distance_paper", "identical_share", "invalid_tokens", "quality_chord_fit", "length_within_10_percent"}
+    assert set(policy.absolute) >= asked | music | {"latency_30s"}
     assert policy.baseline
     for name in {*policy.absolute, *policy.baseline, *(margin.than for margin in policy.baseline.values())}:
         left = {key: value for key, value in good.items() if key != name}
@@ -155,8 +216,8 @@ def test_other_data_are_compared_unless_the_gate_says_skip() -> None:
 def test_the_table_has_a_line_for_every_check() -> None:
     policy = load_gate(ROOT / "mlflow" / "gate.yaml")
     lines = check(policy, {**GOOD, "arousal_ccc_low": 0.1}, GOOD).table().splitlines()
-    assert len(lines) == 1 + len(policy.absolute) + len(policy.baseline) + len(policy.relative)
-    assert sum(line.startswith("FAIL") for line in lines) == 1
+    assert len(lines) == 1 + len(policy.absolute) + len(policy.baseline) + len(policy.relative) + 1
+    assert sum(line.startswith("FAIL") for line in lines) == 1 + len(policy.relative) + 1  # nothing to compare with
     assert any(line.startswith("FAIL  arousal_ccc_low ") and ">= 0.5" in line for line in lines)
 
 
@@ -178,6 +239,7 @@ def test_the_table_has_a_line_for_every_check() -> None:
         ("absolute: {r: {min: 0}}\nbaseline: {r: {better: higher}}", "baseline.r.than is missing"),
         ("absolute: {r: {min: 0}}\nsample: {relative: {r: {better: lower}}}", "`absolute` is empty"),
         ("relative: {r: {better: lower}}", "`absolute` is empty"),
+        ("absolute: {r: {min: 0}}\ngain: q", "gain 'q' is not among `relative`"),
     ],
 )
 def test_a_wrong_gate_file_is_one_line_that_names_the_file(text: str, said: str, tmp_path: Path) -> None:

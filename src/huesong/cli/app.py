@@ -158,17 +158,35 @@ def register(
     evaluate: EvaluateOption = ARTIFACTS / "evaluate",
     gate: Annotated[Path, typer.Option("--gate", help="The promotion gate.")] = Path("mlflow/gate.yaml"),
     out: OutOption = ARTIFACTS / "register",
+    preprocess: PreprocessOption = ARTIFACTS / "preprocess",
+    data: DataOption = Path("data"),
 ) -> None:
     """Register the model; promote it if it is good.
 
-    A new version in the MLflow registry becomes challenger, and champion if it passes the gate.
+    A new version in the MLflow registry becomes challenger, and champion if it passes the gate. Where the gate asks for
+    it, the present champion first answers the same requests, heard by the same judge.
     """
     with _tracked("register", params) as (settings, tracked):
         from huesong.register import stage
 
-        report = stage.run(settings, train=train, evaluate=evaluate, gate=gate, out=out, run_id=tracked.open_id)
+        rivalry = _rivalry(params, train=train, evaluate=evaluate, preprocess=preprocess, data=data, beside=out)
+        report = stage.run(
+            settings, train=train, evaluate=evaluate, gate=gate, out=out, run_id=tracked.open_id, rivalry=rivalry
+        )  # fmt: skip
         tracked(report)
     typer.echo(str(report))
+
+
+def _rivalry(params: Path, *, beside: Path, **places: Path) -> Any:
+    """What lets the champion answer the evaluation's requests; None where the model cannot run here."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        return None
+    from huesong.config import load_params
+    from huesong.evaluate.quality.rival import Rivalry
+
+    return Rivalry(**places, kept=beside.absolute().parent / "rival", config=load_params(params).evaluate)
 
 
 # --- compose -------------------------------------------------------------------------------------

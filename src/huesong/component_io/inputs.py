@@ -142,6 +142,17 @@ def first_picture(data: Path) -> Path:
     return data / str(images["path"].iloc[0])
 
 
+def registry(name: str, tracking: Mapping[str, str]) -> Any:
+    """The registry of a model.
+
+    Raises:
+        UserError: none is there, or it does not answer.
+    """
+    from huesong.register.registry import Registry
+
+    return Registry(name, uri=tracking.get("uri") or None, root=Path(tempfile.gettempdir()))
+
+
 def registered(model: str, tracking: Mapping[str, str]) -> tuple[Path, str]:
     """The model folder of a registry URI, and what to call it.
 

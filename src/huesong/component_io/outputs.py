@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from huesong import contracts
 from huesong.component_io.inputs import LINEAGE, Artifact
+from huesong.register.life.hooks import tell_of_failure
 from huesong.report.tables import measured, table
 from huesong.runtime import files as artifacts
 from huesong.runtime import progress
@@ -131,7 +132,7 @@ def end_orphans(tracking_uri: str) -> list[str]:
 
 
 def outcome(status: Any, data_digest: str, git_sha: str, left: Sequence[str] = ()) -> str:
-    """How a pipeline run ended, as Markdown; also one log line, at error level unless it succeeded.
+    """How a pipeline run ended, as Markdown; also one log line, at error level unless it succeeded, and then a hook is told.
 
     Args:
         status: the engine's final status: `state`, `pipeline_job_resource_name`, `error_message`.
@@ -141,6 +142,8 @@ def outcome(status: Any, data_digest: str, git_sha: str, left: Sequence[str] = (
     state, message = str(status.state), str(status.error_message or "")
     log = progress.log.info if state == "SUCCEEDED" else progress.log.error
     log("pipeline %s: %s %s", status.pipeline_job_resource_name, state, message)
+    if state != "SUCCEEDED":
+        tell_of_failure(f"pipeline run {status.pipeline_job_resource_name}", message or state)
     rows = [("state", state), ("run", status.pipeline_job_resource_name), ("data", data_digest), ("commit", git_sha)]
     rows += [("did not come to its end", stage) for stage in left]
     return f"# {state}\n\n{table(('', ''), rows)}\n\n{message}\n"

@@ -17,6 +17,11 @@ from huesong.runtime.documents import read_yaml
 from huesong.runtime.errors import UserError
 from huesong.tracking.figures import flatten
 
+LATENCY = "latency_30s"
+"""Seconds that a model takes for 30 s of music; measured where a gate has a threshold for it."""
+Differences = Mapping[str, Mapping[str, float]]
+"""What the champion's own answers to the same requests say (evaluate.quality.rival.differences)."""
+
 
 class Threshold(Section):
     """What a figure must be, whatever the champion's is; both ends included."""
@@ -50,10 +55,20 @@ class Gate(Section):
     absolute: dict[str, Threshold] = {}
     baseline: dict[str, Baseline] = {}
     relative: dict[str, Margin] = {}
+    gain: str | None = None
+    """The figure of `relative` in which a model must be better than the champion for certain. Where it is named, all of
+    `relative` is asked of the differences from the champion, answered anew by it: the end of each interval on the side
+    of the worse is above -margin, and above 0 for this one. Where it is not, figures of two evaluations are compared."""
     across_data: Literal["compare", "skip"] = "compare"
     """Whether `relative` also holds against a champion that was made from another version of the data."""
     sample: Gate | None = None
     """The gate of models that learnt from nothing that people rated: the sample set has no other data."""
+
+    @model_validator(mode="after")
+    def _gain_is_known(self) -> Gate:
+        if self.gain is not None and self.gain not in self.relative:
+            raise ValueError(f"gain '{self.gain}' is not among `relative`, which says what is better")
+        return self
 
     def of(self, built: bool) -> Gate:
         """The gate of a model; `built`: nothing that it learnt from was rated by people (card.built_only)."""
@@ -128,6 +143,7 @@ def check(
     champion: Mapping[str, Any] | None = None,
     *,
     same_data: bool = True,
+    differences: Differences | None = None,
 ) -> GateResult:
     """Hold a model's figures against the gate.
 
@@ -136,11 +152,17 @@ def check(
         metrics: figures of the model (nested or flat).
         champion: figures of the current champion; None: there is none (or it is this very model), absolute checks only.
         same_data: whether the champion was made from the same version of the data.
+        differences: figure -> `value`, `champion`, and `low`, `high` of value - champion (evaluate.quality.rival); asked of
+            where the gate names a `gain`.
     """
     figures = flatten(metrics)
     checks = [_absolute(figures, metric, threshold) for metric, threshold in gate.absolute.items()]
     checks += [_baseline(figures, metric, margin) for metric, margin in gate.baseline.items()]
-    if champion is not None:
+    if champion is not None and gate.gain is not None:
+        found = differences or {}
+        checks += [_paired(found, metric, margin, -margin.margin) for metric, margin in gate.relative.items()]
+        checks.append(_paired(found, gate.gain, gate.relative[gate.gain], 0.0))
+    elif champion is not None:
         rival = flatten(champion)
         for metric, margin in gate.relative.items():
             checks.append(_relative(figures, rival, metric, margin, gate, same_data))
@@ -194,6 +216,21 @@ def _relative(
         if not passed and not same_data:
             note = "the champion was made from other data (across_data: skip in the gate leaves it out)"
     return GateCheck(metric, "relative", threshold, value, best, passed, note)
+
+
+def _paired(differences: Differences, metric: str, margin: Margin, least: float) -> GateCheck:
+    """Whether a model is better than the champion by more than `least` (negative: worse by less), with 97.5 % certainty."""
+    threshold = f"gain > {least:g}"
+    one = differences.get(metric)
+    numbers = [one.get(key) for key in ("value", "champion", "low", "high")] if one else []
+    if not numbers or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        note = "not compared with the champion" if one is None else "an end of the difference is no number"
+        return GateCheck(metric, "relative", threshold, None, None, False, note)
+    value, champion, low, high = (float(n) for n in numbers)  # type: ignore[arg-type]
+    sign = 1.0 if margin.better == "higher" else -1.0
+    gain, ends = sign * (value - champion), sorted((sign * low, sign * high))
+    note = f"gain {gain:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return GateCheck(metric, "relative", threshold, value, champion, ends[0] > least, note)
 
 
 def _figure(figures: Mapping[str, Any], metric: str) -> tuple[float | None, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from huesong import contracts
 from huesong.config import RegisterConfig
@@ -36,7 +36,38 @@ from huesong.tracking.provenance import DATA_DIGEST, GIT_SHA, LOCK_DIGEST, VERSI
 
 OWN = (contracts.REGISTRATION,)
 """What a folder holds that this stage wrote."""
+MEASURED = "measured.json"
+"""In a folder of what was measured for the gate: figures that the evaluation does not have."""
 VERSION_TAGS = (VERSION, DATA_DIGEST, GIT_SHA, LOCK_DIGEST)
+
+
+class Rivalry(Protocol):
+    """What measures a model for the gate, which this stage cannot (evaluate.quality.rival.Rivalry)."""
+
+    def measured(self) -> dict[str, float]:
+        """Figures that the evaluation does not have."""
+
+    def against(self, champion: Callable[[], Path], digest: str) -> gates.Differences:
+        """The differences from the champion with this digest, whose folder `champion` finds."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluate.quality.rival.Rivalry has kept in a folder."""
+
+    folder: Path
+
+    def measured(self) -> dict[str, float]:
+        """Figures that the evaluation does not have."""
+        return dict(artifacts.read_json(self.folder / MEASURED, "the component rival"))
+
+    def against(self, champion: Callable[[], Path], digest: str) -> gates.Differences:
+        """The differences from the champion with this digest; none if it was another one then."""
+        for path in sorted(self.folder.glob(f"{digest[:16]}-*.json")):
+            found = artifacts.read_json(path, "the component rival")
+            if found["champion"] == digest:
+                return dict(found["differences"])
+        return {}
 
 
 @dataclass
@@ -73,6 +104,7 @@ def run(
     tracking_uri: str | None = None,
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    rivalry: Rivalry | None = None,
 ) -> RegisterReport:
     """Register the model in `train`; the same model again is found by its digest and registered once.
 
@@ -83,6 +115,8 @@ def run(
         tracking_uri: the MLflow store; None: MLFLOW_TRACKING_URI, else the sqlite file in the current folder.
         run_id: the MLflow run that the model belongs to; None: a run of its own.
         tags: what the model was made from (tracking.provenance); None: looked up in the current folder.
+        rivalry: what lets the champion answer the same requests (evaluate.quality.rival.Rivalry), where the gate asks for it;
+            None: it fails what it asks of the champion.
 
     Raises:
         UserError: an artifact is missing or damaged, the gate file is wrong, or the registry does not answer.
@@ -99,7 +133,9 @@ def run(
     registry = Registry(config.model_name, uri=tracking_uri, root=root)
     heard_by = evaluate / contracts.JUDGE
     judge = artifacts.sha256(heard_by) if heard_by.is_file() else ""
-    model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from, judge)
+    if rivalry is not None and gates.LATENCY in policy.of(built_only(model_config)).absolute:
+        metrics = {**metrics, **rivalry.measured()}
+    model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from, judge, rivalry)
     with artifacts.replacing_folder(out, OWN, [train, evaluate, gate]) as work:
         path = work / contracts.MODEL_CARD
         result, _ = model.judged(
@@ -110,7 +146,15 @@ def run(
         if registered(registry, model.digest) is None:
             run_id = run_id or new_run(registry.uri, config.experiment, root, made_from)
             logged = log_model(folder, path, metrics, registry.uri, run_id, made_from)
-        version, result, note, aliases = enter(registry, model, policy, logged, path)
+        for tries_left in (2, 1, 0):
+            try:
+                version, result, note, aliases = enter(registry, model, policy, logged, path)
+                break
+            except Moved:
+                if not tries_left:
+                    raise UserError(
+                        f"{registry.name}: the champion changes all the time: register again later"
+                    ) from None
         files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
         report = RegisterReport(version, aliases, result, note, files)
         write_registration(work / contracts.REGISTRATION, report, model.digest)
@@ -135,9 +179,12 @@ def enter(
     Returns:
         The version, the gate's checks, what was done and why, and the version's aliases.
     """
+    model.compare(policy, registry, registry.by_alias(contracts.CHAMPION))  # takes minutes: not while others wait
     with registry.alone():
         promotion.repair(registry)
         version, champion = registered(registry, model.digest), registry.by_alias(contracts.CHAMPION)
+        if champion and not model.compared(policy, champion):
+            raise Moved
         result, judged = model.judged(policy, registry, champion, version)
         text = model_card(model.config, model.metrics, model.made_from, result)
         card.write_text(text, encoding="utf-8")
@@ -173,6 +220,10 @@ def created(registry: Registry, logged: Logged, tags: Mapping[str, str], card: s
         raise
 
 
+class Moved(Exception):
+    """The champion is another one than the model was compared with."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The model that is to be registered: what the gate is asked about."""
@@ -183,6 +234,21 @@ class Candidate:
     made_from: dict[str, str]
     judge: str = ""
     """SHA-256 of the judge that heard its pieces."""
+    rivalry: Rivalry | None = None
+
+    differences: dict[str, gates.Differences] = field(default_factory=dict)
+    """By the digest of the champion that was compared with."""
+
+    def compare(self, policy: gates.Gate, registry: Registry, champion: Version | None) -> None:
+        """Let the champion answer the same requests, where the gate asks for that and it can be done."""
+        if champion is not None and not self.compared(policy, champion) and self.rivalry is not None:
+            digest = champion.tags.get(DIGEST, champion.version)
+            self.differences[digest] = self.rivalry.against(lambda: registry.folder(champion), digest)
+
+    def compared(self, policy: gates.Gate, champion: Version) -> bool:
+        """Whether all is known that the gate asks of this champion."""
+        digest, asked = champion.tags.get(DIGEST, champion.version), policy.of(built_only(self.config)).gain
+        return asked is None or self.rivalry is None or digest in (self.digest, *self.differences)
 
     def judged(
         self, policy: gates.Gate, registry: Registry, champion: Version | None, version: Version | None
@@ -205,7 +271,9 @@ class Candidate:
             rival = None  # figures on painted pictures say nothing about photographs
         comparable = rival is None or same_data(rival, self.made_from)
         best = promotion.figures_of(registry, rival) if rival else None
-        found = gates.check(policy.of(built), self.metrics, best, same_data=comparable)
+        gate = policy.of(built)
+        differences = self.differences.get(rival.tags.get(DIGEST, rival.version)) if rival else None
+        found = gates.check(gate, self.metrics, best, same_data=comparable, differences=differences)
         result = gates.GateResult([*found.checks, *checks])
         figures = json.dumps(numbers(self.metrics), sort_keys=True)
         if len(figures) > MOST_OF_A_TAG:  # the logged model has all of them
