@@ -19,7 +19,7 @@ def register(
     out: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Registered", standing=str, version=str):
+) -> NamedTuple("Registered", [("standing", str), ("version", str)]):
     """Register the model; promote it if it is good.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from huesong.register.gate import LATENCY
 from huesong.register.life import showing
 from huesong.register.registry import Registry
 from huesong.register.stage import Measured
+from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest, write_json
 from tests.conftest import Finished
 from tests.stores import new_database
@@ -129,10 +130,10 @@ def test_first_better_worse_and_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gate = tmp_path / "gate.yaml"
     gate.write_text(f"absolute: {{{LATENCY}: {{max: 5}}}}\nrelative: {{r: {{better: higher, margin: 0.1}}}}\ngain: r\n")
 
-    def entered(seed: int, rivalry: Told | None) -> register.RegisterReport:
+    def entered(seed: int, rivalry: Told | None, data: Sequence[dict[str, Any]] = ()) -> register.RegisterReport:
         model = tmp_path / f"{seed}" / contracts.MODEL
         model.mkdir(parents=True, exist_ok=True)
-        write_json(model / contracts.MODEL_CONFIG, {"format": 1, "training": {"seed": seed}})
+        write_json(model / contracts.MODEL_CONFIG, {"format": 1, "training": {"seed": seed, "data": list(data)}})
         return register.run(
             RegisterConfig(model_name="rivals", experiment="rivals"), train=model.parent, evaluate=tmp_path / "evaluate",
             gate=gate, out=tmp_path / "register", tracking_uri=uri, tags={}, rivalry=rivalry,
@@ -156,3 +157,21 @@ def test_first_better_worse_and_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (
         showing.history(Registry("rivals", uri=uri))[2].verdict["checks"][-1]["note"] == "gain +0.200 [+0.150, +0.250]"
     )
+    photographs = {"kind": "pictures", "labels": "mean_rating", "items": 40, "source": "s", "licence": "CC0"}
+    worse = Told(-0.2)
+    assert contracts.CHAMPION in entered(6, worse, [photographs]).aliases
+    assert worse.asked == 0, "the first model of photographs is no rival of one without"
+    painted = entered(7, worse)
+    assert painted.note == "not promoted, the gate failed: rated_pictures"
+    assert worse.asked == 0
+
+    monkeypatch.setattr(register, "log_model", lambda *_: pytest.fail("logged, and no version comes of it"))
+    with pytest.raises(UserError, match="cannot be read"):
+        entered(8, Damaged(0.0), [photographs])
+
+
+class Damaged(Told):
+    """A champion that cannot answer."""
+
+    def against(self, champion: Callable[[], Path], digest: str) -> Any:
+        raise UserError("the champion's weights cannot be read")

@@ -15,7 +15,7 @@ Shapes: N pictures, H = W side in pixels, S = grid * grid image tokens, C channe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +98,7 @@ class Encoder:
         """Side in pixels of the square a picture is squashed to: the largest size that is looked at."""
         return self.settings.side * 2 ** (self.settings.scales - 1)
 
-    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode(self, images: Iterable[Image.Image]) -> np.ndarray:
         """RGB pictures of any sizes -> [N, *shape] of `dtype`."""
         squashed = [squash(image, self.side) for image in images]
         return self.encode_pixels(np.stack(squashed) if squashed else np.zeros((0, self.side, self.side, 3), np.uint8))

@@ -138,6 +138,7 @@ def run(
     model = Candidate(artifacts.folder_digest(folder), model_config, metrics, made_from, judge, rivalry)
     with artifacts.replacing_folder(out, OWN, [train, evaluate, gate]) as work:
         path = work / contracts.MODEL_CARD
+        model.compare(policy, registry, registry.by_alias(contracts.CHAMPION))  # before anything of the model is logged
         result, _ = model.judged(
             policy, registry, registry.by_alias(contracts.CHAMPION), registered(registry, model.digest)
         )
@@ -247,8 +248,10 @@ class Candidate:
 
     def compared(self, policy: gates.Gate, champion: Version) -> bool:
         """Whether all is known that the gate asks of this champion."""
-        digest, asked = champion.tags.get(DIGEST, champion.version), policy.of(built_only(self.config)).gain
-        return asked is None or self.rivalry is None or digest in (self.digest, *self.differences)
+        if policy.of(built_only(self.config)).gain is None or self.rivalry is None:
+            return True
+        own = champion.tags.get(DIGEST, champion.version) in (self.digest, *self.differences)
+        return own or not of_one_kind(champion, self.config)
 
     def judged(
         self, policy: gates.Gate, registry: Registry, champion: Version | None, version: Version | None
@@ -263,11 +266,11 @@ class Candidate:
         """
         rated, built = rated_pictures(self.config), built_only(self.config)
         rival = None if version and champion and version.version == champion.version else champion
-        theirs = rival.tags.get(RATED_PICTURES, "") if rival else ""
         checks = []
-        if rival and theirs not in ("", "0") and not rated:
-            checks = [gates.GateCheck("rated_pictures", "relative", ">= 1 as the champion", 0, float(theirs), False)]
-        elif rival and theirs == "0" and rated:
+        if rival and not of_one_kind(rival, self.config):
+            theirs = float(rival.tags[RATED_PICTURES])
+            if not rated:
+                checks = [gates.GateCheck("rated_pictures", "relative", ">= 1 as the champion", 0, theirs, False)]
             rival = None  # figures on painted pictures say nothing about photographs
         comparable = rival is None or same_data(rival, self.made_from)
         best = promotion.figures_of(registry, rival) if rival else None
@@ -280,6 +283,12 @@ class Candidate:
             asked = {check.metric: check.value for check in found.checks if check.value is not None}
             figures = json.dumps(asked, sort_keys=True)
         return result, {GATE: result.summary, FIGURES: figures, RATED_PICTURES: str(rated)}
+
+
+def of_one_kind(champion: Version, config: Mapping[str, Any]) -> bool:
+    """Whether champion and model both learnt from rated photographs or both from painted ones, as far as the champion says."""
+    theirs = champion.tags.get(RATED_PICTURES, "")
+    return theirs == "" or (theirs != "0") is bool(rated_pictures(config))
 
 
 def read_figures(evaluate: Path) -> dict[str, Any]:

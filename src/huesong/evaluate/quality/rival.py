@@ -69,12 +69,14 @@ class Rivalry:
             registry: where the champion is.
         """
         folder = self.train / contracts.MODEL
-        policy = load_gate(gate).of(built_only(artifacts.read_json(folder / contracts.MODEL_CONFIG, "huesong train")))
+        config = artifacts.read_json(folder / contracts.MODEL_CONFIG, "huesong train")
+        policy = load_gate(gate).of(built_only(config))
         self.kept.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(self.kept / register.MEASURED, self.measured() if LATENCY in policy.absolute else {})
         champion = registry.by_alias(contracts.CHAMPION)
         digest = champion.tags.get(DIGEST, champion.version) if champion else ""
-        if champion and policy.gain and digest != artifacts.folder_digest(folder):
+        own = digest == artifacts.folder_digest(folder)
+        if champion and policy.gain and not own and register.of_one_kind(champion, config):
             self.against(lambda: registry.folder(champion), digest)
 
     def measured(self) -> dict[str, float]:
@@ -126,7 +128,7 @@ class Rivalry:
         if read_settings(encoder) == read_settings(self.preprocess / contracts.ENCODER):
             return self.preprocess
         shown = asked[asked["row"] >= 0].drop_duplicates("row")
-        images = [decode(self.data / path, PreprocessConfig().max_pixels) for path in shown["image_path"]]
+        images = (decode(self.data / path, PreprocessConfig().max_pixels) for path in shown["image_path"])
         np.save(work / contracts.PICTURE_FEATURES, Encoder.load(encoder).encode(images))
         place = {row: number for number, row in enumerate(shown["row"])}
         asked["row"] = [place.get(row, -1) for row in asked["row"]]
@@ -166,12 +168,12 @@ def differences(own: pd.DataFrame, theirs: pd.DataFrame, reference: np.ndarray, 
         if np.isfinite([value, champion]).all() and interval is not None:
             found[name] = {"value": value, "champion": champion, "low": interval[0], "high": interval[1]}
 
-    every = Bootstrap(config.bootstrap, config.seed)
+    every = Bootstrap(config.bootstrap, config.seed).over(clusters(own))
     for name, prefix in SETS.items():
         rows = (own["set"] == name).to_numpy()
         if not rows.any():
             continue
-        a, b, drawn = own[rows], theirs[rows], every.over(clusters(own[rows]))
+        a, b, drawn = own[rows], theirs[rows], every.among(rows)
         for axis in AXES:
             pair = [(f[f"requested_{axis}"].to_numpy(float), f[f"obtained_{axis}"].to_numpy(float)) for f in (a, b)]
             note(f"{prefix}{axis}_ccc", drawn, ccc, *pair)
