@@ -19,7 +19,7 @@ def register(
     out: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Registered", [("standing", str), ("version", str)]):
+) -> NamedTuple("Registered", [("Output", str), ("version", str)]):
     """Register the model; promote it if it is good.
 
     Args:
@@ -35,7 +35,8 @@ def register(
         summary: the model card.
 
     Returns:
-        The version, and its standing: `champion` or `challenger`.
+        The new version's standing, `champion` or `challenger`, and the version. The standing is called `Output` since
+        KFP's local runner (2.17) finds what `dsl.If` asks for under no other name.
     """
     from pathlib import Path
 

@@ -96,7 +96,7 @@ def make_pipeline(
             )
             # Cached, the registry might have forgotten what this run says; asking costs seconds.
             registered.set_caching_options(False)
-            with dsl.If(registered.outputs["standing"] == contracts.CHAMPION, name="new champion"):
+            with dsl.If(registered.outputs["Output"] == contracts.CHAMPION, name="new champion"):
                 proof = {"version": registered.outputs["version"], "data": data}
                 on(compose(params=checked["register"], tracking=tracking, **proof), "compose")
 
