@@ -147,20 +147,24 @@ def run(
         if registered(registry, model.digest) is None:
             run_id = run_id or new_run(registry.uri, config.experiment, root, made_from)
             logged = log_model(folder, path, metrics, registry.uri, run_id, made_from)
-        for tries_left in (2, 1, 0):
-            try:
-                version, result, note, aliases = enter(registry, model, policy, logged, path)
-                break
-            except Moved:
-                if not tries_left:
-                    raise UserError(
-                        f"{registry.name}: the champion changes all the time: register again later"
-                    ) from None
+        version, result, note, aliases = entered(registry, model, policy, logged, path)
         files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
         report = RegisterReport(version, aliases, result, note, files)
         write_registration(work / contracts.REGISTRATION, report, model.digest)
     log.info("%s: %s", version.uri, note)
     return report
+
+
+def entered(
+    registry: Registry, model: Candidate, policy: gates.Gate, logged: Logged | None, card: Path
+) -> tuple[Version, gates.GateResult, str, list[str]]:
+    """`enter`, tried again where the champion changed while the one before was compared with."""
+    for _ in range(3):
+        try:
+            return enter(registry, model, policy, logged, card)
+        except Moved:
+            continue
+    raise UserError(f"{registry.name}: the champion changes all the time: register again later")
 
 
 def enter(
