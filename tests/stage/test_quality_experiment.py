@@ -14,7 +14,10 @@ from huesong.evaluate.quality.structure import bar_repetition, bar_sets
 from huesong.experiments.quality.arms import arms_of, changed, requests_of
 from huesong.experiments.quality.baselines import PASSAGE_BARS, copier, markov
 from huesong.experiments.quality.page import markdown
+from huesong.experiments.quality.run import as_learnt
+from huesong.music import tokens
 from huesong.runtime.errors import UserError
+from tests import tiny_music
 from tests.conftest import World
 from tests.console import huesong
 from tests.unit.test_quality import A, B, random_piece, tune
@@ -57,6 +60,12 @@ def test_a_model_is_measured_beside_baselines_and_real_music_and_its_pieces_are_
     assert json.loads((out / "quality.json").read_text())["lengths"]["10"][f"model {ARM}"]["n"] == 8
 
 
+def test_the_copy_test_reads_music_as_training_does() -> None:
+    score, made = tiny_music.pieces()[0], tiny_music.tokenizer()
+    assert as_learnt(made, score, heads=True) == tokens.apply_bpe(made, tiny_music.encoded(made, score))
+    assert as_learnt(made, score, heads=False) == tokens.encode(made, score)
+
+
 def test_the_copier_repeats_and_the_chain_does_not() -> None:
     taught = [tune(A, B, A, B, B, tempo=100), tune(B, A, A, B, A, tempo=90)]
     copies = copier(taught, 40, 5, 0)
@@ -78,7 +87,7 @@ def test_settings_of_an_arm_are_those_of_the_sampler(world: World) -> None:
     for wrong, words in (("warmth=3", "none of"), ("guidance", "give settings"), ("guidance=-1", "guidance")):
         with pytest.raises(UserError, match=words):
             changed(base, wrong)
-    one, other = arms_of([world.train / "model"], ["guidance=1", ""], base)
+    one, other = arms_of([world.train / "model"], ["guidance=2", ""], base)
     assert one.folder(30, "grid", 0) != other.folder(30, "grid", 0) != other.folder(60, "grid", 0)
     with pytest.raises(UserError):
         arms_of([world.data], [], base)

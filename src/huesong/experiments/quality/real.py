@@ -22,7 +22,7 @@ from huesong.runtime.progress import log, track
 
 @dataclass(frozen=True)
 class RealPiece:
-    """A piece of a set: `piece` on its bars, `score` as the file has it; whether a generator learns from its group."""
+    """A piece of a set, on its bars, and its score on them; whether a generator learns from its group."""
 
     source: str
     group: str
@@ -64,7 +64,7 @@ def real_pieces(data: Path, pieces: pd.DataFrame, most: int, seed: int, taught: 
         aligned = align(score, BarLines.parse(bars) if bars else None)
         piece = piece_of(aligned.score, aligned.bars.source != "none")
         if len(piece):
-            found.append(RealPiece(str(row.source), str(row.group), bool(row.learnt), piece, score))
+            found.append(RealPiece(str(row.source), str(row.group), bool(row.learnt), piece, aligned.score))
     return found
 
 

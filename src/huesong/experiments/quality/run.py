@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from symusic import Score
 
 from huesong import contracts
 from huesong.evaluate.novelty import Corpus, Library, symbols_of
@@ -24,6 +25,9 @@ from huesong.model.copying.losses import copy_figures
 from huesong.model.copying.passages import copy_rows
 from huesong.model.folder import load_model
 from huesong.music import tokens
+from huesong.music.form import header
+from huesong.music.form.analysis import analyse
+from huesong.music.form.heads import heads_of
 from huesong.music.reading import read_score
 from huesong.runtime.files import require, write_json
 from huesong.runtime.progress import log
@@ -162,12 +166,22 @@ def told(sample: Measured, real: Measured, seconds: float, bootstrap: Bootstrap)
     return told_apart(Sample(sample.pieces, sample.groups), Sample(real.pieces, real.groups), seconds, bootstrap)
 
 
+def as_learnt(tokenizer: Any, score: Score, heads: bool) -> list[int]:
+    """Token ids of a score on its bars, as training has them: with the heads of its plan, if the vocabulary has any."""
+    if not heads:
+        return tokens.encode(tokenizer, score)
+    plan = analyse(score)
+    beginning = header.beginning("mixed", plan.tonic, plan.mode)
+    return tokens.apply_bpe(tokenizer, tokens.encode_base(tokenizer, score, heads_of(plan), beginning))
+
+
 def copy_test(folder: Path, real: Sequence[RealPiece], seed: int) -> dict[str, float]:
-    """The copy test of a model folder, with passages of held-out pieces."""
+    """The copy test of a model folder, with passages of held-out pieces under the heads that their own plans give them."""
     model = load_model(folder)
     tokenizer = tokens.load(folder / contracts.TOKENIZER)
     rows = np.random.default_rng(seed).permutation(len(real))[:COPY_PIECES]
-    encoded = [np.array(tokens.encode(tokenizer, real[row].score), dtype=np.int64) for row in rows]
+    heads = model.vocabulary.has_heads
+    encoded = [np.array(as_learnt(tokenizer, real[row].score, heads), dtype=np.int64) for row in rows]
     encoded = [ids for ids in encoded if len(ids)]
     count = np.array([len(ids) for ids in encoded], dtype=np.int64)
     passages = copy_rows(
