@@ -17,6 +17,14 @@ REAL = ANSWERS["retrieval_"]
 OBJECTIVES = ("ce+va_head", "ce+va_critic")
 """Both forms of a VA loss, each of which the claim compares with contrastive learning."""
 
+WEIGHTS = "huesong-small"
+MUSIC = {
+    "motif 4": ">= .10", "bars that return": "", "step": ">= .24", "SI 8-15 s": ">= .15", "chord fit": "",
+    "phrases with a cadence": ">= .60", "told apart, shape": "<= .85", "told apart, notes": "<= .85",
+    "copied share": "", "exact": "<= .3",
+}  # fmt: skip
+"""Columns of docs/results/quality.md, and the goal of each; "" = none, shown beside real music."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -122,13 +130,48 @@ def claim(ablation: str) -> str:
     return table(["VA loss", "asked for by", "axis", "n", *JUDGES.values()], rows) + "\n"
 
 
+def part_of(page: str, name: str) -> str:
+    """What stands between the marks of a generated part.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page, re.DOTALL)
+    if found is None:
+        raise UserError(f"no part '{name}' in the page: put what `huesong experiment quality` wrote between its marks")
+    return found[1]
+
+
+def music(quality: str) -> str:
+    """Figures of the music: these weights, those of 0.1.0 and real music, each goal, and whether these weights reach it.
+
+    Args:
+        quality: docs/results/quality.md, pieces of 30 s by both weights.
+    """
+    now, before = (read_tables(part_of(quality, name)) for name in ("quality-now", "quality"))
+
+    def cell(tables: list[Table], row: str, column: str) -> str:
+        return next((found.cell(row, column) for found in tables if column in found.head and row in found.rows), "-")
+
+    rows = []
+    for column, goal in MUSIC.items():
+        here = cell(now, WEIGHTS, column)
+        rows.append(
+            [column, here, cell(before, WEIGHTS, column), cell(now, "real", column), goal or "-"]
+            + [reached(here, goal) if goal else "-"]
+        )
+    n = [cell(tables, WEIGHTS, "n") for tables in (now, before)]
+    head = ["30 s of music", f"these weights, n = {n[0]}", f"weights of 0.1.0, n = {n[1]}", "real music", "goal", "reached"]
+    return table(head, rows) + "\n"
+
+
 def write(root: Path) -> None:
     """Replace the generated parts of docs/results.md and README.md in the checkout `root`."""
     real, ablation = ((root / "docs" / "results" / f"{name}.md").read_text("utf-8") for name in ("real", "ablation"))
     for part, text in {
         "goals": goals(real, ablation),
-        "controlled": controlled(real),
         "claim": claim(ablation),
+        "music": music((root / "docs" / "results" / "quality.md").read_text("utf-8")),
     }.items():
         put_into(root / "docs" / "results.md", part, text)
     put_into(root / "README.md", "controlled", controlled(real))
