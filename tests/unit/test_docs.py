@@ -93,7 +93,7 @@ def test_a_goal_is_reached_or_missed_judge_by_judge() -> None:
 
 def test_both_pages_are_written_from_the_tables(tmp_path: Path) -> None:
     (tmp_path / "docs" / "results").mkdir(parents=True)
-    for name in ("real", "ablation"):
+    for name in ("real", "ablation", "quality"):
         text = (ROOT / "docs" / "results" / f"{name}.md").read_text("utf-8")
         (tmp_path / "docs" / "results" / f"{name}.md").write_text(text.replace(".92 [.91, .93]", ".10 [.05, .15]"))
     for name in ("docs/results.md", "README.md"):

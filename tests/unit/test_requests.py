@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from huesong.model.requests import Request
+from huesong.model.requests import Request, plan_seed
+from huesong.music.form.planner import invent
 from huesong.runtime.errors import UserError
 from huesong.va import Trajectory, check_emotion, mean_of, value_at
 
@@ -78,3 +79,14 @@ def test_a_tempo_that_no_model_knows_is_refused_at_once(tempo: float) -> None:
 def test_a_seed_that_libraries_do_not_take_is_refused(seed: int) -> None:
     with pytest.raises(UserError, match=f"--seed {seed}: give a whole number from 0"):
         Request(None, 0.0, 0.0, seed=seed)
+
+
+def test_every_emotion_has_a_plan_of_its_own_at_one_seed() -> None:
+    grid = [(v / 10, a / 10) for v in range(-10, 11) for a in range(-10, 11)]
+    seeds = [plan_seed(0, emotion) for emotion in grid]
+    assert len(set(seeds)) == len(grid)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert plan_seed(0, (0.3, -0.2)) == plan_seed(0, (0.3000001, -0.1999999)) != plan_seed(1, (0.3, -0.2))
+    plans = [invent(*emotion, 30.0, plan_seed(0, emotion)) for emotion in grid[::40]]
+    assert len({plan.tonic for plan in plans}) > 3
+    assert len({plan.form for plan in plans}) > 3

@@ -7,6 +7,7 @@ Shapes: S image tokens, C channels, D the network's width.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -247,6 +248,16 @@ def plan_of(model: Model, request: Request, conditioning: Conditioning, config: 
     return plan
 
 
+def plan_seed(seed: int, emotion: VA) -> int:
+    """The seed of a plan: at one seed two pictures, or two emotions asked for without a picture, have plans of their own.
+
+    Without it all photos would get pieces of one key and form. In hundredths, so that another processor's last bits do not
+    make another piece; a picture's own emotion counts, so that it keeps its key where another one is asked for.
+    """
+    words = ":".join(str(round(100 * value)) for value in emotion)
+    return int.from_bytes(hashlib.sha256(f"{seed}:{words}".encode()).digest()[:8], "big") >> 1
+
+
 def _check_tempo(model: Model, tempo: float) -> None:
     tempos = model.grammar.table.tempos
     if not 0.9 * tempos[0] <= tempo <= 1.1 * tempos[-1]:
@@ -259,9 +270,9 @@ def _invented(
     """A plan for the request; after a primer's bars, if it has some, one for the time that is left."""
     seconds = config.seconds if request.seconds is None else request.seconds
     bars, begun = request.bars, request.primer_plan
-    settings = request.settings
+    settings, seed = request.settings, plan_seed(request.seed, conditioning.predicted or conditioning.requested)
     if begun is None:
-        return invent(conditioning.valence, conditioning.arousal, seconds, request.seed, settings, metres)
+        return invent(conditioning.valence, conditioning.arousal, seconds, seed, settings, metres)
     left, count = seconds - begun.seconds, None if bars is None else bars - len(begun.bars)
     if left < 60 / begun.tempo if count is None else count < 1:
         length = f"{seconds:g} s" if bars is None else f"{bars} bars"
@@ -273,7 +284,7 @@ def _invented(
     if count is None:  # at the primer's tempo, so in whole bars
         count = max(1, round(left * begun.tempo / 60 / begun.bars[-1].quarters))
     settings = replace(settings, key=begun.key, tempo=begun.tempo, metre=begun.bars[-1].metre, bars=count)
-    rest = invent(conditioning.valence, conditioning.arousal, left, request.seed, settings)
+    rest = invent(conditioning.valence, conditioning.arousal, left, seed, settings)
     return replace(
         rest, tempo=begun.tempo, bars=begun.bars + rest.bars, dynamics=begun.dynamics + rest.dynamics,
         density=begun.density + rest.density,
