@@ -83,6 +83,9 @@ def test_quality_stands_beside_real_music(world: World, evaluated: Path) -> None
     assert metrics["quality_n"] == len(heard)
     for name in ("motif4", "step", "bar_repetition", "chord_fit", "cadences"):
         values = [one[name] for one in own if one[name] == one[name]]
+        if name == "bar_repetition" and not values:  # such short pieces may have no bar two bars before another
+            assert f"quality_{name}" not in metrics
+            continue
         assert metrics[f"quality_{name}"] == pytest.approx(sum(values) / len(values))
         assert metrics[f"quality_{name}_low"] <= metrics[f"quality_{name}"] <= metrics[f"quality_{name}_high"]
         assert metrics[f"quality_{name}_data"] >= 0

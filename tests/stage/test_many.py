@@ -180,8 +180,8 @@ def test_a_folder_that_cannot_be_written_is_said_for_each(album: Path, folder: P
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half(album: Path, folder: Path, tmp_path: Path) -> None:
     (album / "broken.jpg").unlink()
-    command = [sys.executable, "-u", "-m", "huesong.cli", "compose", "album", "-o", "music", "--seconds", "60"]
-    command += ["--candidates", "1", "--format", "mid", "--model", str(folder)]
+    command = [sys.executable, "-u", "-m", "huesong.cli", "compose", "album", "-o", "music", "--seconds", "240"]
+    command += ["--candidates", "1", "--jobs", "1", "--format", "mid", "--model", str(folder)]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
