@@ -70,8 +70,13 @@ def test_more_arousal_asked_is_more_notes_a_second_and_faster(trained: Path) -> 
     assert wild_density.mean() > 1.3 * calm_density.mean()
     assert wild_tempo.mean() > 1.2 * calm_tempo.mean()
     # Not by a lucky piece: of all pairs of a calm and an excited piece nearly all are in the right order.
-    assert (wild_density[:, None] > calm_density).mean() > 0.8
-    assert (wild_tempo[:, None] > calm_tempo).mean() > 0.8
+    assert in_order(wild_density, calm_density) > 0.8
+    assert in_order(wild_tempo, calm_tempo) > 0.8
+
+
+def in_order(more: np.ndarray, less: np.ndarray) -> float:
+    """Share of pairs in which the first is more (Mann-Whitney); tempos are few, and equal ones count as half a pair."""
+    return float((more[:, None] > less).mean() + (more[:, None] == less).mean() / 2)
 
 
 def test_a_metre_that_was_not_learnt_is_neither_planned_nor_taken(trained: Path) -> None:
