@@ -197,6 +197,23 @@ def test_a_held_note_has_a_voice_of_its_own() -> None:
     assert held == []
 
 
+def test_a_tempo_is_written_where_it_changes() -> None:
+    """As in the music of a video, each of whose scenes has a tempo of its own; a change that is not seen in writing is none."""
+    notes, plan = piece((4, 4), 6, 3)
+    bar = 4 * notes.tpq
+    notes.tempos = [Tempo(0, 84.0), Tempo(2 * bar, 112.6), Tempo(3 * bar, 113.2), Tempo(5 * bar, 60.0)]
+    notes = Score.from_midi(notes.dumps_midi())
+    root = ElementTree.fromstring(drawing.Score(notes, plan).musicxml())
+    marks = {
+        measure.get("number"): [mark.text for mark in measure.iter("per-minute")]
+        for measure in root.findall("part/measure")
+    }
+    assert marks == {"1": ["84"], "2": [], "3": ["113"], "4": [], "5": [], "6": ["60"]}
+    assert [sound.get("tempo") for sound in root.iter("sound") if sound.get("tempo")] == ["84", "113", "60"]
+    [first] = sheet.sheet_of(piece((4, 4), 6, 3)[0], plan).tempos
+    assert first == (0, plan.tempo)
+
+
 def test_dynamics_change_with_the_phrases() -> None:
     bar = BarPlan((4, 4), "new", 0, "A", 1, "", (Chord(0.0, 0, "maj"),))
     plan = Plan(0, "major", 100.0, (bar,) * 3, (0.5,) * 3, (0.5,) * 3)

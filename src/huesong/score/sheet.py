@@ -42,14 +42,15 @@ ONE_AT_A_TIME = threading.Lock()
 class Sheet:
     """What is written down: the bars, and what stands above and below them.
 
-    tonic, major: the key. tempo: quarters a minute. dynamics: (bar, mark). pedals: (down, up) in units.
+    tonic, major: the key. tempos: (bar, quarters a minute) where another one begins, first of all bar 0. dynamics: (bar,
+    mark). pedals: (down, up) in units.
     """
 
     title: str
     bars: tuple[Bar, ...]
     tonic: int
     major: bool
-    tempo: float
+    tempos: tuple[tuple[int, float], ...]
     dynamics: tuple[tuple[int, str], ...]
     pedals: tuple[tuple[int, int], ...]
 
@@ -69,8 +70,9 @@ def sheet_of(notes: Notes, plan: Plan, title: str = "") -> Sheet:
         for index, (start, metre) in enumerate(zip(starts, metres, strict=True))
     ]
     return Sheet(
-        title, tuple(bars), plan.tonic, plan.mode == "major", plan.tempo, _dynamics(rows, plan, starts), _pedals(notes)
-    )
+        title, tuple(bars), plan.tonic, plan.mode == "major", _tempos(notes, plan, starts), _dynamics(rows, plan, starts),
+        _pedals(notes),
+    )  # fmt: skip
 
 
 def _rows(notes: Notes, plan: Plan) -> np.ndarray:
@@ -110,6 +112,14 @@ def _dynamics(rows: np.ndarray, plan: Plan, starts: list[int]) -> tuple[tuple[in
             if not found or found[-1][1] != mark:
                 found.append((first, mark))
     return tuple(found)
+
+
+def _tempos(notes: Notes, plan: Plan, starts: list[int]) -> tuple[tuple[int, float], ...]:
+    """The plan's tempo, or, where the notes have several (the scenes of a video), each from the bar that is nearest to it on."""
+    if len(notes.tempos) < 2:
+        return ((0, plan.tempo),)
+    at = {int(np.abs(np.array(starts) - one.time / notes.tpq * UNITS).argmin()): one.qpm for one in notes.tempos}
+    return tuple(sorted(({0: plan.tempo} | at).items()))
 
 
 def _pedals(notes: Notes) -> tuple[tuple[int, int], ...]:
@@ -159,9 +169,8 @@ def _measure(sheet: Sheet, index: int, bar: Bar, voices: tuple[tuple[Event, ...]
         measure.insert(0, key.KeySignature(fifths_of(sheet.tonic, sheet.major)))
     if index == 0 or bar.metre != sheet.bars[index - 1].metre:
         measure.insert(0, meter.TimeSignature(f"{bar.metre[0]}/{bar.metre[1]}"))
-    if index == 0 and right:
-        beat = beat_units(bar.metre) / UNITS
-        measure.insert(0, tempo.MetronomeMark(number=round(sheet.tempo / beat), referent=beat))
+    if right and (number := _per_minute(sheet, index)) and number != _per_minute(sheet, index - 1):
+        measure.insert(0, tempo.MetronomeMark(number=number, referent=beat_units(bar.metre) / UNITS))
     for at, mark in sheet.dynamics:
         if at == index and right:
             measure.insert(0, dynamics.Dynamic(mark))
@@ -177,6 +186,14 @@ def _measure(sheet: Sheet, index: int, bar: Bar, voices: tuple[tuple[Event, ...]
     if index == len(sheet.bars) - 1:
         measure.rightBarline = bars.Barline("final")
     return measure
+
+
+def _per_minute(sheet: Sheet, index: int) -> int:
+    """Beats a minute in a bar, as they are written; 0 before the first one."""
+    if index < 0:
+        return 0
+    quarters = next(tempo for first, tempo in reversed(sheet.tempos) if first <= index)
+    return round(quarters * UNITS / beat_units(sheet.bars[index].metre))
 
 
 class _Accidentals:
