@@ -7,9 +7,8 @@
 What `__all__` names is public and keeps; everything else may change from version to version.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
+import importlib.machinery  # importlib.abc and importlib.util take longer than all the rest of `import huesong`
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -52,11 +51,11 @@ _MOVED = {
 """Modules that the code inside registered models imports by the names of version 0.1.0, and where they stand now."""
 
 
-class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Moved:
     """Finds a moved module by its old name: models that were registered before the move still load."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.util.spec_from_loader(name, self) if name in _MOVED else None
+        return importlib.machinery.ModuleSpec(name, self) if name in _MOVED else None  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         return None

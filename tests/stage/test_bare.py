@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from huesong import contracts
-from huesong.cli import app as cli
+from huesong.cli import stages
 from huesong.train import __main__ as bare
 from tests.tiny_training import settings, write_artifacts
 
@@ -104,7 +104,7 @@ def test_the_console_is_what_a_bare_machine_lacks(tmp_path: Path) -> None:
 
 
 def test_the_bare_entry_has_the_consoles_defaults() -> None:
-    console = {name: given.default for name, given in inspect.signature(cli.train).parameters.items()}
+    console = {name: given.default for name, given in inspect.signature(stages.train).parameters.items()}
     assert console == bare.DEFAULTS
 
 

@@ -3,8 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from huesong import __version__
+from huesong.cli.app import COMMANDS as TABLE
+from huesong.cli.app import app
 from huesong.config import SamplingConfig
 from tests.console import huesong
 from tests.stores import new_database
@@ -21,6 +24,9 @@ HEAVY = (
     "sklearn",
     "matplotlib",
     "PIL",
+    "pydantic",
+    "yaml",
+    "importlib.resources",
 )
 
 
@@ -37,6 +43,13 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     done = huesong(*command, "--help")
     assert done.returncode == 0
     assert len(done.stdout) > 200
+
+
+def test_the_help_says_of_each_command_what_its_own_help_says() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name, (_, summary) in TABLE.items():
+        assert commands[name].get_short_help_str(200) == summary
+        assert summary in " ".join(commands[name].help.split())
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from huesong import contracts
-from huesong.cli import status
+from huesong.cli.people import status
 from huesong.register.life import promotion
 from huesong.register.model_logging import log_model, new_run
 from huesong.register.registry import GATE, RATED_PICTURES, ROLLED_BACK_AT, Registry

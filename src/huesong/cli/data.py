@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from huesong.cli.options import PARAMS, DataOption, ParamsOption, RemoteOption
+from huesong.cli.options import PARAMS, DataOption, ParamsOption, RemoteOption, console
 from huesong.runtime.errors import UserError, printable
 
 RequestMap = Literal["identity", "shrunk", "people", "rank"]
-app = typer.Typer(help="Make or import pictures and music.", no_args_is_help=True)
-pictures = typer.Typer(help="Measure how well pictures are read, and fit what reads them.", no_args_is_help=True)
+app = console("Make or import pictures and music.")
+pictures = console("Measure how well pictures are read, and fit what reads them.")
 
 
 @app.command()

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from huesong.cli.options import ARTIFACTS, PARAMS, DataOption, LabelOption, ParamsOption, PreprocessOption
+from huesong.cli.options import ARTIFACTS, PARAMS, DataOption, LabelOption, ParamsOption, PreprocessOption, console
 
-app = typer.Typer(help="Experiments over many training runs.", no_args_is_help=True)
+app = console("Experiments over many training runs.")
 
 
 @app.command()

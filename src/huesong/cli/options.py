@@ -1,4 +1,4 @@
-"""Options that several commands share; options made from a dataclass (`grouped`) and from the sampling settings."""
+"""What commands share: their app, options; options made from a dataclass (`grouped`) and from the sampling settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from huesong.config import SamplingConfig
 
 ARTIFACTS = Path("artifacts")
 PARAMS = Path("params.yaml")
@@ -32,6 +30,12 @@ BEFORE = {"seconds": "bars"}
 """Option -> the one that it stands before in the help; all others stand before `primer`."""
 SIGNS = {"ge": "x>=", "gt": "x>", "le": "x<=", "lt": "x<"}
 """As typer writes bounds."""
+
+
+def console(help: str | None = None, **how: Any) -> typer.Typer:
+    """An app for commands; `how`: as for `typer.Typer`."""
+    how = {"no_args_is_help": help is not None, "add_completion": False} | how
+    return typer.Typer(help=help, pretty_exceptions_enable=False, rich_markup_mode=None, **how)
 
 
 def grouped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +71,8 @@ def with_sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
     An option that is not given is None in `sampling`: `sampling_config` fills in the default, and names the option if
     it is out of bounds.
     """
+    from huesong.config import SamplingConfig
+
     parameters = dict(inspect.signature(function).parameters)
     del parameters["sampling"]
     own, names = list(parameters.values()), list[str]()

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from huesong.cli import pipeline_here as here
-from huesong.cli.options import grouped
+from huesong.cli.options import console, grouped
 from huesong.cli.pipeline_here import Build, CacheOption, ReleaseOption, load, package_of
 from huesong.runtime.errors import UserError
 
-app = typer.Typer(help="Compile, run and schedule the Kubeflow pipeline.", no_args_is_help=True)
+app = console("Compile, run and schedule the Kubeflow pipeline.")
 app.command("compile")(grouped(here.compile_))
 app.command("local")(grouped(here.local_))
 app.command()(grouped(here.docker))

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from huesong.cli.options import PARAMS, ParamsOption
+from huesong.cli.options import PARAMS, ParamsOption, console
 
-app = typer.Typer(help="Show, promote, roll back and retire versions of the model.", no_args_is_help=True)
+app = console("Show, promote, roll back and retire versions of the model.")
 
 VersionArgument = Annotated[str, typer.Argument(help="Its number, as `huesong registry list` shows it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept in the audit.")]

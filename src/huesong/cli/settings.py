@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from huesong.cli.options import console
 from huesong.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from huesong.config import Section
 
-app = typer.Typer(help="Choose a preset; see what differs from the defaults.", no_args_is_help=True)
+app = console("Choose a preset; see what differs from the defaults.")
 
 PRESETS = Path("presets")
 DOCS = {
