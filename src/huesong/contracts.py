@@ -92,6 +92,8 @@ PAIR_COLUMNS: Final = ("image_id", "piece_id", "split", "rank", "distance", "val
 """`valence`, `arousal`: the picture's label after the map into the music's VA distribution."""
 PICTURE_CERTAINTY: Final = "picture_certainty.json"
 """How sure a reading of a picture is (emotion.certainty); missing where pictures are pixels or too few are rated."""
+PICTURE_NAMES: Final = "rated_pictures.json"
+"""Names of the rated pictures that a head in closed form learnt from, in its order; no picture and no rating."""
 TRAINING_TABLE: Final = "training.npz"
 """All that training reads of the tables (of preprocess and above), as plain arrays: see label.training_table."""
 READER_PREFIX: Final = "reader."

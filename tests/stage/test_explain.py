@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from huesong.compose.composer import Composer
-from huesong.compose.explain import GRID, Trait, _told, explain, occluded, readings
+from huesong.compose.explain import GRID, Neighbour, Trait, _told, explain, occluded, readings
+from huesong.compose.moods import in_words
 from huesong.compose.output.explanation import page
 from tests.console import huesong
 from tests.stage import test_compose
@@ -53,7 +55,13 @@ def test_an_explanation_is_of_this_picture_and_piece(folder: Path) -> None:
     assert "seen       " in str(explained)
     shares = [trait.below for trait in explained.traits]
     assert all(0 <= share <= 1 for share in shares)
-    with Image.open(io.BytesIO(page(explained, "it's"))) as made:
+    assert "most like  not known: this model folder names no rated pictures; --data names a data folder" in str(explained)
+    near = Neighbour("a long name " * 9, 0.5, (0.3, -0.2), True)
+    named = replace(explained, nearest=(near,))
+    assert "  a long name " in str(named)
+    assert f", likeness 0.50, rated {in_words((0.3, -0.2))}" in str(named)
+    assert page(named, "it's") != page(explained, "it's")
+    with Image.open(io.BytesIO(page(named, "it's"))) as made:
         assert made.size == (1200, 840)
         assert len(set(made.convert("L").resize((60, 42)).getdata())) > 20, "not blank"
 

@@ -49,7 +49,7 @@ def test_the_artifacts_are_those_of_the_contract(made: tuple[Path, label.LabelRe
         [
             contracts.IMAGE_LABELS, contracts.PIECE_LABELS, contracts.PAIRS, contracts.IMAGE_LABELLER,
             contracts.PIECE_LABELLER, contracts.TRAINING_TABLE, contracts.SOURCES, contracts.FIGURES, contracts.METRICS,
-            contracts.REPORT, contracts.PLOTS, contracts.PICTURE_CERTAINTY,
+            contracts.REPORT, contracts.PLOTS, contracts.PICTURE_CERTAINTY, contracts.PICTURE_NAMES,
         ]
     )  # fmt: skip
     assert all(path.is_file() for path in report.files)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose.certainty import ReadingCertainty
+from huesong.compose.composer import Composer
+from huesong.compose.explain import NEAREST, neighbours_of
 from huesong.config import PreprocessConfig
 from huesong.data.tables import as_table, write_table
 from huesong.emotion.kernel import PictureKernelVA
@@ -68,7 +70,9 @@ def test_what_can_be_read_is_read_and_calibrated() -> None:
     assert rows[0] == 7
     assert len(rows) == WORST
     assert sheet(rated, read, rows).size == (5 * 158, 4 * 172)
-    assert nearest(rated, pooled[3])[0] == ("p3", va[3, 0], va[3, 1])
+    first = nearest(rated, pooled[3])[0]
+    assert (first.name, first.va, first.rated) == ("p3 (0)", (va[3, 0], va[3, 1]), True)
+    assert first.likeness == pytest.approx(1)
 
 
 # --- a data folder and a model folder ------------------------------------------------------------
@@ -185,3 +189,28 @@ def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_p
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
     with pytest.raises(UserError, match="model"):
         run("fit", str(folder), "--out", str(folder), "--data", str(data))
+
+
+def test_the_rated_pictures_that_are_like_it_are_named(data: Path, folder: Path, tmp_path: Path) -> None:
+    composer = Composer(folder)
+    picture = painted(3)
+    assert neighbours_of(composer, picture) == (), "it learnt from none"
+    run("fit", str(folder), "--out", str(tmp_path / "fitted"), "--data", str(data))
+    composer = Composer(tmp_path / "fitted")
+    found = neighbours_of(composer, picture)
+    names = json.loads((tmp_path / "fitted" / contracts.PICTURE_NAMES).read_text())["names"]
+    assert len(found) == NEAREST
+    assert {one.name for one in found} <= set(names)
+    own = [seed for seed in range(120) if f"p{seed} (train{seed // 6})" in names]
+    known = neighbours_of(composer, painted(own[5]))[0]
+    assert (known.name, known.likeness) == (f"p{own[5]} (train{own[5] // 6})", pytest.approx(1, abs=1e-3))
+    assert known.va == pytest.approx(composer.model.network.encode_picture(
+        torch.from_numpy(composer.encoder.encode([painted(own[5])]))).va_B2[0].tolist(), abs=1e-3)  # fmt: skip
+    assert [one.likeness for one in found] == sorted((one.likeness for one in found), reverse=True)
+    assert str(known).startswith(f"{known.name}, likeness 1.00, read as ")
+    path = tmp_path / "fitted" / contracts.PICTURE_NAMES
+    for bad in ({"names": names[1:]}, {"names": [1] * len(names)}, [], {"names": ["x" * 500] * len(names)}):
+        path.write_text(json.dumps(bad))
+        with pytest.raises(UserError, match=r"rated_pictures\.json is damaged: run `huesong pictures fit`"):
+            neighbours_of(composer, picture)
+

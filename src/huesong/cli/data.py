@@ -166,8 +166,8 @@ def check(
     figures, read = checking.check(rated)
     typer.echo(checking.table(seer.name, figures))
     if asked is not None:
-        for name, valence, arousal in checking.nearest(rated, seer.encode([asked])[0].astype(float).mean(axis=0)):
-            typer.echo(f"  near: {name}  rated valence {valence:+.2f}, arousal {arousal:+.2f}")
+        for neighbour in checking.nearest(rated, seer.encode([asked])[0].astype(float).mean(axis=0)):
+            typer.echo(f"  near: {neighbour}")
     for path in checking.write(out, rated, figures, read) if out is not None else ():
         typer.echo(str(path))
 

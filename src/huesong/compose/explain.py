@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from huesong import contracts
 from huesong.compose.moods import in_words
 from huesong.compose.piece import Piece
 from huesong.model.requests import VA
+from huesong.runtime.errors import UserError, printable
 from huesong.va import AXES
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ SOFT = 0.5
 """Of a cell: how far what is painted over it fades into its neighbours; an edge would be read, too."""
 FEW, MANY = 0.25, 0.75
 """Shares of the training music below and above which a piece is said to differ."""
+NEAREST = 5
+"""Rated pictures that are named."""
+LONGEST_NAME = 400
+NO_NAMES = "not known: this model folder names no rated pictures; --data names a data folder to look in"
 LEAST = 0.02
 """A cell that moves a reading by less is not spoken of."""
 PLACES = (("top", "middle", "bottom"), ("left", "centre", "right"))
@@ -67,11 +73,27 @@ class Trait:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A rated picture that is like the picture. likeness: by the head's kernel, 1 for the same features, 0 for nothing in
+    common. va: people's rating if `rated`, else what the head reads in it."""
+
+    name: str
+    likeness: float
+    va: VA
+    rated: bool = False
+
+    def __str__(self) -> str:
+        said = "rated" if self.rated else "read as"
+        return f"{printable(self.name)}, likeness {self.likeness:.2f}, {said} {in_words(self.va)}"
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What moved the reading of a picture, and how its piece differs from other music.
 
     seen: valence and arousal of the picture. regions: what each cell gave to them [2, GRID, GRID]. colours: value and words
-    of each statistic. traits: of the piece; none where the model has no labeller.
+    of each statistic. traits: of the piece; none where the model has no labeller. nearest: the rated pictures that it is
+    most like, to what reads it; none where they are not known.
     """
 
     picture: Image
@@ -80,6 +102,7 @@ class Explanation:
     regions: np.ndarray
     colours: dict[str, tuple[float, str]]
     traits: tuple[Trait, ...]
+    nearest: tuple[Neighbour, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"seen       {in_words(self.seen)}"]
@@ -89,6 +112,8 @@ class Explanation:
             f"{word} ({name.removesuffix('_mean')} {value:.2f})" for name, (value, word) in self.colours.items() if word
         ]
         lines.append(f"colours    {', '.join(said) or 'neither bright nor dark, neither warm nor cold'}")
+        lines.append(f"most like  {'these rated pictures' if self.nearest else NO_NAMES}")
+        lines += [f"  {neighbour}" for neighbour in self.nearest]
         lines.append(f"asked for  {in_words(self.piece.requested)}")
         lines.append(f"music      {self.piece.plan.describe().splitlines()[0]}")
         lines += [f"  {trait}" for trait in self.traits]
@@ -97,13 +122,19 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(composer: Composer, picture: Any, piece: Piece) -> Explanation:
+def explain(
+    composer: Composer, picture: Any, piece: Piece, nearest: tuple[Neighbour, ...] | None = None
+) -> Explanation:
     """Explain a picture's reading and its piece.
 
     Args:
         composer: the model that read the one and composed the other.
         picture: the same picture, as an RGB image.
         piece: what was composed for it.
+        nearest: the rated pictures that it is most like; None = those that the model folder names.
+
+    Raises:
+        UserError: the model folder's file of names is damaged.
 
     Returns:
         The explanation; `str` of it is in words.
@@ -118,7 +149,8 @@ def explain(composer: Composer, picture: Any, piece: Piece) -> Explanation:
         for name, little, much, low, high in COLOURS
     }
     valence, arousal = read_N2[0].tolist()
-    return Explanation(picture, piece, (valence, arousal), regions, words, traits_of(composer, piece))
+    nearest = neighbours_of(composer, picture) if nearest is None else nearest
+    return Explanation(picture, piece, (valence, arousal), regions, words, traits_of(composer, piece), nearest)
 
 
 def readings(composer: Composer, pictures: Sequence[Image]) -> np.ndarray:
@@ -129,6 +161,34 @@ def readings(composer: Composer, pictures: Sequence[Image]) -> np.ndarray:
     with torch.inference_mode():
         encoding = composer.model.network.encode_picture(torch.from_numpy(rows).to(composer.model.device))
         return encoding.va_B2.cpu().numpy()
+
+
+def neighbours_of(composer: Composer, picture: Image) -> tuple[Neighbour, ...]:
+    """The rated pictures that the model's head finds most like this one; none where its folder names none.
+
+    Raises:
+        UserError: the file of names is damaged.
+    """
+    import torch
+
+    from huesong.model.folder import read_document
+    from huesong.model.image_encoder import KernelRidgeHead
+
+    head, path = composer.model.network.picture.va_head, composer.model.folder / contracts.PICTURE_NAMES
+    if not isinstance(head, KernelRidgeHead) or not path.is_file():
+        return ()
+    found = read_document(path)
+    names = found.get("names") if isinstance(found, dict) else None
+    sound = isinstance(names, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in names)
+    if not isinstance(names, list) or not sound or len(names) != len(head.known_KC):
+        raise UserError(f"{path} is damaged: run `huesong pictures fit` for this model")
+    row_SC = torch.from_numpy(composer.encoder.encode([picture])[0].astype(np.float32)).to(composer.model.device)
+    with torch.inference_mode():
+        alike_K = head.alike(head.standardised(row_SC.mean(dim=0)[None]))[0]
+        order = alike_K.argsort(descending=True)[:NEAREST]
+        read_N2 = (head.alike(head.known_KC[order]) @ head.dual_K2 + head.bias_2).clamp(-1, 1)
+    rows = zip(order.tolist(), read_N2.tolist(), strict=True)
+    return tuple(Neighbour(names[at], float(alike_K[at]), (valence, arousal)) for at, (valence, arousal) in rows)
 
 
 def occluded(picture: Image) -> list[Image]:

@@ -9,6 +9,8 @@ Shapes: N rated pictures, I pictures, S image tokens, C channels, P pairs, K kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from huesong.emotion.certainty import Certainty, Distance
@@ -36,7 +38,7 @@ def picture_reader(
     """
     found: dict[str, np.ndarray] = {}
     predicted_N2 = None
-    kept = thinned(np.flatnonzero((split_I == "train") & (rated_I > 0)))
+    kept = kept_by_head(rated_I, split_I)
     if rows.ndim == 3 and len(kept):
         pooled_NC = np.stack([np.asarray(rows[row], dtype=np.float64).mean(axis=0) for row in kept])
         head = PictureKernelVA.fit(pooled_NC, va_I2[kept], rated_I[kept])
@@ -53,6 +55,17 @@ def picture_reader(
     if request is not None:
         found["map_from_K2"], found["map_to_K2"] = (np.stack(ends, axis=1) for ends in zip(*request.knots, strict=True))
     return {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def kept_by_head(rated_I: np.ndarray, split_I: np.ndarray) -> np.ndarray:
+    """Rows of the rated training pictures that a head in closed form keeps."""
+    return thinned(np.flatnonzero((split_I == "train") & (rated_I > 0)))
+
+
+def names_of(ids: Sequence[str], groups: Sequence[str]) -> dict[str, list[str]]:
+    """The content of contracts.PICTURE_NAMES: of each picture its id, and its group where that is another word."""
+    pairs = zip(ids, groups, strict=True)
+    return {"names": [str(one) if one == group else f"{one} ({group})" for one, group in pairs]}
 
 
 def picture_certainty(

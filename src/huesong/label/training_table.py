@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from huesong import contracts
-from huesong.label.picture_reader import picture_certainty, picture_reader
+from huesong.label.picture_reader import kept_by_head, names_of, picture_certainty, picture_reader
 from huesong.runtime.files import write_json
 
 
@@ -29,7 +29,7 @@ def write_training_table(
     head: Mapping[str, np.ndarray],
     request_map: str = "rank",
 ) -> None:
-    """Write contracts.TRAINING_TABLE, SOURCES and, where it can be learnt, PICTURE_CERTAINTY into `folder`.
+    """Write contracts.TRAINING_TABLE, SOURCES and, where pictures are rated, PICTURE_CERTAINTY and _NAMES into `folder`.
 
     Args:
         folder: of the label stage.
@@ -68,6 +68,9 @@ def write_training_table(
     )
     if certainty is not None:
         certainty.save(folder / contracts.PICTURE_CERTAINTY)
+    if "va_head.known_KC" in reader and not head:
+        kept = images.iloc[kept_by_head(arrays["picture_rated"], arrays["picture_split"])]
+        write_json(folder / contracts.PICTURE_NAMES, names_of(kept["id"].tolist(), kept["group"].tolist()))
     write_json(folder / contracts.SOURCES, sources(images, pieces))
 
 

@@ -96,8 +96,8 @@ def save_model(
         network: trained network; its config and picture shape are stored with it.
         critic: the frozen critic.
         preprocess: artifacts of the preprocess stage: vocabulary, tokenizer and picture encoder are copied.
-        label: artifacts of the label stage: the piece labeller and, if there is one, the certainty of readings are
-            copied; None = without.
+        label: artifacts of the label stage: the piece labeller and, if there are any, the certainty of readings and the
+            rated pictures' names are copied; None = without.
         training: what to remember of the training (JSON values).
         half: store weights as float16 (half the size; loaded back as float32).
     """
@@ -108,8 +108,9 @@ def save_model(
     if label is not None:
         source = require(label / contracts.PIECE_LABELLER, "huesong label")
         shutil.copyfile(source, folder / contracts.PIECE_LABELLER)
-        if (label / contracts.PICTURE_CERTAINTY).is_file():
-            shutil.copyfile(label / contracts.PICTURE_CERTAINTY, folder / contracts.PICTURE_CERTAINTY)
+        for name in (contracts.PICTURE_CERTAINTY, contracts.PICTURE_NAMES):
+            if (label / name).is_file():
+                shutil.copyfile(label / name, folder / name)
     digest = Vocabulary.load(folder / contracts.VOCABULARY).digest
     for name, module in ((contracts.MODEL_WEIGHTS, network), (contracts.CRITIC_WEIGHTS, critic)):
         save_file(weights_of(module, half), folder / name, metadata={VOCABULARY_KEY: digest})
@@ -348,7 +349,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _check_files(folder: Path, files: dict[str, Any], required: tuple[str, ...]) -> None:
     """Every file that is read is listed, lies in the folder, and has its digest."""
     encoder = sorted(path for path in (folder / contracts.ENCODER).rglob("*") if not path.is_dir())
-    names = (contracts.PIECE_LABELLER, contracts.OLD_PIECE_LABELLER, contracts.PICTURE_CERTAINTY)
+    names = (
+        contracts.PIECE_LABELLER, contracts.OLD_PIECE_LABELLER, contracts.PICTURE_CERTAINTY, contracts.PICTURE_NAMES,
+    )  # fmt: skip
     others = (folder / name for name in names)
     read = [*encoder, *(path for path in others if path.exists())]
     for name in (*required, *(path.relative_to(folder).as_posix() for path in read), *files):

@@ -173,11 +173,14 @@ class KernelRidgeHead(nn.Module):
         """(valence, arousal) [N, 2], in full precision whatever the features are in."""
         with torch.autocast(pooled_NC.device.type, enabled=False):
             pooled_NC = pooled_NC.to(self.known_KC.dtype)
-            u_NC = self.standardised(pooled_NC)
-            # As a product of matrices: exact enough, as the distances that count are of the size of C.
-            apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
-            found_N2: Tensor = (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp() @ self.dual_K2 + self.bias_2
+            found_N2: Tensor = self.alike(self.standardised(pooled_NC)) @ self.dual_K2 + self.bias_2
             return found_N2
+
+    def alike(self, u_NC: Tensor) -> Tensor:
+        """The kernel [N, K] in [0, 1] of standardised features and those of the rated pictures."""
+        # As a product of matrices: exact enough, as the distances that count are of the size of C.
+        apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
+        return (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp()
 
     def standardised(self, pooled_NC: Tensor) -> Tensor:
         """The features as the kernel compares them [N, C]."""

@@ -138,13 +138,14 @@ def explain(
     seed: Annotated[int, typer.Option(help="As for compose.")] = 0,
     model: Annotated[str | None, typer.Option(help="As for compose.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Look for rated pictures like it in this data folder.")] = None,
 ) -> None:
     """Say why a picture's music is as it is.
 
-    Which regions and colours moved the emotion that is seen, and how the piece that `huesong compose` makes of it differs
-    from other music: in words, and as one page.
+    Which regions and colours moved the emotion that is seen, which rated pictures are most like it, and how the piece that
+    `huesong compose` makes of it differs from other music: in words, and as one page.
     """
-    explain_picture(picture, out, seconds, seed, model, force)
+    explain_picture(picture, out, seconds, seed, model, force, data)
 
 
 def doctor() -> None:

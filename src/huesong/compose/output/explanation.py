@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huesong.report.plots import GREY, INK, plane
+from huesong.runtime.errors import printable
 from huesong.va import AXES
 
 if TYPE_CHECKING:
     from huesong.compose.explain import Explanation
 
 DPI = 100
+LONGEST = 44
+"""Characters of a name on the page."""
 SHOWN = 480
 """Pixels of the picture's longer side."""
 
@@ -31,6 +34,10 @@ def page(explained: Explanation, title: str) -> bytes:
     words = [word for _, word in explained.colours.values() if word]
     shown.set_title(f"{title}\n{', '.join(words)}", fontsize=10)
     shown.axis("off")
+    if explained.nearest:
+        said = "\n".join(f"{shortened(one.name)}, likeness {one.likeness:.2f}" for one in explained.nearest)
+        below = {"transform": shown.transAxes, "ha": "center", "va": "top", "fontsize": 8, "color": INK}
+        shown.text(0.5, -0.03, f"most like these rated pictures (crosses in the plane):\n{said}", **below)
     most = max(float(np.abs(explained.regions).max()), 1e-3)
     for axis, name in enumerate(AXES):
         _regions(figure, grid[0, axis + 1], np.asarray(picture), explained.regions[axis], most, name)
@@ -45,11 +52,20 @@ def page(explained: Explanation, title: str) -> bytes:
     for name, dot, colour in dots:
         if dot is not None:
             place.scatter(*dot, color=colour, s=60, label=name, zorder=3, clip_on=False)
+    if explained.nearest:
+        crosses = np.array([one.va for one in explained.nearest]).T
+        place.scatter(*crosses, color=GREY, marker="x", s=30, label="rated pictures", zorder=2, clip_on=False)
     place.legend(loc="center left", fontsize=8, frameon=False)
     _traits(figure.add_subplot(grid[1, 1:]), explained)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def shortened(name: str) -> str:
+    """A name that fits below a picture, as it may be printed."""
+    name = printable(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _regions(figure: Any, place: Any, picture: np.ndarray, cells: np.ndarray, most: float, name: str) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from huesong.emotion.certainty import WITHIN, Certainty, Distance
+from huesong.compose.explain import NEAREST, Neighbour
+from huesong.emotion.certainty import WITHIN, Certainty, Distance, gaussian
 from huesong.emotion.kernel import PictureKernelVA
 from huesong.experiments.pictures.rated import THUMBNAIL, Rated
-from huesong.label.picture_reader import FOLDS, read_as_new
+from huesong.label.picture_reader import FOLDS, names_of, read_as_new
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_files, write_json
 from huesong.va import AXES, USUAL, ccc, pearson
@@ -25,7 +26,6 @@ from huesong.va import AXES, USUAL, ccc, pearson
 DRAWS = 3
 WORST = 20
 COLUMNS = 5
-NEAREST = 5
 FIGURES, SHEET = "check.json", "worst.png"
 
 
@@ -119,14 +119,15 @@ def _over_draws(statistic: Any) -> Any:
     return lambda wanted, *draws: np.mean([statistic(wanted, one) for one in draws], axis=0)
 
 
-def nearest(rated: Rated, pooled_C: np.ndarray) -> list[tuple[str, float, float]]:
-    """The rated pictures that the kernel takes for most alike: id, valence, arousal."""
+def nearest(rated: Rated, pooled_C: np.ndarray) -> tuple[Neighbour, ...]:
+    """The rated pictures that the kernel takes for most alike, with their ratings."""
     head = PictureKernelVA.fit(rated.pooled_NC, rated.va_N2, np.ones(len(rated.ids)))
-    apart_N = np.square(head.known_KF - head.standardised(pooled_C[None])).sum(axis=1)
-    return [
-        (str(rated.ids[row]), float(rated.va_N2[row, 0]), float(rated.va_N2[row, 1]))
-        for row in np.argsort(apart_N)[:NEAREST]
-    ]
+    alike_N = gaussian(head.standardised(pooled_C[None]), head.known_KF)[0]
+    names = names_of(rated.ids.tolist(), rated.theme_N.tolist())["names"]
+    return tuple(
+        Neighbour(names[row], float(alike_N[row]), (float(rated.va_N2[row, 0]), float(rated.va_N2[row, 1])), True)
+        for row in np.argsort(-alike_N)[:NEAREST]
+    )
 
 
 def worst(rated: Rated, read_N2: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from huesong import contracts
 from huesong.emotion.certainty import Certainty
 from huesong.emotion.kernel import PictureKernelVA
 from huesong.experiments.pictures.rated import Rated
-from huesong.label.picture_reader import out_of_fold, picture_certainty, request_of, thinned
+from huesong.label.picture_reader import names_of, out_of_fold, picture_certainty, request_of, thinned
 from huesong.label.va_map import VAMap
 from huesong.model.folder import VOCABULARY_KEY, Model, load_model, weights_of
 from huesong.model.image_encoder import KernelRidgeHead
@@ -64,19 +64,21 @@ def refit(model: Model, rated: Rated, out: Path, kind: str = "rank") -> Certaint
         ):  # fmt: skip
             getattr(picture.va_head, name).copy_(torch.from_numpy(values))
     model.network.picture_shape = replace(model.network.picture_shape, rated=len(rows))
+    names = names_of(rated.ids[rows].tolist(), rated.theme_N[rows].tolist())
     with replacing_folder(out, OWN, [model.folder]) as work:
-        _write(model, certainty, work)
+        _write(model, certainty, names, work)
     return certainty
 
 
-def _write(model: Model, certainty: Certainty | None, work: Path) -> None:
+def _write(model: Model, certainty: Certainty | None, pictures: dict[str, list[str]], work: Path) -> None:
     shutil.copytree(model.folder, work, dirs_exist_ok=True)
     config = read_json(work / contracts.MODEL_CONFIG, "huesong train")
     half = _is_half(work / contracts.MODEL_WEIGHTS)
     tensors = weights_of(model.network, half)
     save_file(tensors, work / contracts.MODEL_WEIGHTS, metadata={VOCABULARY_KEY: model.vocabulary.digest})
     (work / contracts.MODEL_WEIGHTS).chmod(0o644)
-    names = set(config["files"])
+    write_json(work / contracts.PICTURE_NAMES, pictures)
+    names = {*config["files"], contracts.PICTURE_NAMES}
     if certainty is not None:
         certainty.save(work / contracts.PICTURE_CERTAINTY)
         names.add(contracts.PICTURE_CERTAINTY)
