@@ -55,7 +55,9 @@ def test_an_explanation_is_of_this_picture_and_piece(folder: Path) -> None:
     assert "seen       " in str(explained)
     shares = [trait.below for trait in explained.traits]
     assert all(0 <= share <= 1 for share in shares)
-    assert "most like  not known: this model folder names no rated pictures; --data names a data folder" in str(explained)
+    assert "most like  not known: this model folder names no rated pictures; --data names a data folder" in str(
+        explained
+    )
     near = Neighbour("a long name " * 9, 0.5, (0.3, -0.2), True)
     named = replace(explained, nearest=(near,))
     assert "  a long name " in str(named)

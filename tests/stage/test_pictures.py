@@ -213,4 +213,3 @@ def test_the_rated_pictures_that_are_like_it_are_named(data: Path, folder: Path,
         path.write_text(json.dumps(bad))
         with pytest.raises(UserError, match=r"rated_pictures\.json is damaged: run `huesong pictures fit`"):
             neighbours_of(composer, picture)
-

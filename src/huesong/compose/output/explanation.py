@@ -36,8 +36,10 @@ def page(explained: Explanation, title: str) -> bytes:
     shown.axis("off")
     if explained.nearest:
         said = "\n".join(f"{shortened(one.name)}, likeness {one.likeness:.2f}" for one in explained.nearest)
-        below = {"transform": shown.transAxes, "ha": "center", "va": "top", "fontsize": 8, "color": INK}
-        shown.text(0.5, -0.03, f"most like these rated pictures (crosses in the plane):\n{said}", **below)
+        shown.text(
+            0.5, -0.03, f"most like these rated pictures (crosses in the plane):\n{said}", transform=shown.transAxes,
+            ha="center", va="top", fontsize=8, color=INK,
+        )  # fmt: skip
     most = max(float(np.abs(explained.regions).max()), 1e-3)
     for axis, name in enumerate(AXES):
         _regions(figure, grid[0, axis + 1], np.asarray(picture), explained.regions[axis], most, name)
@@ -53,8 +55,8 @@ def page(explained: Explanation, title: str) -> bytes:
         if dot is not None:
             place.scatter(*dot, color=colour, s=60, label=name, zorder=3, clip_on=False)
     if explained.nearest:
-        crosses = np.array([one.va for one in explained.nearest]).T
-        place.scatter(*crosses, color=GREY, marker="x", s=30, label="rated pictures", zorder=2, clip_on=False)
+        valences, arousals = zip(*(one.va for one in explained.nearest), strict=True)
+        place.scatter(valences, arousals, color=GREY, marker="x", s=30, label="rated pictures", zorder=2, clip_on=False)
     place.legend(loc="center left", fontsize=8, frameon=False)
     _traits(figure.add_subplot(grid[1, 1:]), explained)
     buffer = io.BytesIO()
