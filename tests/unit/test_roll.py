@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from symusic import Score
 
-from huesong.music.rendering.roll import THEMES, piano_roll, piano_roll_png
+from huesong.music.rendering.roll import MOST_LABELS, THEMES, fill, piano_roll, piano_roll_png, seconds_to_name
 from tests.tiny_sounds import chords
 
 
@@ -41,3 +41,18 @@ def test_any_title_and_an_empty_score_are_drawn(title: str) -> None:
 
 def test_a_long_piece_is_drawn() -> None:
     assert len(piano_roll_png(chords(bars=400))) > 1000
+
+
+def test_a_pixel_is_painted_by_the_part_that_is_covered() -> None:
+    canvas = np.zeros((3, 4, 3))
+    fill(canvas, (0.5, 1.25, 2.0, 2.0), np.full(3, 100.0))
+    assert canvas[:, :, 0].tolist() == [[0, 0, 0, 0], [37.5, 75, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("end_s", "named"),
+    [(0.5, [0, 0.1, 0.2, 0.3, 0.4, 0.5]), (30, [0, 5, 10, 15, 20, 25, 30]), (61.3, [0, 10, 20, 30, 40, 50, 60])],
+)
+def test_round_seconds_are_named(end_s: float, named: list[float]) -> None:
+    assert seconds_to_name(end_s) == pytest.approx(named)
+    assert len(seconds_to_name(3600)) <= MOST_LABELS
