@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -294,6 +295,21 @@ def test_few_notes_sound_at_once_at_the_top_of_the_keyboard(most: int, crowded: 
     high = (notes.pitch > 70) & (notes.onset_s < notes.onset_s.max())  # the last chord follows rules of its own
     sounding = [(high & (notes.onset_q <= at) & (notes.end_q > at)).sum() for at in notes.onset_q[high]]
     assert bool(max(sounding) > 2) is crowded
+
+
+@pytest.mark.parametrize("most", [3, 6])
+def test_one_tone_is_tapped_only_so_many_times(most: int) -> None:
+    rules, asked = grammar(), planned(8, strokes=most)
+    state, ids = rules.start(asked), [rules.vocabulary.bos]
+    while not state.done:
+        mask = rules.mask(state)
+        wanted = [rules.table.ids["Pitch"][60], *rules.table.ids["Position"].values(), *np.flatnonzero(mask)]
+        ids += rules.advance(state, next(int(token) for token in wanted if mask[token]))
+    notes = listen(tokens.decode(tokenizer(), ids, asked.tempo))
+    onsets = [tuple(notes.pitch[notes.onset_s == at]) for at in np.unique(notes.onset_s)]
+    runs = [len(list(same)) for top, same in itertools.groupby(map(max, onsets)) if top == 60]
+    assert max(runs) == most
+    assert runs.count(most) > 3
 
 
 def test_caps_hold_back_a_runaway() -> None:

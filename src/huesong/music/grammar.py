@@ -53,6 +53,10 @@ class State:
     """Last (highest) pitch at this position."""
     velocity: int = 0
     notes_here: int = 0
+    top_before: int = 0
+    """Highest pitch of the position with notes before this one."""
+    strokes: int = 0
+    """How many positions with notes in a row, up to that one, had this highest pitch."""
     notes_in_bar: int = 0
     notes: int = 0
     silent_bars: int = 0
@@ -250,6 +254,11 @@ class Grammar:
         table, caps = self.table, state.constraints
         crowded = self._high_notes(state) >= caps.high_notes
         kept = allowed & (table.top_pitch <= (caps.high if crowded else caps.highest))
+        if state.strokes >= caps.strokes:
+            kept &= (table.lead_notes == 0) | ~table.first_struck_VP[:, state.top_before]
+        top, strokes = self._strokes(state)
+        if strokes >= caps.strokes:
+            kept &= (table.lead_notes > 0) | ~table.first_struck_VP[:, top]
         empty_bar = state.notes_in_bar == 0
         if empty_bar and (state.bar >= 0) and (not state.notes or state.silent_bars >= caps.silent_bars):
             kept &= ~table.bar
@@ -286,6 +295,16 @@ class Grammar:
             at_hand and state.pitch > high
         )
 
+    def _strokes(self, state: State) -> tuple[int, int]:
+        """The highest pitch of the last position with notes, and how many of them in a row have it."""
+        if not state.notes_here:
+            return state.top_before, state.strokes
+        return state.pitch, state.strokes + 1 if state.pitch == state.top_before else 1
+
+    def _leave_position(self, state: State) -> None:
+        state.top_before, state.strokes = self._strokes(state)
+        state.pitch, state.notes_here = -1, 0
+
     def _rest(self, state: State) -> int:
         """The longest silence, in ticks."""
         return int(state.constraints.silence / state.tick_s) if state.tick_s else ENDLESS
@@ -303,7 +322,8 @@ class Grammar:
         if kind == "Bar":
             self._begin_bar(state)
         elif kind == "Position":
-            state.position, state.pitch, state.notes_here = value, -1, 0
+            self._leave_position(state)
+            state.position = value
             if state.tick == state.last_onset:
                 self._begin_last_chord(state)
         elif kind == "Pitch":
@@ -332,8 +352,8 @@ class Grammar:
             state.silent_bars = 0 if state.notes_in_bar else state.silent_bars + 1
             state.bar_tick += state.bar_ticks
         state.bar += 1
-        state.position = state.pitch = -1
-        state.notes_here = state.notes_in_bar = 0
+        self._leave_position(state)
+        state.position, state.notes_in_bar = -1, 0
         state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]
         state.onsets_s = state.onsets_s[bisect_right(state.onsets_s, state.bar_tick * state.tick_s - 1.0) :]
         if state.bar_tick == state.last_onset:

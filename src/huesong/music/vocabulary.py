@@ -178,7 +178,8 @@ class TokenTable:
 
     fits_PV: the base tokens may follow each other, and the first one what was read last.
     bar: holds a Bar. metre: 100 * upper + lower of its TimeSig (-1: none). planned: is of a head. lead_pitch: first lead
-    pitch (FAR: none). lead_notes: lead pitches. top_pitch: highest pitch (0: none).
+    pitch (FAR: none). lead_notes: lead pitches. top_pitch: highest pitch (0: none). first_struck_VP:
+    has this pitch among the notes that begin with its first one.
     first_position: first Position of the bar already open (FAR: none). reach:
     tick of the last onset, or -1 if there is none. tempo: index into `tempos` (-1: none). onsets: notes begun, plus one
     if a Position is left that demands a note. pitch_classes: notes of each pitch class [V, 12]. opens: the Position a
@@ -209,6 +210,7 @@ class TokenTable:
         self.fits_PV = np.zeros((len(FOLLOWS), size), dtype=bool)
         self.bar, self.planned = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
         self.lead_pitch, self.first_position = np.full(size, FAR), np.full(size, FAR)
+        self.first_struck_VP = np.zeros((size, 128), dtype=bool)
         self.reach, self.opens, self.tempo = np.full(size, -1), np.full(size, -1), np.full(size, -1)
         self.first_onset, self.moves_to, self.metre = np.full(size, -1), np.full(size, -1), np.full(size, -1)
         self.lead_notes, self.top_pitch = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
@@ -278,7 +280,7 @@ class TokenTable:
             self.fits_PV[last, index] = not violations(meaning, last)[0]
         if meaning[0][0] == "Position":
             self.opens[index] = meaning[0][1]
-        place = -1  # tick of the position
+        place, first_place = -1, None  # tick of the position; of the first note
         for kind, value in meaning:
             if kind == "Bar":
                 self.bar[index], self.moves_to[index] = True, 0
@@ -295,6 +297,8 @@ class TokenTable:
             elif kind == "Tempo":
                 self.tempo[index] = value
             elif kind == "Pitch":
+                first_place = place if first_place is None else first_place
+                self.first_struck_VP[index, value] |= place == first_place
                 self.onsets[index] += 1
                 self.top_pitch[index] = max(self.top_pitch[index], value)
                 self.pitch_classes[index, value % 12] += 1
