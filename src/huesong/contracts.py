@@ -28,6 +28,12 @@ RAW_COLUMNS: Final = (
 BARS: Final = "bars"
 """A column that music.csv may have beside them: where the bars are, as text of metre.bars.BarLines; empty = not known."""
 
+PICTURE_SUFFIXES: Final = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
+    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".jxl",
+)  # fmt: skip
+"""What files of the formats of pictures.decode are called."""
+
 LABEL_WEIGHTS: Final = {
     "mean_rating": 1.0,  # mean of several human ratings
     "mean_slider": 1.0,  # mean over raters and time

@@ -393,6 +393,11 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
     assert np.abs(np.asarray(found).astype(int) - np.asarray(want)).mean() < 1.5
     small = image.resize((1600, 1200))
     assert decode(save(small, tmp_path / "b.jpg"), 10**7).size == small.size
+    # What counts is what is decoded: a photo of 108 megapixels is read, a PNG of as many is not.
+    assert decode(tmp_path / "a.jpg", 2 * 10**6).size == got.size
+    for path, most in ((tmp_path / "a.jpg", 1_900_000), (save(image, tmp_path / "c.png"), 7 * 10**6)):
+        with pytest.raises(UserError, match=f"3200 x 2400 pixels, more than max_pixels = {most}"):
+            decode(path, most)
 
 
 @pytest.mark.parametrize("name", ["a.ico", "a.tga", "a.pcx"])

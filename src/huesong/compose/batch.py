@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from huesong import contracts
 from huesong.compose.composer import Composer, Composition, compose_many, digest_of
 from huesong.compose.moods import in_words
 from huesong.compose.output.files import earlier_record, listed, output_names, place, targets_of, unchanged
@@ -26,8 +27,6 @@ from huesong.runtime.progress import Bar, duration
 from huesong.runtime.signals import unwind_on_sigterm
 from huesong.runtime.workers import Crashed, SafePool
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".jxl")
-"""What counts as a picture in a folder; a file that is named is read whatever it is called."""
 MOST_VARIATIONS = 100
 TIME_LIMIT_S = 3600
 """A picture that takes longer hangs."""
@@ -99,7 +98,7 @@ def _meant(word: str) -> list[Path]:
     if path.is_dir():
         inside = sorted((one for one in path.iterdir() if is_picture(one)), key=natural)
         if not inside:
-            raise UserError(f"{path} holds no pictures: give a folder with files such as {', '.join(SUFFIXES[:4])}")
+            raise UserError(f"{path} holds no pictures: give a folder with files such as .jpg or .png")
         return inside
     if glob.has_magic(word) and not path.exists():
         matched = sorted((Path(one) for one in glob.glob(word, recursive=True) if Path(one).is_file()), key=natural)
@@ -110,8 +109,13 @@ def _meant(word: str) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file of a folder is meant by the folder's name: hidden files and huesong's own piano rolls are not."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file() and not is_roll(path)
+    """Whether a file of a folder is meant by the folder's name: hidden files and huesong's own piano rolls are not.
+
+    A file that is named is read whatever it is called. A link that leads nowhere is meant, too: it is told of as broken.
+    """
+    if path.suffix.lower() not in contracts.PICTURE_SUFFIXES or path.name.startswith("."):
+        return False
+    return (path.is_file() and not is_roll(path)) or (path.is_symlink() and not path.exists())
 
 
 def is_roll(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huesong import __version__
 from huesong.compose.moods import in_words
+from huesong.compose.output.files import real
 from huesong.compose.output.formats import AUDIO, FORMATS, RECORD_KEY, SCORES, Writing, format_of, write_audio
 from huesong.runtime.errors import UserError, printable
 from huesong.runtime.files import replacing_file, sha256, write_json
@@ -175,7 +176,7 @@ class Piece:
         kind = format_of(path, FORMATS)
         font = None if soundfont is None else Path(soundfont)
         read = [each for each in (self.request.picture, self.request.primer, font) if isinstance(each, Path)]
-        if path.resolve() in {each.resolve() for each in read}:
+        if real(path) in {real(each) for each in read}:
             raise UserError(f"{path} is read for this piece and would be replaced by it: choose another name")
         with replacing_file(path) as part:
             self.write({kind: part}, Writing(font, humanize, instrument=instrument))

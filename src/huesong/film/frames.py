@@ -95,8 +95,9 @@ def on_canvas(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def titled(frame: Image.Image, text: str) -> Image.Image:
-    """The frame with a line at its bottom; characters that the font lacks show as boxes."""
-    shown = text.encode("utf-8", "replace").decode()
+    """The frame with a line at its bottom; characters that the font lacks show as boxes, line breaks as spaces."""
+    plain = text.encode("utf-8", "replace").decode()
+    shown = "".join(letter if letter.isprintable() else " " for letter in plain)
     side = max(16, frame.height // 24)
     draw = ImageDraw.Draw(frame)
     font = ImageFont.load_default(side)

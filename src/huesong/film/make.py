@@ -11,7 +11,7 @@ import numpy as np
 
 from huesong.compose.moods import in_words
 from huesong.compose.output.files import ENDINGS as NAMES
-from huesong.compose.output.files import earlier_record, unchanged
+from huesong.compose.output.files import check_place, check_targets, real
 from huesong.compose.output.formats import AUDIO, RECORD_KEY, SCORES, Writing, write_audio
 from huesong.film.composing import compose_phrases
 from huesong.film.course import Course, course_of, course_of_scenes, emotions_of, in_order
@@ -188,23 +188,16 @@ def targets_of(out: Path, pictures: Sequence[Path], wanted: Wanted) -> tuple[Pat
     """The files of a film.
 
     Raises:
-        UserError: another suffix, a picture of the film, or a file that is no earlier film of huesong.
+        UserError: another suffix, a name or place that cannot be written, what is read for the film, or a file that is no
+            earlier film of huesong.
     """
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: a film is written as .mp4: end the name so")
     endings = (".mp4", *(NAMES[kind] for kind in wanted.formats if kind != "json"), PLOT, ".json")
     targets = tuple(out.with_name(f"{out.stem}{ending}") for ending in endings)
-    record = earlier_record(targets[-1])
-    inputs = {path.resolve() for path in pictures}
-    for target in targets:
-        if target.resolve() in inputs:
-            raise UserError(f"{target} is read for this film and would be replaced by it: name another one with --out")
-        own = record is not None if target == targets[-1] else unchanged(target, record)
-        if target.exists() and not own and not wanted.force:
-            raise UserError(
-                f"{target} is already there and is no unchanged film of huesong: name another one with --out, or replace "
-                "it with --force"
-            )
+    check_place(targets)
+    read = (*pictures, wanted.soundfont)
+    check_targets(targets, {real(path) for path in read if path is not None}, wanted.force, "film")
     return targets
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from huesong.film.encode import BITS, QUALITY, encode_sound, pyav
 from huesong.runtime.errors import UserError
+from huesong.runtime.files import FULL
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 """What counts as a video."""
@@ -55,6 +56,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: check the name") from None
     except av.FFmpegError as error:
+        if error.errno in FULL:  # what is made of it does not fit the disk
+            raise
         said = error.strerror or type(error).__name__
         raise UserError(f"{path} cannot be read as a video ({said}): is the file complete? Give another one") from None
 

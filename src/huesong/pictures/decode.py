@@ -30,6 +30,8 @@ ENOUGH = 1024
 Twice what the default encoder looks at: a photo of 12 megapixels costs half, and its features move by less than a
 hundredth of their deviation.
 """
+BEYOND = 4
+"""How many times max_pixels a JPEG may have that is decoded at a part of its size: its coefficients take memory, too."""
 
 _STILLS_IN_ONE_FILE = ("MPO", "HEIF")
 """What phones write: a photograph, followed by its preview or depth map. The first one is the picture."""
@@ -72,7 +74,8 @@ def decode(path: Path, max_pixels: int) -> Image.Image:
 
     Args:
         path: a file in one of FORMATS, with one frame.
-        max_pixels: limit of width times height, held against the file's header before anything is decoded.
+        max_pixels: limit of width times height, as it is decoded (a large JPEG at a part of its size), held against the
+            file's header before anything is.
 
     Raises:
         UserError: missing, empty, damaged, truncated, animated, too large, or no picture of these formats.
@@ -115,12 +118,19 @@ def read(stream: BinaryIO, use: Callable[[BinaryIO], T]) -> T:
 def _pixels(stream: BinaryIO, max_pixels: int) -> Image.Image:
     with opened(stream) as image:
         width, height = image.size
-        if width * height > max_pixels:
+        part = _part(image)
+        if (width // part) * (height // part) > max_pixels or width * height > BEYOND * max_pixels:
             raise Refused(
                 f"is too large: {width} x {height} pixels, more than max_pixels = {max_pixels}; "
                 "scale it down or raise preprocess.max_pixels"
             )
         return as_rgb(image)
+
+
+def _part(image: Image.Image) -> int:
+    """By how much a side becomes shorter when the picture is decoded: a JPEG's transform allows eight, four or two."""
+    room = min(image.size) // ENOUGH if image.format in ("JPEG", "MPO") else 1
+    return next(part for part in (8, 4, 2, 1) if part <= max(1, room))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

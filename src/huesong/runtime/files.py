@@ -259,13 +259,15 @@ def _clear_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors_in_words() -> Iterator[None]:
-    """For entry points: a full disk or one that may not be written, met where nothing knows better, as a UserError."""
+    """For entry points: a full disk, one that may not be written, or a name that no disk takes, as a UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
+        if code == errno.ENAMETOOLONG and isinstance(error, OSError) and error.filename:
+            raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; give a shorter one") from error
         if code in DENIED and isinstance(error, OSError) and error.filename:
             raise UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; check its permissions") from error
         if code in FULL or any(word in str(error) for word in FULL_WORDS):

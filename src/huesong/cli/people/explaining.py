@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def explain_picture(
     from huesong.compose.composer import Composer, image_of
     from huesong.compose.explain import explain
     from huesong.compose.output.explanation import page
+    from huesong.compose.output.files import check_place, real
     from huesong.model.requests import sampling_config
     from huesong.runtime.errors import printable
     from huesong.runtime.files import replacing_file
@@ -36,9 +38,12 @@ def explain_picture(
     target = out or Path(f"{picture.stem}-why.png")
     if target.suffix.lower() != ".png":
         raise UserError(f"{target}: the page is written as .png: end the name so")
-    if target.resolve() == picture.resolve():
+    check_place([target])
+    if real(target) == real(picture):
         raise UserError(f"{target} is the picture itself: name another page with --out")
-    if target.exists() and not force:
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: choose another name with --out")
+    if os.path.lexists(target) and not force:
         raise UserError(f"{target} is already there: name another page with --out, or replace it with --force")
     image = image_of(picture)
     composer = Composer.load(model)

@@ -49,7 +49,7 @@ def output_names(
     Raises:
         UserError: two pieces would share a name, a place cannot be written, or a file would be lost.
     """
-    inputs = {path.resolve() for path in (*pictures, *read) if path is not None}
+    inputs = {real(path) for path in (*pictures, *read) if path is not None}
     names: list[Path] = []
     for picture, out in zip(pictures, outs, strict=True):
         name = out / picture.stem if out.is_dir() else out
@@ -60,20 +60,36 @@ def output_names(
             )
         if name.suffix.lower() in OWN:
             name = name.with_suffix("")
-        if (length := max(len(os.fsencode(name.name + ending)) for ending in ENDINGS.values())) > LONGEST_NAME:
-            raise UserError(
-                f"{name}-roll.png would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out"
-            )
         if not name.name:
             raise UserError(f"{out} is not a name for a piece: give one with --out")
-        if name.resolve() in {other.resolve() for other in names}:
+        if real(name) in {real(other) for other in names}:
             raise UserError(f"two pieces would be written to {name}: give each picture a name of its own")
-        check_targets(name, inputs, how)
-        above = next(folder for folder in name.absolute().parents if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise UserError(f"cannot write {name}: {above} is not a folder to write to; choose another one with --out")
+        targets = targets_of(name, how.formats)
+        check_place([*targets_of(name, tuple(ENDINGS)).values()])
+        check_targets([*targets.values()], inputs, how.force)
         names.append(name)
     return names
+
+
+def real(path: Path) -> Path:
+    """Where a path leads; links that go round in circles lead to themselves (`Path.resolve` raises)."""
+    return Path(os.path.realpath(path))
+
+
+def check_place(targets: Sequence[Path]) -> None:
+    """Refuse files of one folder that no file system, or this one, lets be written, before anything slow happens.
+
+    Raises:
+        UserError: a name that is too long, or a folder that is none or may not be written to.
+    """
+    longest = max(targets, key=lambda target: len(os.fsencode(target.name)))
+    if (length := len(os.fsencode(longest.name))) > LONGEST_NAME:
+        raise UserError(
+            f"{longest} would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out"
+        )
+    above = next(folder for folder in longest.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"cannot write {longest}: {above} is not a folder to write to; choose another one with --out")
 
 
 def targets_of(name: Path, formats: Sequence[str]) -> dict[str, Path]:
@@ -81,29 +97,34 @@ def targets_of(name: Path, formats: Sequence[str]) -> dict[str, Path]:
     return {kind: name.with_name(name.name + ending) for kind, ending in ENDINGS.items() if kind in (*formats, "json")}
 
 
-def check_targets(name: Path, inputs: set[Path], how: Writing) -> None:
-    """Refuse a name whose files would replace one that is not ours to replace.
+def check_targets(targets: Sequence[Path], inputs: set[Path], force: bool, what: str = "piece") -> None:
+    """Refuse files that would replace one that is not ours to replace.
+
+    Args:
+        targets: the files; the last one is the record, which says of an earlier one what is ours.
+        inputs: what is read, by `real`; it is never replaced, nor is a file of a model folder.
+        force: whether other files may be.
+        what: to call what is made.
 
     Raises:
         UserError: names the file.
     """
-    targets = targets_of(name, how.formats)
-    record = earlier_record(targets["json"])
-    for target in targets.values():
+    record = earlier_record(targets[-1])
+    for target in targets:
         if target.is_dir():
             raise UserError(f"{target} is a folder: choose another name with --out")
-        if target.resolve() in inputs:
-            raise UserError(f"{target} is read for this piece and would be replaced by it: name another one with --out")
+        if real(target) in inputs:
+            raise UserError(f"{target} is read for this {what} and would be replaced by it: name another one with --out")
         if not os.path.lexists(target):
             continue
-        own = record is not None if target == targets["json"] else unchanged(target, record)
+        own = record is not None if target == targets[-1] else unchanged(target, record)
         if not own and (model := model_folder_of(target)):
             raise UserError(
                 f"{target} belongs to the model in {model} and is never replaced: name another one with --out"
             )
-        if not own and not how.force:
+        if not own and not force:
             raise UserError(
-                f"{target} is already there and is no unchanged piece of huesong: name another one with --out, or replace "
+                f"{target} is already there and is no unchanged {what} of huesong: name another one with --out, or replace "
                 "it with --force"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -84,13 +85,21 @@ def format_of(path: Path, known: tuple[str, ...]) -> str:
 
 
 def write_audio(samples: np.ndarray, rate: int, out: Path | BinaryIO, kind: str) -> None:
-    """Write sound, float32 [N, 2], as one of `AUDIO`; .wav and .flac hold the same 16 bit samples every time."""
+    """Write sound, float32 [N, 2], as one of `AUDIO`; .wav and .flac hold the same 16 bit samples every time.
+
+    On a full disk an OSError says so: libsndfile itself would tell of a "system error", or of none.
+    """
     import soundfile
 
     from huesong.music.rendering.audio import as_int16
 
     name, coding = AUDIO[kind]
     samples = as_int16(samples) if coding == "PCM_16" else samples
-    with soundfile.SoundFile(out, "w", rate, samples.shape[1], coding, format=name) as file:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, samples.shape[1], coding, format=name) as file:
         for start in range(0, len(samples), CHUNK):
             file.write(samples[start : start + CHUNK])
+    if isinstance(out, Path):
+        out.write_bytes(buffer.getbuffer())
+    else:
+        out.write(buffer.getbuffer())

@@ -15,11 +15,6 @@ from huesong.data.rules import shown
 from huesong.data.tables import read_csv
 from huesong.runtime.errors import UserError
 
-PICTURES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
-    ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".jxl",
-)  # fmt: skip
-"""What the formats of pictures.decode are called."""
 MIDI = (".mid", ".midi", ".kar", ".smf", ".rmi")
 HIDDEN = (".", "__MACOSX")
 """How names begin that a system gives to files of its own."""

@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from huesong.data.importers.common import MIDI, PICTURES, FileIndex, Found, Item, Row, safe_name, survey
+from huesong.contracts import PICTURE_SUFFIXES
+from huesong.data.importers.common import MIDI, FileIndex, Found, Item, Row, safe_name, survey
 from huesong.data.importers.own_tables import SUFFIXES, UNREAD, Scale, read_own_table
 from huesong.data.rules import RULES, problems
 from huesong.data.tables import typed
@@ -36,7 +37,7 @@ def read_folder(source: Path, scale: Scale | None = None, name: str = "") -> Fou
     """
     name = f"folder-{safe_name(name or _name_of_place(source), 60)}"
     around, found = survey(source), Found()
-    index = FileIndex(source, PICTURES + MIDI)
+    index = FileIndex(source, PICTURE_SUFFIXES + MIDI)
     listed: dict[Path, Row] = {}
     tables = [path for path in around.files if path.suffix.lower() in SUFFIXES]
     for path in tables:
@@ -48,17 +49,18 @@ def read_folder(source: Path, scale: Scale | None = None, name: str = "") -> Fou
         found.items += _listed_items(path, table.rows, listed, index, found, name)
     for path in around.files:
         suffix = path.suffix.lower()
-        if suffix in PICTURES + MIDI and path not in listed:
+        if suffix in PICTURE_SUFFIXES + MIDI and path not in listed:
             found.items.append(_own_item(_completed(Row(path, 0, {}), path, name, source), path))
         elif suffix in UNREAD:
             found.skip(path.relative_to(source).as_posix(), f"a table in {suffix} is not read: save it as CSV")
-        elif suffix not in (*PICTURES, *MIDI, *SUFFIXES):
+        elif suffix not in (*PICTURE_SUFFIXES, *MIDI, *SUFFIXES):
             found.skip(path.relative_to(source).as_posix(), f"{suffix or 'no suffix'} is neither a picture nor MIDI")
     found.skipped += around.left_out
     if not found.items:
         held = "; ".join(f"{path}: {reason}" for path, reason in found.skipped[:2])
         raise UserError(
-            f"{source} holds no pictures ({', '.join(PICTURES)}) and no MIDI files ({', '.join(MIDI)}){held and f' ({held})'}"
+            f"{source} holds no pictures ({', '.join(PICTURE_SUFFIXES)}) and no MIDI files ({', '.join(MIDI)})"
+            f"{held and f' ({held})'}"
         )
     return found
 
@@ -76,7 +78,7 @@ def _listed_items(
     own: list[tuple[Row, Path]] = []
     for row in rows:
         file, reason = _file_of(row["path"], path, index)
-        if file is None or file.suffix.lower() not in PICTURES + MIDI:
+        if file is None or file.suffix.lower() not in PICTURE_SUFFIXES + MIDI:
             found.skip(row["path"], reason or NO_MEDIA)
             continue
         if file in listed:
@@ -116,7 +118,7 @@ def _completed(row: Row, file: Path, source: str, folder: Path) -> Row:
 def _own_item(row: Row, file: Path) -> Item:
     source = row["source"]
     item = Item(
-        "images" if file.suffix.lower() in PICTURES else "music",
+        "images" if file.suffix.lower() in PICTURE_SUFFIXES else "music",
         f"{source}_{row['id']}",
         file,
         f"{source}_{row['group']}",

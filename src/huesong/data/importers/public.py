@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from huesong.contracts import PICTURE_SUFFIXES
 from huesong.data.importers.common import (
     MIDI,
-    PICTURES,
     FileIndex,
     Found,
     Item,
@@ -57,7 +57,7 @@ def read_oasis(source: Path) -> Found:
     Pictures of one theme (`Acorns 1`, `Acorns 2`) share a group.
     """
     table = find_file(source, ("OASIS.csv",), "OASIS.csv and its images folder")
-    index = FileIndex(source, PICTURES)
+    index = FileIndex(source, PICTURE_SUFFIXES)
     found = Found()
     for row in rows_of(table, ("Theme", "Valence_mean", "Arousal_mean")):
         theme = row["Theme"]
@@ -239,7 +239,7 @@ def read_emid(source: Path, words: Path | None) -> Found:
     """
     table = find_file(source, ("EMID_data.csv",), "EMID_data.csv and the unpacked pictures")
     emotions = _emotions(source, words)
-    index = FileIndex(source, PICTURES)
+    index = FileIndex(source, PICTURE_SUFFIXES)
     tags: dict[str, Counter[str]] = {}
     for row in rows_of(table, ("Image1_filename", "Image1_tag")):
         for n in (1, 2, 3):
