@@ -154,7 +154,9 @@ def test_a_disk_that_is_nearly_full(size: int, folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("film", "a.png", "-o", "f.mp4", "--length", "300"), ("film", "v.mp4", "-o", "f.mp4")])
+@pytest.mark.parametrize(
+    "words", [("film", "a.png", "-o", "f.mp4", "--length", "300"), ("film", "v.mp4", "-o", "f.mp4")]
+)
 def test_ctrl_c_in_the_middle_of_a_film(words: tuple[str, ...], folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (200, 90, 30)).save(tmp_path / "a.png")
     video(tmp_path / "v.mp4", COLOURS, 60)

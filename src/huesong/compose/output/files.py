@@ -84,9 +84,7 @@ def check_place(targets: Sequence[Path]) -> None:
     """
     longest = max(targets, key=lambda target: len(os.fsencode(target.name)))
     if (length := len(os.fsencode(longest.name))) > LONGEST_NAME:
-        raise UserError(
-            f"{longest} would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out"
-        )
+        raise UserError(f"{longest} would be a name of {length} bytes: give one of {LONGEST_NAME} at most with --out")
     above = next(folder for folder in longest.absolute().parents if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(f"cannot write {longest}: {above} is not a folder to write to; choose another one with --out")
@@ -114,7 +112,9 @@ def check_targets(targets: Sequence[Path], inputs: set[Path], force: bool, what:
         if target.is_dir():
             raise UserError(f"{target} is a folder: choose another name with --out")
         if real(target) in inputs:
-            raise UserError(f"{target} is read for this {what} and would be replaced by it: name another one with --out")
+            raise UserError(
+                f"{target} is read for this {what} and would be replaced by it: name another one with --out"
+            )
         if not os.path.lexists(target):
             continue
         own = record is not None if target == targets[-1] else unchanged(target, record)
