@@ -39,7 +39,7 @@ def evaluate(
     from huesong.component_io import inputs, outputs
     from huesong.evaluate import stage
 
-    with inputs.tracked("evaluate", params, tracking, train) as (config, run):
+    with inputs.tracked("evaluate", params, tracking, train, reads=preprocess) as (config, run):
         report = stage.run(
             config,
             data=Path(data.path),

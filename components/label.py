@@ -31,6 +31,6 @@ def label(
     from huesong.component_io import inputs, outputs
     from huesong.label import stage
 
-    with inputs.tracked("label", params, tracking, preprocess) as (config, run):
+    with inputs.tracked("label", params, tracking, preprocess, reads=preprocess) as (config, run):
         report = stage.run(config, preprocess=Path(preprocess.path), out=Path(out.path))
         outputs.hand_over(run, report, out, metrics, summary, page)

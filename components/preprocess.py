@@ -33,4 +33,5 @@ def preprocess(
 
     with inputs.tracked("preprocess", params, tracking, data) as (config, run):
         report = stage.run(config, data=Path(data.path), out=Path(out.path))
+        run.log_data(Path(out.path))
         outputs.hand_over(run, report, out, metrics, summary, page)

@@ -39,7 +39,7 @@ def train(
     folders = {"preprocess": Path(preprocess.path), "label": Path(label.path)}
     checkpoints = folder.with_name("checkpoints")
     with (
-        inputs.tracked("train", params, tracking, preprocess) as (config, run),
+        inputs.tracked("train", params, tracking, preprocess, reads=preprocess) as (config, run),
         inputs.kept(checkpoints, remote, preprocess),
     ):
         report = launch.train(config, **folders, out=folder, checkpoints=checkpoints)

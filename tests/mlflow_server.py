@@ -85,9 +85,9 @@ def _wait_for_database(port: int, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def mlflow_server(database: str, destination: str, log: Path, **environment: str) -> Iterator[str]:
-    """An MLflow server over a database; yields its address."""
-    port = free_port()
+def mlflow_server(database: str, destination: str, log: Path, port: int = 0, **environment: str) -> Iterator[str]:
+    """An MLflow server over a database; yields its address. `port` 0: one that is free."""
+    port = port or free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2",
         "--backend-store-uri", database, "--artifacts-destination", destination, "--serve-artifacts",

@@ -15,7 +15,8 @@ from huesong.config import Params
 from huesong.runtime.errors import UserError
 from huesong.tracking import provenance, store
 from huesong.tracking.figures import batches, curve_points, figure_name, flatten, numbers
-from huesong.tracking.runs import SESSION_TAG, Run, end_orphaned_runs, stage_run
+from huesong.tracking.runs import Run, stage_run
+from huesong.tracking.sessions import SESSION_TAG, end_orphaned_runs
 from tests.stores import new_database
 
 ENVIRONMENT = (

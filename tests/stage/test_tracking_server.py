@@ -20,7 +20,8 @@ from huesong.register.registry import GATE, Registry, answered
 from huesong.runtime import progress
 from huesong.runtime.errors import UserError, redacted
 from huesong.tracking import store
-from huesong.tracking.runs import PROCESS_TAG, stage_run, this_process
+from huesong.tracking.runs import stage_run
+from huesong.tracking.sessions import PROCESS_TAG, this_process
 from tests.console import huesong
 from tests.stores import new_database
 

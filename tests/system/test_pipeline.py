@@ -97,6 +97,12 @@ def test_all_runs_hang_under_one_parent(clone: Path) -> None:
     assert sorted(run.info.run_name for run in children) == sorted(contracts.STAGES)
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in children}
     assert parent in {run.info.run_id for run in runs}
+    shown = client.get_run(parent)
+    assert {one.dataset.name for one in shown.inputs.dataset_inputs} == {
+        f"{kind} for {use}" for kind in ("pictures", "music") for use in ("training", "evaluation")
+    }
+    assert "![piano roll](get-artifact" in shown.data.tags["mlflow.note.content"]
+    assert len(shown.outputs.model_outputs) == 1
     assert all(run.info.status == "FINISHED" for run in runs)
 
 

@@ -36,6 +36,7 @@ def preprocess(
         from huesong.preprocess import stage
 
         tracked(stage.run(settings, data=data, out=out))
+        tracked.log_data(out)
 
 
 def label(
@@ -48,7 +49,7 @@ def label(
     Two labellers, cross-validated by group, label what people have not rated; every picture is then paired with
     the nearest pieces.
     """
-    with _tracked("label", params) as (settings, tracked):
+    with _tracked("label", params, reads=preprocess) as (settings, tracked):
         from huesong.label import stage
 
         tracked(stage.run(settings, preprocess=preprocess, out=out))
@@ -67,7 +68,7 @@ def train(
 
     Trains the critic and the CNN-Transformer with its valence-arousal loss, checkpointing as it goes.
     """
-    with _tracked("train", params) as (settings, tracked):
+    with _tracked("train", params, reads=preprocess) as (settings, tracked):
         from huesong.train import launch
 
         tracked(launch.train(settings, preprocess=preprocess, label=label, out=out, checkpoints=checkpoints))
@@ -85,7 +86,7 @@ def evaluate(
 
     An independent judge compares the emotion asked for with the emotion heard; report.html has players.
     """
-    with _tracked("evaluate", params, data=data) as (settings, tracked):
+    with _tracked("evaluate", params, data=data, reads=preprocess) as (settings, tracked):
         from huesong.evaluate import stage
 
         tracked(stage.run(settings, data=data, preprocess=preprocess, label=label, train=train, out=out))
@@ -105,7 +106,7 @@ def register(
     A new version in the MLflow registry becomes challenger, and champion if it passes the gate. Where the gate asks for
     it, the present champion first answers the same requests, heard by the same judge.
     """
-    with _tracked("register", params) as (settings, tracked):
+    with _tracked("register", params, reads=preprocess) as (settings, tracked):
         from huesong.register import stage
 
         rivalry = _rivalry(params, train=train, evaluate=evaluate, preprocess=preprocess, data=data, beside=out)
@@ -129,11 +130,18 @@ def _rivalry(params: Path, *, beside: Path, **places: Path) -> Any:
 
 
 @contextmanager
-def _tracked(stage: str, params: Path, data: Path | None = None) -> Iterator[tuple[Any, Any]]:
-    """The MLflow run of a stage: its section of the settings, and the function that takes its report."""
+def _tracked(
+    stage: str, params: Path, data: Path | None = None, reads: Path | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """The MLflow run of a stage: its section of the settings, and the function that takes its report.
+
+    `reads`: artifacts/preprocess, whose tables are its data.
+    """
     from huesong.config import load_params
     from huesong.tracking.runs import stage_run
 
     settings = load_params(params)
     with stage_run(stage, settings, experiment=settings.register_.experiment, data=data) as tracked:
+        if reads is not None:
+            tracked.log_data(reads)
         yield getattr(settings, "register_" if stage == "register" else stage), tracked

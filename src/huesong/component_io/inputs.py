@@ -80,7 +80,12 @@ def lineage(source: Artifact) -> str:
 
 @contextmanager
 def tracked(
-    stage: str, params: Mapping[str, Any], tracking: Mapping[str, str], source: Artifact, git_sha: str = ""
+    stage: str,
+    params: Mapping[str, Any],
+    tracking: Mapping[str, str],
+    source: Artifact,
+    git_sha: str = "",
+    reads: Artifact | None = None,
 ) -> Iterator[tuple[Any, Run]]:
     """The typed settings of `stage` and its MLflow run, whose tags name data version and commit.
 
@@ -90,6 +95,7 @@ def tracked(
         tracking: `uri` of the MLflow store (empty: MLFLOW_TRACKING_URI of the pod) and `experiment`.
         source: any input artifact; its metadata names the data version.
         git_sha: the commit, where it is known.
+        reads: artifacts/preprocess, whose tables are the stage's data.
 
     Raises:
         UserError: bad settings, or no store.
@@ -104,10 +110,12 @@ def tracked(
     with (
         tempfile.TemporaryDirectory() as root,
         store.environment(MLFLOW_TRACKING_URI=uri),
-        stage_run(stage, settings, experiment=tracking["experiment"], root=Path(root)) as run,
+        stage_run(stage, settings, experiment=tracking["experiment"], root=Path(root), spools=False) as run,
     ):
         run.tags |= {key: value for key, value in tags.items() if value}
         run.set_tags(run.tags)
+        if reads is not None:
+            run.log_data(Path(reads.path))
         yield settings, run
 
 

@@ -18,7 +18,8 @@ from huesong.runtime import progress
 from huesong.tracking import store
 from huesong.tracking.figures import compared, numbers
 from huesong.tracking.provenance import DATA_DIGEST, session_key
-from huesong.tracking.runs import Report, Run, end_orphaned_runs
+from huesong.tracking.runs import Report, Run
+from huesong.tracking.sessions import end_orphaned_runs
 from huesong.va import QUADRANT_NAMES
 
 COUNTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -333,10 +334,40 @@ def piece_cards(work: Path, rows: pd.DataFrame, data: Path) -> list[list[str | M
     return cards
 
 
-def thumbnail(path: Path) -> Markup:
-    """The picture, small, as an embedded JPEG."""
+def write_pieces(out: Path, data: Path, folder: Path, count: int = 3) -> list[str]:
+    """Write a few pieces of a finished evaluation as `piece-1` and so on: picture, MIDI, MP3 and piano roll; their titles.
+
+    Args:
+        out: artifacts/evaluate.
+        data: raw data folder, for the pictures.
+        folder: where to.
+        count: at most how many.
+    """
+    rows = spread(pd.read_csv(out / contracts.REQUESTS), count).to_dict("records")
+    for number, row in enumerate(rows, 1):
+        name = folder / f"piece-{number}"
+        name.with_suffix(".jpg").write_bytes(small_jpeg(data / row["image_path"]))
+        shutil.copy(out / row["file"], name.with_suffix(".mid"))
+        if (sound := out / contracts.SOUNDS / f"{Path(row['file']).stem}.mp3").is_file():
+            shutil.copy(sound, name.with_suffix(".mp3"))
+        piano_roll(reading.read_score(out / row["file"]), name.with_suffix(".png"))
+    words = {"asked for": "requested", "heard": "obtained"}
+    return [
+        f"{row['image_id']}: valence and arousal "
+        + ", ".join(f"{what} {row[f'{c}_valence']:+.2f} {row[f'{c}_arousal']:+.2f}" for what, c in words.items())
+        for row in rows
+    ]
+
+
+def small_jpeg(path: Path) -> bytes:
+    """The picture, small, as a JPEG."""
     with Image.open(path) as opened:
         small = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), THUMBNAIL)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
-    return pages.image(buffer.getvalue(), alt=path.stem, media="image/jpeg")
+    return buffer.getvalue()
+
+
+def thumbnail(path: Path) -> Markup:
+    """The picture, small, as an embedded JPEG."""
+    return pages.image(small_jpeg(path), alt=path.stem, media="image/jpeg")

@@ -24,7 +24,7 @@ from huesong.evaluate.metrics import calibration_table, measure, novelty
 from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
 from huesong.evaluate.quality.group import quality_figures
-from huesong.evaluate.report import write_report
+from huesong.evaluate.report import write_pieces, write_report
 from huesong.model.critic import predict_va
 from huesong.model.dataset import load_examples
 from huesong.model.folder import Model, load_model
@@ -43,10 +43,16 @@ GRID_AXIS = (-0.8, -0.4, 0.0, 0.4, 0.8)
 
 @dataclass
 class EvaluateReport:
-    """What the stage measured; `files` are worth keeping with the tracked run."""
+    """What the stage measured; `files` are worth keeping with the tracked run. `out`: its folder, `data`: raw data."""
 
     metrics: dict[str, float]
     files: list[Path]
+    out: Path
+    data: Path
+
+    def pieces(self, folder: Path) -> list[str]:
+        """A few pieces for the page of the tracked run, as files in `folder`; their titles."""
+        return write_pieces(self.out, self.data, folder)
 
 
 def run(
@@ -103,7 +109,7 @@ def run(
         contracts.REPORT,
     )
     files = [out / name for name in tables if (out / name).exists()]
-    return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))])
+    return EvaluateReport(metrics, [*files, *sorted((out / contracts.PLOTS).glob("*.png"))], out, data)
 
 
 def train_judges(config: EvaluateConfig, preprocess: Path) -> Judges:

@@ -19,8 +19,9 @@ from huesong import contracts
 from huesong.config import SamplingConfig
 from huesong.register.registry import Logged, answered
 from huesong.tracking import store
+from huesong.tracking.datasets import evaluated_on
 from huesong.tracking.figures import batches, figure_name, numbers
-from huesong.tracking.runs import STAGE_TAG, user_name
+from huesong.tracking.sessions import PARENT_TAG, STAGE_TAG, user_name
 
 CARRIED = "huesong.zip"
 CODE = Path(__file__).parent.parent / "compose" / "serve.py"
@@ -42,7 +43,7 @@ def log_model(
     Args:
         folder: the model folder.
         card: the model card; logged as README.md beside the model's files.
-        metrics: the evaluation's figures, logged to the run as `evaluate/<figure>`.
+        metrics: the evaluation's figures, logged to the run as `evaluate/<figure>`, and to the pictures among its data.
         uri: the store.
         run_id: run to log to.
         tags: what the model was made from.
@@ -53,7 +54,7 @@ def log_model(
     with answered(uri), store.http_limits(timeout_s=120, retries=2), store.as_default(uri):
         client = store.connect(uri)
         import mlflow
-        from mlflow.entities import Metric
+        from mlflow.entities import LoggedModelOutput, Metric
 
         with tempfile.TemporaryDirectory() as work, active_run(run_id):
             code = carried_code(Path(work) / CARRIED)
@@ -66,13 +67,20 @@ def log_model(
                 pip_requirements=requirements(),
                 tags=dict(tags),
             )
+            mlflow.clear_active_model()  # else the metrics that follow, of any run, count as this model's
+        run = client.get_run(run_id)
+        parent = run.data.tags.get(PARENT_TAG)
+        known = [run, *([client.get_run(parent)] if parent else [])]
+        on = next((found for one in known if (found := evaluated_on(one.inputs.dataset_inputs))), {})
         stamp = int(time.time() * 1000)
         points = [
-            Metric(figure_name(f"evaluate/{key}"), value, stamp, 0, model_id=info.model_id, run_id=run_id)
+            Metric(figure_name(f"evaluate/{key}"), value, stamp, 0, model_id=info.model_id, run_id=run_id, **on)
             for key, value in numbers(metrics).items()
         ]
         for batch in batches(points, 1000):
             client.log_batch(run_id, metrics=batch)
+        if parent:
+            client.log_outputs(parent, [LoggedModelOutput(info.model_id, 0)])
     return Logged(info.model_id, run_id)
 
 

@@ -175,28 +175,31 @@ def cores(system: Path = Path("/")) -> int:
         system: the root of the file system, with proc/self/cgroup and sys/fs/cgroup (versions 1 and 2).
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(system)
+    quota = processor_quota(system)
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota - 1e-9)))
 
 
-def _quota(system: Path) -> float | None:
+def processor_quota(system: Path = Path("/")) -> float | None:
     """The smallest quota in processors of this process's cgroup and those around it; None without one."""
+    return min((limit for limit in map(_limit, cgroups(system, "cpu")) if limit is not None), default=None)
+
+
+def cgroups(system: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's cgroup and those around it, from the inside, for a controller of version 1 or of 2."""
     base = system / "sys/fs/cgroup"
     try:
         lines = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    found = []
+        return
     for line in lines:
         _, controllers, own = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        top = base / "cpu" if controllers else base
+        top = base / controller if controllers else base
         # In a container the path may be the host's, and the cgroup itself stands at the top.
-        for folder in {top / own.strip("/"), *(top / own.strip("/")).parents, top}:
+        for folder in dict.fromkeys((top / own.strip("/"), *(top / own.strip("/")).parents, top)):
             if folder == top or top in folder.parents:
-                found.append(_limit(folder))
-    return min((limit for limit in found if limit is not None), default=None)
+                yield folder
 
 
 def _limit(folder: Path) -> float | None:

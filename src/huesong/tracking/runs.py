@@ -1,21 +1,23 @@
 """MLflow runs: one a stage, and one parent for all stages of a `dvc repro`.
 
-A lost or slow tracking server never costs a stage its result: the first failure is one warning, then tracking is off
-for the rest of the stage. Everything goes through `MlflowClient`; MLflow's process-wide active run is left alone.
+A lost or slow tracking server never costs a stage its result: the first failure is one warning, then all that is logged
+is kept beside the artifacts (records.Spool) until a command reaches the server. Everything goes through `MlflowClient`;
+MLflow's process-wide active run is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import socket
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -24,25 +26,27 @@ from huesong.config import Params
 from huesong.runtime.errors import redacted
 from huesong.runtime.progress import log
 from huesong.tracking import store
-from huesong.tracking.figures import batches, compared, curve_points, figure_name, flatten, numbers
-from huesong.tracking.provenance import DVC_SESSION, provenance, session_key
+from huesong.tracking.datasets import datasets
+from huesong.tracking.figures import compared, curve_points, flatten, numbers
+from huesong.tracking.provenance import DATA_DIGEST, provenance, session_key
+from huesong.tracking.records import FOLDER, SPOOL_VARIABLE, Spool, Target, carry_out, place_of, replay, spool_folder
+from huesong.tracking.sessions import (
+    ERROR_TAG,
+    RECORD_TAG,
+    STAGE_TAG,
+    begin_run,
+    end_dead_runs,
+    find_or_create_parent,
+    this_process,
+)
+from huesong.tracking.system import Monitor
 
 ARTIFACT_SUFFIXES = (".csv", ".html", ".json", ".md", ".png", ".svg", ".txt", ".yaml")
+PIECE_SUFFIXES = (".jpg", ".mid", ".mp3", ".png")
 ARTIFACT_BYTES = 64 * 2**20
 """Reports and figures are copied to the run; arrays and weights are DVC's (or the registry's) to keep."""
 CURVES = {contracts.HISTORY: "", contracts.CRITIC_HISTORY: "critic_"}
 """Files whose columns become step metrics, and the prefix of their names."""
-SETTLE_SECONDS = 0.3
-SYSTEM_METRICS_SECONDS = 2.0
-SAME_PROCESS_S = 5.0
-"""When a process began is told from the machine's clock, which may be set meanwhile."""
-
-SESSION_TAG = "huesong.session"
-STAGE_TAG = "huesong.stage"
-ERROR_TAG = "huesong.error"
-PROCESS_TAG = "huesong.process"
-"""The process that a run belongs to: host, id, and when it began, since ids come again."""
-PARENT_TAG = "mlflow.parentRunId"
 
 
 class Report(Protocol):
@@ -55,6 +59,14 @@ class Report(Protocol):
     def files(self) -> list[Path]: ...
 
 
+@runtime_checkable
+class Heard(Protocol):
+    """A report of a stage that composed: a few of its pieces."""
+
+    def pieces(self, folder: Path) -> list[str]:
+        """Write `piece-1` and so on as files of PIECE_SUFFIXES into a folder; their titles."""
+
+
 def stage_run(
     stage: str,
     settings: BaseModel,
@@ -62,6 +74,7 @@ def stage_run(
     experiment: str,
     data: Path | None = None,
     root: Path | None = None,
+    spools: bool = True,
 ) -> Run:
     """The context of one stage's MLflow run; call what it yields with the stage's report.
 
@@ -72,22 +85,24 @@ def stage_run(
         data: raw data folder; the md5 in the `.dvc` file beside it is logged. None: `data` in `root`.
         root: the checkout: its git commit and dvc.lock are logged, and the default store is its `mlflow.db`. None:
             the current folder.
+        spools: whether what a store does not take is kept in the checkout; else only where HUESONG_SPOOL names a folder.
 
     The environment decides the rest: MLFLOW_TRACKING_URI (the store), MLFLOW_RUN_ID (resume that run),
-    HUESONG_SESSION (name of the parent run), HUESONG_TRACKING=off (track nothing).
+    HUESONG_SESSION (name of the parent run), HUESONG_SPOOL (see above), HUESONG_TRACKING=off (track nothing).
     """
     root = (root or Path.cwd()).resolve()
     if isinstance(settings, Params):
         settings = getattr(settings, "register_" if stage == "register" else stage)
     parameters = flatten(settings.model_dump(mode="json"))
-    return Run(stage, parameters, experiment=experiment, data=data, root=root)
+    keeps = spools or bool(os.environ.get(SPOOL_VARIABLE))
+    return Run(stage, parameters, experiment=experiment, data=data, root=root, keeps=keeps)
 
 
 class Run:
     """One stage's run. Usable without MLflow and after a failure: then every method does nothing."""
 
     def __init__(
-        self, stage: str, parameters: Mapping[str, Any], *, experiment: str, data: Path | None, root: Path
+        self, stage: str, parameters: Mapping[str, Any], *, experiment: str, data: Path | None, root: Path, keeps: bool
     ) -> None:
         self.stage = stage
         self.root = root
@@ -98,15 +113,25 @@ class Run:
         self._parameters = parameters
         self._experiment = experiment
         self._data = data if data is not None else root / "data"
-        self._client: Any = None
-        self._monitor: Any = None
+        self._keeps = keeps
+        self._id = uuid.uuid4().hex
+        self._began = _now()
+        self._target: Target | None = None
+        self._spool: Spool | None = None
+        self._monitor: Monitor | None = None
         self._limits = store.http_limits()
         self._metrics: dict[str, float] = {}
+        self._lock = threading.RLock()
 
     @property
     def active(self) -> bool:
-        """Whether figures still go somewhere."""
-        return self._client is not None
+        """Whether the store takes what is logged."""
+        return self._target is not None
+
+    @property
+    def _logs(self) -> bool:
+        """Whether what is logged goes anywhere: to the store, or into a file until it is back."""
+        return self._target is not None or self._spool is not None
 
     @property
     def open_id(self) -> str | None:
@@ -126,7 +151,7 @@ class Run:
             log.warning("%s: not tracked, MLflow is not installed: pip install 'huesong[registry]'", self.stage)
         else:
             try:
-                self._guarded(self._start)
+                self._begin()
             except BaseException:  # ended while the store was slow: no run stays RUNNING
                 self.__exit__(*sys.exc_info())
                 raise
@@ -136,18 +161,26 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
-        self._guarded(lambda: self._finish(status, error))
         self._stop_monitor()
-        self._client = None
+        self._finish(status, error)
+        self._target = None
+        self._hand_over()
         self._limits.__exit__(None, None, None)
 
     def __call__(self, report: Report) -> None:
-        """Log the stage's report: figures, learning curves, and its small files as artifacts."""
+        """Log the stage's report: figures, learning curves, its small files, and a few of its pieces."""
         self.log_metrics(report.metrics)
         for path in report.files:
             if path.name in CURVES and path.is_file():
-                self._guarded(lambda path=path: self._log_curves(path))  # type: ignore[misc]
+                self._log_points(list(curve_points(path, CURVES[path.name])))
             self.log_artifact(path)
+        if isinstance(report, Heard) and self._logs:
+            with tempfile.TemporaryDirectory() as folder:
+                titles = report.pieces(Path(folder))
+                for path in sorted(Path(folder).iterdir()):
+                    self._log_file(path, PIECE_SUFFIXES, FOLDER)
+            self._log("pieces", titles=titles)
+            self._log("pieces", parent=True, titles=titles)
 
     # --- logging --------------------------------------------------------------------------------
 
@@ -156,218 +189,137 @@ class Run:
         figures = numbers(metrics)
         if step is None:
             self._metrics |= figures
-        self._guarded(lambda: self._log_points([(key, value, step or 0) for key, value in figures.items()]))
+        self._log_points([(key, value, step or 0) for key, value in figures.items()])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a report file to the run; arrays, weights and files above 64 MiB stay where they are."""
-        if path.suffix not in ARTIFACT_SUFFIXES or not path.is_file() or path.stat().st_size > ARTIFACT_BYTES:
+        self._log_file(path, ARTIFACT_SUFFIXES, folder)
+
+    def log_data(self, preprocess: Path) -> None:
+        """Log the data that the stage reads, by the tables of artifacts/preprocess, to the run and its parent."""
+        if not self._logs:
             return
-        self._guarded(lambda: self._client.log_artifact(self.run_id, str(path), folder))
+        try:
+            sets = datasets(self.stage, preprocess, self.tags.get(DATA_DIGEST, ""))
+        except (ImportError, OSError, ValueError) as error:  # the stage itself tells what is wrong with a table
+            log.debug("%s: its data are not tracked: %s", self.stage, error)
+            return
+        self._log("data", sets=sets)
+        self._log("data", parent=True, sets=sets)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        self._guarded(lambda: self._log(tags))
+        self._log("tags", tags=dict(tags))
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _guarded(self, action: Callable[[], object]) -> None:
-        """Do `action`; the first failure of the store is one warning and turns tracking off."""
-        starting = action == self._start
-        if not (self.active or starting):
-            return
-        try:
-            action()
-        except store.errors() as error:
-            self._client = None
-            where, why = store.shown(self.uri), store.one_line(error)
-            hint = f"{store.remedy(error)}, or set HUESONG_TRACKING=off to do without"
-            log.warning("%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s", self.stage, where, why, hint)
+    def _log(self, do: str, *, parent: bool = False, **given: Any) -> None:
+        """Do what a record says; the first failure of the store is one warning, and from then on records are kept."""
+        record = {"do": do, "parent": parent, **given}
+        with self._lock:
+            if self._target is not None:
+                try:
+                    return carry_out(self._target, record)
+                except store.errors() as error:
+                    self._lose(error)
+            if self._spool is not None:
+                try:
+                    self._spool.keep(record)
+                except OSError as error:
+                    log.warning("%s: what it logs is kept no more: %s", self.stage, error)
+                    self._spool = None
 
-    def _start(self) -> None:
+    def _lose(self, error: BaseException) -> None:
+        """The store does not answer, or refuses: say so, and begin a spool."""
+        self._target = None
+        where, why = store.shown(self.uri), store.one_line(error)
+        hint = f"{store.remedy(error)}, or set HUESONG_TRACKING=off to do without"
+        if self._keeps:
+            with contextlib.suppress(OSError):
+                self._spool = self._new_spool()
+                hint = f"what it logs is kept in {self._spool.path} for the next command that reaches it; {hint}"
+        log.warning("%s: tracking stopped, the stage goes on. MLflow at %s: %s; %s", self.stage, where, why, hint)
+
+    def _new_spool(self) -> Spool:
+        folder = spool_folder(self.root)
+        return Spool(folder, {
+            "do": "begin", "id": self._id, "uri": place_of(self.uri, folder), "experiment": self._experiment, "stage": self.stage,
+            "session": session_key(), "tags": self.tags, "process": this_process(), "at": self._began,
+            "run_id": self.run_id or os.environ.get("MLFLOW_RUN_ID"), "parent_id": self.run_id and self.parent_id,
+        })  # fmt: skip
+
+    def _hand_over(self) -> None:
+        """The store may be back."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
+            with contextlib.suppress(*store.errors()):
+                replay(store.connect(self.uri), self.uri, self.root)
+
+    def _begin(self) -> None:
+        try:
+            self._open()
+        except store.errors() as error:
+            self._lose(error)
+        # Two stages may be given one run: each has its own names in it.
+        resumed = os.environ.get("MLFLOW_RUN_ID")
+        own = {f"{self.stage}.{key}": value for key, value in self._parameters.items()} if resumed else self._parameters
+        self._log("tags", tags={STAGE_TAG: self.stage, **self.tags})
+        self._log("params", params=dict(own))
+        self._start_monitor()
+
+    def _open(self) -> None:
+        """Find or make the run, and its parent."""
         client = store.connect(self.uri)
         if resumed := os.environ.get("MLFLOW_RUN_ID"):
-            self.run_id = resumed
-            self.parent_id = client.get_run(resumed).data.tags.get(PARENT_TAG)
+            client.get_run(resumed)
             client.update_run(resumed, status="RUNNING")
-        else:
-            experiment = store.experiment_id(client, self._experiment, self.uri, self.root)
-            if key := session_key():
-                self.parent_id = find_or_create_parent(client, experiment, key, self.tags)
-                client.update_run(self.parent_id, status="RUNNING")
-            tags = {
-                "mlflow.user": user_name(),
-                "mlflow.source.name": f"huesong {self.stage}",
-                "mlflow.source.type": "LOCAL",
-                PROCESS_TAG: this_process(),
-                STAGE_TAG: self.stage,
-            }
-            end_dead_runs(client, experiment)
-            if self.parent_id:
-                tags[PARENT_TAG] = self.parent_id
-            self.run_id = client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id
-        self._client = client
-        # Two stages may be given one run: each has its own names in it.
-        own = {f"{self.stage}.{key}": value for key, value in self._parameters.items()} if resumed else self._parameters
-        self._log({STAGE_TAG: self.stage, **self.tags}, own)
-        self._start_monitor()
+            self.run_id = resumed
+            self._target = Target(client, resumed)  # its parent belongs to whoever made it
+            return
+        replay(client, self.uri, self.root)
+        experiment = store.experiment_id(client, self._experiment, self.uri, self.root)
+        if key := session_key():
+            self.parent_id = find_or_create_parent(client, experiment, key, self.tags)
+            client.update_run(self.parent_id, status="RUNNING")
+        end_dead_runs(client, experiment)
+        self.run_id = begin_run(client, experiment, self.stage, self.parent_id, {RECORD_TAG: self._id})
+        self._target = Target(client, self.run_id, self.parent_id)
 
     def _finish(self, status: str, error: BaseException | None) -> None:
         if error is not None:
             lines = redacted(str(error)).strip().splitlines()
-            self._log({ERROR_TAG: f"{type(error).__name__}: {lines[0] if lines else ''}"[:1000]})
-        self._stop_monitor()
-        self._client.set_terminated(self.run_id, status)
-        # A resumed run belongs to whoever made it, and so does its parent.
-        if self.parent_id is None or os.environ.get("MLFLOW_RUN_ID"):
-            return
-        parent = self.parent_id
+            self._log("tags", tags={ERROR_TAG: f"{type(error).__name__}: {lines[0] if lines else ''}"[:1000]})
+        self._log("note")
+        self._log("end", status=status, at=_now())
+        self._log("tags", parent=True, tags={f"{STAGE_TAG}.{self.stage}": status, **self.tags})
         given = {f"{self.stage}.{key}": value for key, value in self._parameters.items()}
-        self._log({f"{STAGE_TAG}.{self.stage}": status, **self.tags}, given, parent)
+        self._log("params", parent=True, params=given)
         shown = compared(self.stage, self._metrics)
-        self._log_points([(key, value, 0) for key, value in shown.items()], run_id=parent)
-        settle(self._client, parent)
+        self._log_points([(key, value, 0) for key, value in shown.items()], parent=True)
+        self._log("note", parent=True)
+        self._log("settle", parent=True)
 
     def _start_monitor(self) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(
-            self.run_id, sampling_interval=SYSTEM_METRICS_SECONDS, tracking_uri=self.uri
-        )
-        self._monitor.start()
+        if self._logs:
+            self._monitor = Monitor(
+                lambda values, step: self._log_points([(key, value, step) for key, value in values.items()])
+            )
 
     def _stop_monitor(self) -> None:
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             monitor.finish()
 
-    def _log(self, tags: Mapping[str, str], parameters: Mapping[str, Any] | None = None, run_id: str = "") -> None:
-        """Log parameters (a value already logged is never changed: MLflow refuses that) and tags."""
-        from mlflow.entities import Param, RunTag
+    def _log_points(self, points: list[tuple[str, float, int]], *, parent: bool = False) -> None:
+        if points:
+            self._log("points", parent=parent, points=points, at=_now())
 
-        run_id = run_id or str(self.run_id)
-        if parameters:
-            known = self._client.get_run(run_id).data.params
-            given = {figure_name(key): str(value)[:6000] for key, value in parameters.items()}
-            for batch in batches([Param(key, value) for key, value in given.items() if key not in known], 100):
-                self._client.log_batch(run_id, params=batch)
-        for batch in batches([RunTag(key, value) for key, value in tags.items()], 100):
-            self._client.log_batch(run_id, tags=batch)
-
-    def _log_points(self, points: Sequence[tuple[str, float, int]], run_id: str | None = None) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        for batch in batches([Metric(figure_name(key), value, now, step) for key, value, step in points], 1000):
-            self._client.log_batch(run_id or self.run_id, metrics=batch)
-
-    def _log_curves(self, path: Path) -> None:
-        self._log_points(list(curve_points(path, CURVES[path.name])))
+    def _log_file(self, path: Path, suffixes: Sequence[str], folder: str | None) -> None:
+        if path.suffix in suffixes and path.is_file() and path.stat().st_size <= ARTIFACT_BYTES:
+            self._log("file", path=str(path), folder=folder)
 
 
-def settle(client: Any, parent: str) -> None:
-    """End a parent run as its stages ended: the first that did not finish says how."""
-    tags = client.get_run(parent).data.tags
-    stages = [tags.get(f"{STAGE_TAG}.{stage}", "FINISHED") for stage in contracts.STAGES]
-    client.set_terminated(parent, next((s for s in stages if s != "FINISHED"), "FINISHED"))
-
-
-def this_process() -> str:
-    """Host, process id, and when the process began, in seconds."""
-    import psutil
-
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
-
-
-def end_dead_runs(client: Any, experiment: str) -> list[str]:
-    """End as KILLED the runs of this machine that still stand as RUNNING though their process is gone.
-
-    A process that is killed cannot say so itself: the next stage does.
-
-    Returns:
-        The ids of those runs.
-    """
-    import psutil
-
-    ended = []
-    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        host, _, rest = run.data.tags.get(PROCESS_TAG, "").partition(" ")
-        if host != socket.gethostname():
-            continue
-        pid, began = (int(word) for word in rest.split())
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if abs(psutil.Process(pid).create_time() - began) < SAME_PROCESS_S:
-                continue
-        _end_as_killed(client, run)
-        if parent := run.data.tags.get(PARENT_TAG):
-            settle(client, parent)
-        ended.append(run.info.run_id)
-    return ended
-
-
-def _end_as_killed(client: Any, run: Any) -> str:
-    """Say that a run's stage did not come to its end, in its run and in its parent's; returns the stage."""
-    stage, parent = run.data.tags.get(STAGE_TAG, ""), run.data.tags.get(PARENT_TAG)
-    client.set_tag(run.info.run_id, ERROR_TAG, "the stage did not come to its end")
-    client.set_terminated(run.info.run_id, "KILLED")
-    if parent and f"{STAGE_TAG}.{stage}" not in client.get_run(parent).data.tags:
-        client.set_tag(parent, f"{STAGE_TAG}.{stage}", "KILLED")
-    return str(stage)
-
-
-def end_orphaned_runs(uri: str, key: str) -> list[str]:
-    """End as KILLED the runs of session `key` that still stand as RUNNING, once none of its stages lives any more.
-
-    A stage whose machine went away could not say so itself. Its parent is ended with it, as KILLED unless another
-    attempt of the stage has ended otherwise.
-
-    Returns:
-        The stages of those runs.
-
-    Raises:
-        one of `store.errors()`: the store does not answer.
-    """
-    left = []
-    with store.http_limits():
-        client = store.connect(uri)
-        for experiment in client.search_experiments():
-            for parent in sessions(client, experiment.experiment_id, key):
-                below = f"tags.`{PARENT_TAG}` = '{parent}' and attributes.status = 'RUNNING'"
-                for run in client.search_runs([experiment.experiment_id], below):
-                    left.append(_end_as_killed(client, run))
-                settle(client, parent)
-    return left
-
-
-def find_or_create_parent(client: Any, experiment: str, key: str, tags: Mapping[str, str]) -> str:
-    """Run id of the parent of session `key`; several processes that race agree on the oldest."""
-    key = key.replace("'", " ")  # it is quoted in the search
-    if found := sessions(client, experiment, key):
-        return found[0]
-    by_dvc = key.startswith(DVC_SESSION)
-    label = time.strftime("repro %Y-%m-%d %H:%M:%S") if by_dvc else key
-    own = {
-        SESSION_TAG: key,
-        "mlflow.user": user_name(),
-        "mlflow.source.name": "dvc repro" if by_dvc else "huesong",
-        "mlflow.source.type": "LOCAL",
-    }
-    mine = client.create_run(experiment, tags={**own, **tags}, run_name=label).info.run_id
-    time.sleep(SETTLE_SECONDS)  # a rival that is just now writing an older run must be visible to both
-    oldest = (sessions(client, experiment, key) or [mine])[0]
-    if oldest != mine:
-        client.delete_run(mine)
-    return oldest
-
-
-def sessions(client: Any, experiment: str, key: str) -> list[str]:
-    """Run ids of the parents of session `key`, oldest first."""
-    runs = client.search_runs([experiment], f"tags.`{SESSION_TAG}` = '{key}'", max_results=100)
-    return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
-
-
-def user_name() -> str:
-    """Who runs this, for MLflow's user column."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container user without a name
-        return socket.gethostname()
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

@@ -21,7 +21,7 @@ from huesong import __version__
 from huesong.runtime.errors import UserError, redacted
 from huesong.runtime.progress import log
 from huesong.tracking import store
-from huesong.tracking.runs import user_name
+from huesong.tracking.sessions import user_name
 
 JOURNAL = "huesong.journal"
 """Tag of the registered model: the run that holds its journal."""
