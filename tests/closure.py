@@ -14,8 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
-ENTRIES = {"train": ("stage", "launch")}
-"""The modules that the console calls for a stage; `stage` alone where nothing else is said."""
+CONSOLE = "huesong.cli.stages"
+TRACKING = ("_tracked",)
+"""Functions of the console that make no artifact: how a run is tracked."""
 READ = {"register": ("src/huesong/compose/serve.py",)}
 """Code that a stage reads as a file: the registered model is logged from it."""
 SHARE = 0.5
@@ -35,16 +36,37 @@ def modules() -> dict[str, Path]:
 @cache
 def imports(name: str, types: bool = True) -> frozenset[str]:
     """The modules of huesong that module `name` imports anywhere, inside of functions and (if `types`) for types included."""
+    found = named_by(nodes(name, types and "." in name), name)  # the package itself names types for its callers alone
+    return frozenset(found - {name})
+
+
+def named_by(code: Iterable[ast.AST], where: str) -> set[str]:
+    """The modules of huesong that a piece of code imports."""
     found: set[str] = set()
-    for node in nodes(name, types and "." in name):  # the package itself names types for its callers alone
+    for node in code:
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: imports are absolute"
+            assert node.level == 0, f"{where}: imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in modules():
             found.add(node.value)  # a module named in a string, such as what a pool preloads
-    return frozenset((found & set(modules())) - {name})
+    return found & set(modules())
+
+
+def entries(stage: str) -> set[str]:
+    """The modules that a stage's command imports, in its function and in those of its file that it calls."""
+    tree = ast.parse(modules()[CONSOLE].read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found, seen, waiting = {f"huesong.{stage}.stage"}, set(TRACKING), [stage]
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in seen:
+            seen.add(name)
+            code = list(ast.walk(functions[name]))
+            found |= named_by(code, f"{CONSOLE}.{name}")
+            waiting += [node.func.id for node in code if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return found
 
 
 def nodes(name: str, types: bool = True) -> Iterator[ast.AST]:
@@ -72,7 +94,7 @@ def closure(*names: str, types: bool = True) -> set[str]:
 
 def stage_closure(stage: str) -> set[str]:
     """All modules that a stage runs."""
-    return closure(*(f"huesong.{stage}.{entry}" for entry in ENTRIES.get(stage, ("stage",))))
+    return closure(*entries(stage))
 
 
 def is_code(path: Path) -> bool:

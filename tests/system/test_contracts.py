@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from huesong import contracts
+from huesong.cli import stages as commands
 from huesong.cli.app import COMMANDS
 from huesong.config import Params
 from tests import closure
@@ -49,6 +50,20 @@ def test_every_stage_has_its_function_command_folder_and_tests(stage: str) -> No
 def test_dvc_knows_all_code_that_a_stage_runs(stage: str) -> None:
     listed = [dep for dep in DVC["stages"][stage]["deps"] if dep.startswith("src/")]
     assert listed == dvc_deps(stage), "run python -m tests.closure --write"
+
+
+@pytest.mark.parametrize("stage", contracts.STAGES)
+def test_dvc_knows_all_folders_that_a_stage_reads(stage: str) -> None:
+    given = {name: one.default for name, one in inspect.signature(getattr(commands, stage)).parameters.items()}
+    read = {str(path) for name, path in given.items() if name not in ("params", "out", "checkpoints")}
+    assert read <= {dep for dep in DVC["stages"][stage]["deps"] if not dep.startswith("src/")}
+
+
+def test_what_the_console_imports_for_a_stage_counts_as_its_code() -> None:
+    """The register stage compares with the champion by the evaluation's own code, which only the console imports."""
+    assert "src/huesong/evaluate/quality/rival.py" in dvc_deps("register")
+    assert "huesong.train.launch" in closure.entries("train")
+    assert "huesong.tracking.runs" not in closure.stage_closure("train")
 
 
 def test_a_new_import_is_found_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
