@@ -302,6 +302,10 @@ class EvaluateConfig(Section):
 class RegisterConfig(Section):
     model_name: str = Field("huesong", min_length=1, max_length=200)
     experiment: str = Field("huesong", min_length=1, max_length=250)
+    # `huesong retrain --drift`: the population stability index above which what is asked counts as moved, and of how many
+    # pictures at least it is told.
+    drift_psi: float = Field(0.25, gt=0)
+    drift_pictures: int = Field(200, ge=1)
 
     @field_validator("model_name")
     @classmethod

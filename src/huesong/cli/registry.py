@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from huesong.cli.options import PARAMS, ParamsOption, console
+from huesong.cli.options import ARTIFACTS, PARAMS, ParamsOption
 
-app = console("Show, promote, roll back and retire versions of the model.")
+app = typer.Typer(help="Show, promote, roll back and retire versions of the model.", no_args_is_help=True)
 
 VersionArgument = Annotated[str, typer.Argument(help="Its number, as `huesong registry list` shows it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept in the audit.")]
@@ -171,6 +171,11 @@ def retrain(
     params: ParamsOption = PARAMS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; run nothing but the pull.")] = False,
     pull: Annotated[bool, typer.Option("--pull/--no-pull", help="Pull data from the DVC remote first.")] = True,
+    drift: Annotated[
+        Path | None,
+        typer.Option(help="Report how far the pictures counted in this file (HUESONG_COUNTS) are from the data."),
+    ] = None,
+    on_drift: Annotated[bool, typer.Option("--on-drift", help="With --drift: train only if they are far.")] = False,
 ) -> None:
     """Train anew if data, settings or code changed.
 
@@ -183,12 +188,32 @@ def retrain(
     from huesong.runtime.errors import SAID, UserError, printable, redacted
 
     try:
-        code, said = retraining.retrain(load_params(params), Path.cwd(), pull=pull, dry_run=dry_run)
+        settings = load_params(params)
+        if on_drift and drift is None:
+            raise UserError("--on-drift needs the file of --drift")
+        if drift is not None and not _drifted(settings.register_, drift) and on_drift:
+            raise typer.Exit(retraining.NOTHING_NEW)
+        code, said = retraining.retrain(settings, Path.cwd(), pull=pull, dry_run=dry_run)
     except UserError as error:
         typer.echo(printable(redacted(f"{SAID}{error}")), err=True)
         raise typer.Exit(retraining.FAILED) from None
     typer.echo(said)
     raise typer.Exit(code)
+
+
+def _drifted(settings: Any, counted: Path) -> bool:
+    """Whether what is asked has moved away from what was learnt; prints the report, and tells of it."""
+    from huesong.compose.drift import counts, index
+    from huesong.compose.drift.learnt import learnt_counts
+    from huesong.register.life import hooks
+
+    asked = counts.read(counted)
+    learnt = learnt_counts(ARTIFACTS / "preprocess", ARTIFACTS / "train")
+    found = index.drift(learnt, asked, settings.drift_psi, settings.drift_pictures)
+    typer.echo(str(found))
+    if found.moved:
+        hooks.tell_of_drift(found.moved, found.asked)
+    return bool(found.moved)
 
 
 def _registry(params: Path) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from huesong import __version__, contracts
 from huesong.compose.asked import Asked, request_of
+from huesong.compose.drift.counts import counted
 from huesong.compose.moods import in_words
 from huesong.compose.output.files import earlier_files, output_names, targets_of
 from huesong.compose.output.formats import TITLES, WRITING, Writing
@@ -206,10 +207,10 @@ class Composer:
                 for request in requests
             ]
             sampled = sample(self.model, encoded, config, on_step, self.scorer)
-        return [
+        return counted(
             self._piece(self.notes_of(found.ids, found.plan.tempo), found, given, request.picture, row.picture)
             for given, request, row, found in zip(asked, requests, encoded, sampled, strict=True)
-        ]
+        )
 
     def token_ids(self, requests: Sequence[Request], config: SamplingConfig) -> list[list[int]]:
         """Token ids of a piece for each request, whose pictures are rows and primers token ids; nothing is chosen."""
@@ -366,9 +367,8 @@ def compose_many(
             nothing has been written then.
     """
     assert len(requests) == len(outs), "one output name a picture"
-    pictures = [request.picture for request in requests]
     primers = [request.primer if isinstance(request.primer, Path) else None for request in requests]
-    names = output_names(pictures, outs, [*primers, how.soundfont], how)
+    names = output_names([request.picture for request in requests], outs, [*primers, how.soundfont], how)
     asked = requests
     for request in requests:
         opened(request)  # what is bad is told before the model is loaded

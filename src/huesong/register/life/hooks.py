@@ -11,7 +11,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +72,9 @@ def tell_of_champion(command: str | None, name: str, kind: str, version: str, be
 def tell_of_failure(what: str, error: str) -> bool:
     """Tell the command of ON_FAILURE that something failed."""
     return notify(os.environ.get(ON_FAILURE), {"event": "failed", "what": what, "error": error[:1000]})
+
+
+def tell_of_drift(features: Sequence[str], pictures: int) -> bool:
+    """Tell the command of ON_FAILURE that what is asked has moved away from what was learnt."""
+    event = {"event": "drift", "what": ", ".join(features), "pictures": pictures}
+    return notify(os.environ.get(ON_FAILURE), event)
