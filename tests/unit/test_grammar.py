@@ -490,6 +490,17 @@ def test_every_last_chord_is_the_whole_triad_over_its_root(root: int, major: boo
         assert chord.pitches[-1] <= HIGHEST
 
 
+@pytest.mark.parametrize("habit", ["any", "Pitch"])
+def test_the_last_chord_ends_near_the_line_that_leads_to_it(habit: str) -> None:
+    for seed in range(8):
+        asked = planned(4, highest=72)
+        ids, _ = walk(grammar(), asked, seed, habit)
+        notes = listen(tokens.decode(tokenizer(), ids, asked.tempo))
+        final = notes.onset_s == notes.onset_s.max()
+        bar_before = ~final & (notes.end_s > notes.onset_s.max() - 2)
+        assert notes.pitch[final].max() <= notes.pitch[bar_before].max() + 5
+
+
 @pytest.mark.parametrize("key", [0, 5, 10])
 def test_a_piece_ends_in_its_own_key(key: int) -> None:
     """Heard pitch classes decide the last chord, through the grammar itself."""

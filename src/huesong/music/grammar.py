@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.music.keys import Constraints, Key, LastChord, degree_odds, find_key
+from huesong.music.keys import HIGHEST, Constraints, Key, LastChord, degree_odds, find_key
 from huesong.music.vocabulary import FAR, LastRead, TokenTable, Vocabulary, read_next, violations
 
 __all__ = ["Constraints", "Grammar", "LastRead", "State", "Vocabulary"]
@@ -369,7 +369,10 @@ class Grammar:
         nearest = np.argsort(np.abs(self.velocities - mean), kind="stable")[:5]
         velocities = tuple(int(velocity) for velocity in self.velocities[nearest])
         longest = self.durations[bisect_right(self.durations, state.end - state.last_onset) - 1]
-        state.chord = LastChord(root, major, longest, velocities, [])
+        # It ends near the line that leads to it: no more than a fourth above what the bar before had.
+        heard = [pitch for pitch, end in state.ends.items() if end > state.last_onset - state.bar_ticks]
+        highest = min(HIGHEST, max(heard, default=HIGHEST) + 5)
+        state.chord = LastChord(root, major, longest, velocities, [], highest)
 
     def _ending_mask(self, state: State) -> np.ndarray:
         ids = self.table.ids

@@ -126,6 +126,8 @@ class LastChord:
     """Velocities its notes may have."""
     pitches: list[int]
     """Chosen so far, ascending."""
+    highest: int = HIGHEST
+    """What lies above is taken only where the triad needs it."""
 
     @property
     def triad(self) -> tuple[int, int, int]:
@@ -154,4 +156,5 @@ class LastChord:
         # A gap above the bass keeps the chord clear; thirds at least above that.
         lowest = max(self.pitches[0] + 7, 52) if len(self.pitches) == 1 else self.pitches[-1] + 3
         classes = self.missing or set(self.triad)
-        return [pitch for pitch in range(lowest, min(lowest + 12, HIGHEST + 1)) if pitch % 12 in classes]
+        found = [pitch for pitch in range(lowest, min(lowest + 12, HIGHEST + 1)) if pitch % 12 in classes]
+        return [pitch for pitch in found if pitch <= self.highest] or (found[:1] if self.missing else [])
