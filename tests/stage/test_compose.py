@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import wave
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import pyloudnorm
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from symusic import Score
 
 from huesong import contracts
@@ -29,44 +26,23 @@ from huesong.compose.output.formats import Writing
 from huesong.config import EvaluateConfig, EvaluationSampling, SamplingConfig
 from huesong.data.sample.music import compose_by_rule
 from huesong.emotion.certainty import Certainty
-from huesong.emotion.labellers import PieceLabeller
-from huesong.model.folder import VOCABULARY_KEY, load_model, save_model
+from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.model.requests import Request, conditioning_of
-from huesong.music import tokens
 from huesong.music.features import features
 from huesong.music.reading import listen, read_score
 from huesong.pictures.encoders import load_encoder
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
-from tests.tiny_music import model, pieces, tokenizer
+from tests.tiny_composer import SHORT, files, model_folder, never, photo
+from tests.tiny_music import model
 
 ROOT = Path(__file__).parents[2]
-SHORT = SamplingConfig(seconds=5.0, guidance=1.0, candidates=1)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder: random network, real tokenizer, encoder and labeller."""
-    root = tmp_path_factory.mktemp("compose")
-    preprocess, label = root / "preprocess", root / "label"
-    preprocess.mkdir()
-    label.mkdir()
-    tokens.save(tokenizer(), preprocess / contracts.TOKENIZER)
-    tokens.write_vocabulary(tokenizer(), preprocess / contracts.VOCABULARY)
-    load_encoder("builtin", size=32, grid=4).save(preprocess / contracts.ENCODER)
-    heard = pd.DataFrame([features(score) for score in pieces()] * 4)
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({
-        "valence": rng.uniform(-1, 1, len(heard)), "arousal": np.tanh(heard.iloc[:, 0] - heard.iloc[:, 0].mean()),
-        "label_kind": "construction", "group": [f"g{row}" for row in range(len(heard))], "n_raters": 1, "split": "train",
-    })  # fmt: skip
-    PieceLabeller.fit(table, heard).save(label / contracts.PIECE_LABELLER)
-    made = model(128, PictureShape("pixels", size=32))
-    save_model(
-        root / "model", network=made.network, critic=made.critic, preprocess=preprocess, label=label, training={}
-    )
-    return root / "model"
+    return model_folder(tmp_path_factory.mktemp("compose"))
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +52,7 @@ def composer(folder: Path) -> Composer:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "sunset.png"
-    ramp = np.linspace(0, 255, 48, dtype=np.uint8)
-    Image.fromarray(
-        np.stack([np.tile(ramp, (40, 1)), np.full((40, 48), 90, np.uint8), np.tile(ramp[::-1], (40, 1))], 2)
-    ).save(path)
-    return path
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return photo(tmp_path / "sunset.png")
 
 
 def test_reading_a_photo_needs_no_transformers(folder: Path, picture: Path, tmp_path: Path) -> None:
@@ -98,6 +65,7 @@ from huesong.compose.composer import compose
 from huesong.model.folder import save_model
 from huesong.model.network import PictureShape
 from huesong.pictures.encoders import load_encoder
+from tests.tiny_composer import SHORT, files, model_folder, never, photo
 from tests.tiny_music import model, tokenizer
 from huesong.music import tokens
 
@@ -186,10 +154,6 @@ print(sorted({{"scipy", "sklearn", "skops", "pandas", "pyarrow", "transformers",
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def never() -> tuple[Path, str]:
-    pytest.fail("the model was asked for before the input had been checked")
 
 
 def test_three_files_and_three_emotions(picture: Path, composer: Composer, tmp_path: Path) -> None:
@@ -284,138 +248,6 @@ def test_a_piece_takes_the_place_of_an_earlier_one_alone(picture: Path, composer
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     compose(picture, name, composer, seed=1, config=SHORT, how=Writing(force=True))
     assert again.midi.read_bytes() != before[again.midi]
-
-
-@pytest.mark.parametrize("theirs", ["sunset.mid", "sunset.wav", "sunset-roll.png", "sunset.json"])
-def test_what_is_not_ours_is_never_replaced(picture: Path, tmp_path: Path, theirs: str) -> None:
-    (tmp_path / theirs).write_text('{"files": {"sunset.mid": "made up"}}')
-    with pytest.raises(UserError, match=f"{theirs} is already there"):
-        compose(picture, picture.with_suffix(""), never)
-    assert files(tmp_path) == sorted([theirs, "sunset.png"])
-
-
-def test_what_is_read_is_never_replaced(picture: Path, folder: Path, tmp_path: Path) -> None:
-    primer = tmp_path / "song.mid"
-    primer.write_bytes(b"MThd")
-    for force in (False, True):
-        with pytest.raises(UserError, match=r"song\.mid is read for this piece and would be replaced"):
-            compose(picture, tmp_path / "song", never, primer=primer, how=Writing(force=force))
-        roll = picture.rename(tmp_path / "sea-roll.png") if picture.exists() else tmp_path / "sea-roll.png"
-        with pytest.raises(UserError, match=r"sea-roll\.png is read for this piece"):
-            compose(roll, tmp_path / "sea", never, how=Writing(force=force))
-    assert primer.read_bytes() == b"MThd"
-    (tmp_path / "link.mid").symlink_to(primer)
-    with pytest.raises(UserError, match=r"link\.mid is read for this piece"):
-        compose(roll, tmp_path / "link", never, primer=primer, how=Writing(force=True))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"valence": 1.5}, "--valence 1.5: give a number from -1 to 1"),
-        ({"arousal": float("nan")}, "--arousal nan"),
-        ({"arousal": -1.01}, "--arousal -1.01"),
-        ({"valence": (0.1, 1.2)}, "--valence 1.2: give a number from -1 to 1"),
-        ({"arousal": (0.5,)}, "--arousal: a trajectory needs at least two values"),
-        ({"tempo": -3.0}, "--tempo -3: give quarters a minute"),
-        ({"tempo": float("nan")}, "--tempo nan"),
-        ({"how": Writing(soundfont=Path("nowhere.sf2"))}, "nowhere.sf2"),
-    ],
-)
-def test_bad_values_are_told_before_the_model_is_loaded(
-    picture: Path, tmp_path: Path, arguments: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        compose(picture, tmp_path / "new" / "piece", never, **arguments)  # type: ignore[arg-type]
-    assert files(tmp_path) == ["sunset.png"]
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
-def test_a_bad_picture(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "bad.png"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.png"):
-        compose(path, tmp_path / "piece", never)
-    with pytest.raises(UserError, match=r"missing\.png"):
-        compose(tmp_path / "missing.png", tmp_path / "piece", never)
-    assert files(tmp_path) == ["bad.png"]
-
-
-def test_no_model_and_a_damaged_one(picture: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not a model folder"):
-        compose(picture, tmp_path / "piece", tmp_path / "nowhere")
-    shutil.copytree(folder, tmp_path / "model")
-    (tmp_path / "model" / contracts.TOKENIZER).write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
-        compose(picture, tmp_path / "piece", lambda: (tmp_path / "model", "mine"))
-    assert not list(tmp_path.glob("piece*"))
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def other_shape(path: Path) -> None:
-    with safe_open(path, "pt") as stream:
-        own = stream.metadata()
-    tensors = load_file(path)
-    save_file({**tensors, "embedding.weight": tensors["embedding.weight"][:, :-1].contiguous()}, path, own)
-
-
-def other_vocabulary(path: Path) -> None:
-    save_file(load_file(path), path, {VOCABULARY_KEY: "0" * 64})
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "renewed", "message"),
-    [
-        (contracts.MODEL_WEIGHTS, cut, False, r"model\.safetensors is damaged \(its SHA-256 is not the one in config"),
-        (contracts.MODEL_WEIGHTS, cut, True, r"model\.safetensors is damaged \(.*\): train again"),
-        (contracts.MODEL_WEIGHTS, other_shape, True, r"of another architecture \('embedding\.weight' does not fit\)"),
-        (contracts.CRITIC_WEIGHTS, other_vocabulary, True, r"critic\.safetensors was trained on another vocabulary"),
-    ],
-)  # fmt: skip
-def test_weights_that_do_not_fit_leave_nothing(
-    picture: Path, folder: Path, tmp_path: Path, name: str, change: Callable[[Path], None], renewed: bool, message: str
-) -> None:
-    """`renewed`: the list of files names the changed one's digest, as after a careless copy of another model's file."""
-    own = tmp_path / "model"
-    shutil.copytree(folder, own)
-    change(own / name)
-    if renewed:
-        config = json.loads((own / contracts.MODEL_CONFIG).read_text())
-        config["files"][name] = sha256(own / name)
-        (own / contracts.MODEL_CONFIG).write_text(json.dumps(config))
-    before = files(tmp_path)
-    with pytest.raises(UserError, match=message):
-        compose(picture, tmp_path / "new" / "piece", own, config=SHORT)
-    assert files(tmp_path) == before
-
-
-def test_a_primer_longer_than_the_context_leaves_nothing(picture: Path, composer: Composer, tmp_path: Path) -> None:
-    begin = tmp_path / "begin.mid"
-    pieces()[2].dump_midi(begin)
-    before = files(tmp_path)
-    count = len(composer.primed(Request(None, 0.0, 0.0, primer=read_score(begin))).primer)
-    message = rf"^the primer has {count} tokens, the model attends to 128: take a shorter one$"
-    with pytest.raises(UserError, match=message):  # though a piece of ten minutes has room for it
-        compose(picture, tmp_path / "new" / "piece", composer, config=EvaluationSampling(seconds=600), primer=begin)
-    assert files(tmp_path) == before
-
-
-def test_a_failure_while_writing_leaves_nothing(
-    picture: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compose(picture, tmp_path / "piece", composer, seed=1, config=SHORT)
-    before = {path: path.read_bytes() for path in tmp_path.glob("piece*")}
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("huesong.music.rendering.roll.piano_roll", full)
-    with pytest.raises(UserError, match="No space left"):
-        compose(picture, tmp_path / "piece", composer, seed=2, config=SHORT)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != picture} == before
 
 
 def test_a_composer_takes_prompts_without_pictures(composer: Composer) -> None:
@@ -527,11 +359,3 @@ def test_pictures_of_any_name(picture: Path, composer: Composer, tmp_path: Path,
     shown = str(made)
     shown.encode()
     assert len(shown.splitlines()) == 10
-
-
-def test_a_name_that_no_file_system_allows_is_refused_first(picture: Path, tmp_path: Path) -> None:
-    def never() -> Path:
-        raise AssertionError("the model was looked for")
-
-    with pytest.raises(UserError, match="would be a name of 256 bytes: give one of 255 at most with --out"):
-        compose(picture, tmp_path / ("x" * 247), never)
