@@ -5,8 +5,9 @@ import torch
 
 from huesong.config import NetworkConfig
 from huesong.model.copying.passages import copy_rows
-from huesong.model.copying.recall import BarTokens, Recall, starts
+from huesong.model.copying.recall import BarTokens, Recall
 from huesong.model.decoding.decoder import Decoder
+from huesong.model.decoding.history import History, said_by
 from huesong.model.network import HuesongNetwork
 from huesong.music import tokens
 from tests.tiny_music import SHAPE, encoded, grammar, pieces, tokenizer
@@ -21,8 +22,7 @@ def rows() -> list[np.ndarray]:
 
 
 def found(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    where = torch.arange(ids.shape[1]).expand_as(ids)
-    return Recall(8, BARS).find(ids, None, where)
+    return Recall(8, BARS).find(ids)
 
 
 def by_hand(ids: list[int]) -> list[int | None]:
@@ -48,6 +48,10 @@ def test_it_finds_what_the_earlier_bar_has_after_the_same_place() -> None:
         following, known = found(torch.tensor([row.tolist()]))
         got = [int(token) if yes else None for token, yes in zip(following[0], known[0], strict=True)]
         assert got == by_hand(row.tolist())
+        history, said = History(), said_by(BARS)
+        half = [history.read(token, said) for token in row[: len(row) // 2].tolist()]
+        history = history.copied()
+        assert half + [history.read(token, said) for token in row[len(row) // 2 :].tolist()] == got
         assert 0.1 < np.mean([one is not None for one in got]) < 1
 
 
@@ -128,8 +132,7 @@ def test_at_the_start_of_training_nothing_is_added_and_the_matrix_learns() -> No
     recall, embedding = Recall(16, BARS), torch.nn.Embedding(VOCABULARY.size, 16)
     torch.nn.init.zeros_(recall.project.weight)
     ids = torch.tensor([rows()[0].tolist()])
-    added = recall(ids, embedding, torch.arange(ids.shape[1])[None])
+    added = recall(ids, embedding)
     assert not added.any()
     (added * torch.randn_like(added)).sum().backward()
     assert recall.project.weight.grad.abs().sum() > 0
-    assert starts(2, torch.device("cpu")).shape == (2, 5)

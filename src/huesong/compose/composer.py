@@ -115,7 +115,7 @@ class Composer:
             self.model = load_model(folder, device)
             self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
             self.encoder = Encoder.load(folder / contracts.ENCODER)
-            self.scorer = LabellerScorer.of_model(folder)
+            self.scorer = LabellerScorer.of_model(folder, self.tokenizer)
             self.certainty = ReadingCertainty.of_model(self.model)
 
     @classmethod

@@ -26,15 +26,15 @@ class LabellerScorer:
         self.tokenizer, self.labeller = tokenizer, labeller
 
     @classmethod
-    def of_model(cls, folder: Path) -> LabellerScorer | None:
-        """The scorer of a model folder; None if it was saved without a labeller."""
-        tokenizer = folder / contracts.TOKENIZER
+    def of_model(cls, folder: Path, tokenizer: Any = None) -> LabellerScorer | None:
+        """The scorer of a model folder; None if it was saved without a labeller. `tokenizer`: the folder's, if it is loaded."""
+        tokenizer = tokenizer or tokens.load(folder / contracts.TOKENIZER)
         if (labeller := folder / contracts.PIECE_LABELLER).exists():
-            return cls(tokens.load(tokenizer), PieceLabeller.load(labeller))
+            return cls(tokenizer, PieceLabeller.load(labeller))
         if (older := folder / contracts.OLD_PIECE_LABELLER).exists():
             from huesong.emotion.skops_files import load_skops
 
-            return cls(tokens.load(tokenizer), load_skops(older))
+            return cls(tokenizer, load_skops(older))
         return None
 
     def __call__(self, pieces: Sequence[list[int]]) -> np.ndarray:

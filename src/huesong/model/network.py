@@ -216,8 +216,7 @@ class HuesongNetwork(nn.Module):
         x_BTD = self.embedding(ids_BT) * math.sqrt(self.config.width) + condition_BD[:, None]
         count = ids_BT.shape[1]
         if self.recall is not None:
-            where_BT = torch.arange(count, device=ids_BT.device).expand_as(ids_BT)
-            x_BTD = x_BTD + self.recall(ids_BT, self.embedding, where_BT)
+            x_BTD = x_BTD + self.recall(ids_BT, self.embedding)
         if self.config.positions == "absolute":
             # Sinusoids of Vaswani et al. (2017), scaled to the size of the embeddings at the start.
             angles = self.angles(count, self.config.width)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from huesong.music.keys import HIGHEST, Constraints, Key, LastChord, degree_odds, find_key
-from huesong.music.vocabulary import FAR, LastRead, TokenTable, Vocabulary, read_next, violations
+from huesong.music.vocabulary import Frame, LastRead, Vocabulary, read_next, table_of, violations
 
 __all__ = ["Constraints", "Grammar", "LastRead", "State", "Vocabulary"]
 
@@ -93,7 +93,7 @@ class Grammar:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.table = TokenTable(vocabulary)
+        self.table = table_of(vocabulary)
         self.beat = vocabulary.positions_per_beat
         ids = self.table.ids
         self.velocities = np.array(sorted(ids["Velocity"]))
@@ -103,9 +103,9 @@ class Grammar:
         self.only_eos = self._only([vocabulary.eos])
         self.only_first_position = self._only([ids["Position"][0]])
         self.notes_begin = self.table.onsets > 0
-        # What no piece is free to say: tempos and heads are the plan's.
-        self.free = (self.table.tempo < 0) & ~self.table.planned
+        self.first_here = self.table.first_onset < 0
         self._bars: dict[tuple[int, int], int] = {}
+        self._frames: dict[tuple[tuple[int, int], Key | None], Frame] = {}
         self._key_biases: dict[Key, np.ndarray] = {}
 
     def _only(self, ids: Iterable[int]) -> np.ndarray:
@@ -157,26 +157,26 @@ class Grammar:
             return self._only(state.planned[:1])
         if state.last_read >= LastRead.LAST_BAR:
             return self._ending_mask(state)
-        table, room = self.table, state.last_onset - state.bar_tick
-        bars = table.bar * state.bar_ticks  # ticks of what lies behind the next bar line
-        allowed = table.fits_PV[state.last_read] & self.free & (table.reach + bars < room)
-        allowed &= np.where(table.bar, 0, table.reach) < state.bar_ticks
+        table, frame, room = self.table, self._frame(state), state.last_onset - state.bar_tick
+        allowed = frame.allowed_PV[state.last_read] & (frame.reach < room)
         allowed &= table.first_position > state.position
-        if (bias := self.key_bias(state)) is not None:
-            allowed &= np.isfinite(bias)
         if state.position >= 0:
             allowed &= table.lead_pitch > state.pitch
             allowed &= table.lead_notes <= max(0, state.constraints.notes_per_position - state.notes_here)
-        begins = table.bar & (table.reach < 0)  # a bar line alone
-        wanted = begins & (np.arange(len(begins)) == self.bar_token(state.constraints.metre))
-        next_bar = self.next_bar(state)
-        allowed &= ~begins | wanted
-        if not next_bar:  # the piece ends at this bar's end, or within it
+        if not self.next_bar(state):  # the piece ends at this bar's end, or within it
             allowed &= ~table.bar
         if room <= state.bar_ticks and self._may_end(state):
             allowed[self._ending_token(state, room)] = True
         kept = self._within_caps(state, allowed)
         return kept if kept.any() else allowed
+
+    def _frame(self, state: State) -> Frame:
+        """What holds of the metre and key at every step."""
+        metre, key = state.constraints.metre, state.constraints.key
+        if (metre, key) not in self._frames:
+            bar = self.bar_token(metre)
+            self._frames[metre, key] = Frame.of(self.table, state.bar_ticks, bar, self.key_bias(state))
+        return self._frames[metre, key]
 
     def next_bar(self, state: State) -> bool:
         """Whether another free bar follows the present one."""
@@ -251,7 +251,7 @@ class Grammar:
 
     def _within_caps(self, state: State, allowed: np.ndarray) -> np.ndarray:
         """`allowed` without what would be silence or a runaway; may be empty."""
-        table, caps = self.table, state.constraints
+        table, caps, frame = self.table, state.constraints, self._frame(state)
         crowded = self._high_notes(state) >= caps.high_notes
         kept = allowed & (table.top_pitch <= (caps.high if crowded else caps.highest))
         if state.strokes >= caps.strokes:
@@ -271,21 +271,18 @@ class Grammar:
         )  # a note without its duration as yet
         if held + table.most_onsets > caps.polyphony:
             # At most this many sound at a token's first onset; they can only become fewer at its later ones.
-            here = np.where(table.bar, state.bar_ticks, 0) + table.first_onset
-            places = state.bar_tick + np.where(table.first_onset < 0, max(state.position, 0), here)
+            places = state.bar_tick + np.where(self.first_here, max(state.position, 0), frame.first_onset)
             still = held - np.searchsorted(np.array(sounding), places, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= caps.polyphony)
         now_s, rate = state.seconds, caps.notes_per_second
         recent = state.onsets_s[bisect_right(state.onsets_s, now_s - 1.0) :]
         if len(recent) + table.most_onsets > rate:
-            here = np.where(table.bar, state.bar_ticks, 0) + table.first_onset
-            later_s = np.where(table.first_onset < 0, 0, here - max(state.position, 0)) * state.tick_s
+            later_s = np.where(self.first_here, 0, frame.first_onset - max(state.position, 0)) * state.tick_s
             still = len(recent) - np.searchsorted(np.array(recent), now_s + later_s - 1.0, side="right")
             kept &= ~self.notes_begin | (still + table.onsets <= rate)
         # A token that first ends the note at hand may move on from there.
-        ends = np.where(table.lead_duration > 0, max(state.position, 0) + table.lead_duration + self._rest(state), -FAR)
-        moves_to = np.where(table.bar, state.bar_ticks, 0) + table.moves_to
-        sounds = kept & (moves_to <= np.maximum(ends, self._quiet_until(state)))
+        in_time = frame.after_note <= max(state.position, 0) + self._rest(state)
+        sounds = kept & (in_time | (frame.moves_to <= self._quiet_until(state)))
         return sounds if sounds.any() else kept
 
     def _high_notes(self, state: State) -> int:

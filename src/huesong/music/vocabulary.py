@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ class Vocabulary:
         """Number of ids."""
         return len(self.tokens)
 
-    @property
+    @cached_property
     def has_heads(self) -> bool:
         """Whether bars have time signatures and heads (format 2)."""
         return any(name.startswith("TimeSig_") for token in self.tokens for name in token)
@@ -160,7 +161,7 @@ class Vocabulary:
         if digest_of(tokens) != vocabulary.digest:
             raise UserError(f"{path} is damaged (its tokens do not have the digest it states): {remedy}")
         try:
-            TokenTable(vocabulary)
+            table_of(vocabulary)
         except (ValueError, IndexError) as error:
             raise UserError(f"{path} does not fit the token grammar ({error}): {remedy}") from error
         return vocabulary
@@ -308,6 +309,42 @@ class TokenTable:
             elif kind == "Duration" and place < 0:
                 self.lead_duration[index] = max(self.lead_duration[index], value)
         self.onsets[index] += meaning[-1][0] == "Position"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What tokens mean in a metre and key, the same at every step; ticks from the start of the present bar.
+
+    allowed_PV: what may follow what, as far as no state has to be known. reach: last onset. first_onset: first note.
+    moves_to: where the piece moves on to. after_note: the same, from the end of the note at hand (largest: ends none).
+    """
+
+    allowed_PV: np.ndarray
+    reach: np.ndarray
+    first_onset: np.ndarray
+    moves_to: np.ndarray
+    after_note: np.ndarray
+
+    @classmethod
+    def of(cls, table: TokenTable, bar_ticks: int, bar_token: int, bias_V: np.ndarray | None) -> Frame:
+        """Of bars that last so long and begin with this token; `bias_V` is -inf for notes outside of the key."""
+        # What no piece is free to say: tempos and heads are the plan's.
+        allowed = (table.tempo < 0) & ~table.planned & (np.where(table.bar, 0, table.reach) < bar_ticks)
+        begins = table.bar & (table.reach < 0)  # a bar line alone
+        allowed &= ~begins | (np.arange(len(begins)) == bar_token)
+        if bias_V is not None:
+            allowed &= np.isfinite(bias_V)
+        bars = table.bar * bar_ticks  # ticks of what lies behind the next bar line
+        moves_to = bars + table.moves_to
+        after_note = np.where(table.lead_duration > 0, moves_to - table.lead_duration, np.iinfo(np.int64).max)
+        first_onset = bars + table.first_onset
+        return cls(table.fits_PV & allowed, table.reach + bars, first_onset, moves_to, after_note)
+
+
+@lru_cache(maxsize=4)
+def table_of(vocabulary: Vocabulary) -> TokenTable:
+    """Its table, made once; nobody changes it."""
+    return TokenTable(vocabulary)
 
 
 _HEAD_VALUES = {name: place for place, name in enumerate(header.names())}

@@ -27,8 +27,6 @@ SINCE = 64
 """Tokens since the last Position are told apart up to here."""
 WHOLE_BAR = 2**20
 """More than any place: keys are WHOLE_BAR * bar + place."""
-START = (0, -1, 0, 0, 0)
-"""Before the first token: bars so far, position in the bar (-1: in its head), tokens since, bars back, largest key."""
 RETURNS = ("Repeat", "Variation", "Sequence")
 
 
@@ -58,35 +56,13 @@ class BarTokens:
         return cls(opens_V, position_V, back_V)
 
 
-class History:
-    """The ids of a cache's rows, the key of each, and where each row stands: ids_BK, keys_BK, stand_B5 (see START)."""
-
-    def __init__(self, batch: int, capacity: int, device: torch.device) -> None:
-        self.ids_BK = torch.zeros(batch, capacity, dtype=torch.long, device=device)
-        self.keys_BK = torch.full_like(self.ids_BK, torch.iinfo(torch.long).max)
-        self.stand_B5 = starts(batch, device)
-
-    def put(self, at: int, other: History, row: int) -> None:
-        """Let a row be a row of another history."""
-        for mine, theirs in (
-            (self.ids_BK, other.ids_BK),
-            (self.keys_BK, other.keys_BK),
-            (self.stand_B5, other.stand_B5),
-        ):
-            mine[at] = theirs[row]
-
-
-def starts(batch: int, device: torch.device) -> Tensor:
-    """START for every row [B, 5]."""
-    return torch.tensor([START], device=device).repeat(batch, 1)
-
-
 class Recall(nn.Module):
     """The learnt matrix, and the search; the matrix begins as zeros, so that a trained network may gain it later."""
 
     def __init__(self, width: int, bars: BarTokens) -> None:
         super().__init__()
         self.project = nn.Linear(width, width, bias=False)
+        self.bars = bars
         tables = ("opens_V", bars.opens_V), ("position_V", bars.position_V), ("back_V", bars.back_V)
         for name, table in tables:  # made of the vocabulary, so not kept with the weights
             self.register_buffer(name, torch.tensor(table.astype(np.int64), device="cpu"), persistent=False)
@@ -94,60 +70,35 @@ class Recall(nn.Module):
         self.position_V: Tensor
         self.back_V: Tensor
 
-    def forward(self, ids_BT: Tensor, embedding: nn.Embedding, where_BT: Tensor) -> Tensor:
-        """What is added to the embedded tokens [B, T, D]; where_BT: the place of each token in its row."""
-        following_BT, found_BT = self.find(ids_BT, None, where_BT)
+    def forward(self, ids_BT: Tensor, embedding: nn.Embedding) -> Tensor:
+        """What is added to the embedded tokens [B, T, D]."""
+        following_BT, found_BT = self.find(ids_BT)
         embedded_BTD = embedding(following_BT) * math.sqrt(embedding.embedding_dim)
         return self.project(embedded_BTD) * found_BT[..., None].to(embedded_BTD.dtype)
 
     @torch.no_grad()
-    def find(
-        self, ids_BT: Tensor, history: History | None, where_BT: Tensor, count_B1: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The id that came after the same place in the bar referred to [B, T], and whether there is one.
-
-        Args:
-            ids_BT: the tokens; those after what `history` holds.
-            history: of a cache; is brought up to date. None = the tokens are all there are.
-            where_BT: the place of each token in its row.
-            count_B1: tokens of each row, what follows is padding; None: all.
-        """
-        stand_B5 = starts(len(ids_BT), ids_BT.device) if history is None else history.stand_B5
-        keys_BT, wanted_BT, stands = self._places(ids_BT, stand_B5)
-        all_ids_BK, all_keys_BK = ids_BT, keys_BT
-        if history is not None:
-            if count_B1 is None:
-                history.stand_B5 = torch.stack([one_BT[:, -1] for one_BT in stands], dim=1)
-            else:
-                history.stand_B5 = torch.cat([one_BT.gather(1, count_B1 - 1) for one_BT in stands], dim=1)
-                padding_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) >= count_B1
-                keys_BT = keys_BT.masked_fill(padding_BT, torch.iinfo(torch.long).max)
-            history.ids_BK.scatter_(1, where_BT, ids_BT)
-            history.keys_BK.scatter_(1, where_BT, keys_BT)
-            all_ids_BK, all_keys_BK = history.ids_BK, history.keys_BK
+    def find(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The id that came after the same place in the bar referred to [B, T], and whether there is one."""
+        keys_BT, wanted_BT = self._places(ids_BT)
         found_BT = wanted_BT >= WHOLE_BAR  # the first bar is number 1
-        after_BT = torch.searchsorted(all_keys_BK, wanted_BT, right=True)  # one after the last key that is no larger
-        return all_ids_BK.gather(1, after_BT.clamp(max=all_ids_BK.shape[1] - 1)), found_BT
+        after_BT = torch.searchsorted(keys_BT, wanted_BT, right=True)  # one after the last key that is no larger
+        return ids_BT.gather(1, after_BT.clamp(max=ids_BT.shape[1] - 1)), found_BT
 
-    def _places(self, ids_BT: Tensor, stand_B5: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """The key of each token, the key of the same place in the bar referred to (negative: none), and where a row stands
-        behind each token (see START)."""
+    def _places(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The key of each token, and the key of the same place in the bar referred to (negative: none)."""
         opens_BT, position_BT, said_BT = self.opens_V[ids_BT], self.position_V[ids_BT], self.back_V[ids_BT]
-        bar_BT = stand_B5[:, :1] + opens_BT.cumsum(dim=1)
+        bar_BT = opens_BT.cumsum(dim=1)
         order_T = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device)
 
-        def latest(sets_BT: Tensor, value_BT: Tensor, before_B: Tensor) -> tuple[Tensor, Tensor]:
+        def latest(sets_BT: Tensor, value_BT: Tensor, before: int) -> tuple[Tensor, Tensor]:
             """The value where it was set last, and how long ago (counted from before the first token if never)."""
             at_BT = torch.where(sets_BT, order_T, 0).cummax(dim=1).values
-            value_BT = torch.where(at_BT > 0, value_BT.gather(1, (at_BT - 1).clamp(min=0)), before_B[:, None])
-            return value_BT, at_BT
+            value_BT = torch.where(at_BT > 0, value_BT.gather(1, (at_BT - 1).clamp(min=0)), before)
+            return value_BT, order_T - at_BT
 
-        moves_BT = (opens_BT > 0) | (position_BT >= 0)
-        place_BT, at_BT = latest(moves_BT, position_BT, stand_B5[:, 1])
-        since_BT = torch.where(at_BT > 0, order_T - at_BT, stand_B5[:, 2:3] + order_T)
-        back_BT, _ = latest((opens_BT > 0) | (said_BT >= 0), said_BT.clamp(min=0), stand_B5[:, 3])
+        place_BT, since_BT = latest((opens_BT > 0) | (position_BT >= 0), position_BT, -1)
+        back_BT, _ = latest((opens_BT > 0) | (said_BT >= 0), said_BT.clamp(min=0), 0)
         within_BT = (place_BT + 1) * SINCE + since_BT.clamp(max=SINCE - 1)
         # Ascending whatever the tokens are: so no token can see one that comes after it.
-        keys_BT = torch.maximum(bar_BT * WHOLE_BAR + within_BT, stand_B5[:, 4:5]).cummax(dim=1).values
-        wanted_BT = torch.where(back_BT > 0, (bar_BT - back_BT) * WHOLE_BAR + within_BT, -1)
-        return keys_BT, wanted_BT, (bar_BT, place_BT, since_BT, back_BT, keys_BT)
+        keys_BT = (bar_BT * WHOLE_BAR + within_BT).cummax(dim=1).values
+        return keys_BT, torch.where(back_BT > 0, (bar_BT - back_BT) * WHOLE_BAR + within_BT, -1)

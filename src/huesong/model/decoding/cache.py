@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from huesong.model.copying.recall import History
+from huesong.model.decoding.history import History
 from huesong.model.network import Memory
 
 
@@ -31,7 +31,7 @@ class KVCache:
         self.kept = [condition_BD.new_zeros(batch * capacity, 2 * width) for _ in range(layers)]
         self.last_keys = [condition_BD.new_zeros(batch, width) for _ in range(layers)]
         """Of the newest token of each row [B, S * E], before they were mixed."""
-        self.history = History(batch, capacity, condition_BD.device)
+        self.history = [History() for _ in range(batch)]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -72,5 +72,5 @@ class KVCache:
             mine[here : here + count] = theirs[there : there + count]
         for mine, theirs in zip(self.last_keys, other.last_keys, strict=True):
             mine[at] = theirs[row]
-        self.history.put(at, other.history, row)
+        self.history[at] = other.history[row].copied()
         self.lengths[at] = count

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from huesong.model.decoding.cache import KVCache
+from huesong.model.decoding.history import said_by
 from huesong.model.network import EMBEDDING_STD, HuesongNetwork, Layer
 
 
@@ -64,6 +65,7 @@ class Decoder:
             self.layers = [weights_of(layer, self.head_width) for layer in layers]
             self.embedding_t = network.embedding.weight.t().contiguous()
             self.rotation = self.places = None
+            self.said = [] if network.recall is None else said_by(network.recall.bars)
             dtype = network.embedding.weight.dtype
             if config.positions == "rotary":
                 angles = network.angles(config.context, self.head_width)[:, None, None]
@@ -92,14 +94,14 @@ class Decoder:
     @torch.no_grad()
     def step(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         """Logits [B, T, V] after the next T tokens of every row of the cache, which then holds them."""
-        states_ND = self._read(ids_BT.flatten(), [ids_BT.shape[1]] * len(ids_BT), cache)[0]
+        states_ND = self._read(ids_BT.flatten().tolist(), [ids_BT.shape[1]] * len(ids_BT), cache)[0]
         return (states_ND @ self.embedding_t).view(*ids_BT.shape, -1)
 
     @torch.no_grad()
     def next_logits(self, runs: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
         """Logits [B, V] after the next tokens, one or more, of every row of the cache, which then holds them."""
-        ids_N = torch.tensor([token for run in runs for token in run], device=cache.condition_BD.device)
-        states_ND, last = self._read(ids_N, [len(run) for run in runs], cache)
+        ids = [token for run in runs for token in run]
+        states_ND, last = self._read(ids, [len(run) for run in runs], cache)
         return (states_ND if len(states_ND) == len(last) else states_ND[last]) @ self.embedding_t
 
     @torch.no_grad()
@@ -108,19 +110,20 @@ class Decoder:
         memory = [(keys[row : row + 1], values[row : row + 1]) for keys, values in cache.memory]
         condition_1D = cache.condition_BD[row : row + 1]
         primed = KVCache(condition_1D, memory, len(self.layers), cache.shape, cache.capacity)
-        self._read(ids_T, [len(ids_T)], primed)
+        self._read(ids_T.tolist(), [len(ids_T)], primed)
         cache.put(row, primed)
 
-    def _read(self, ids_N: Tensor, counts: list[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+    def _read(self, ids: list[int], counts: list[int], cache: KVCache) -> tuple[Tensor, list[int]]:
         """The normalised states [N, D] of new tokens, and where each row's last one stands; the cache then holds them."""
         reading, place_N = self._reading(counts, cache)
         network = self.network
         rows = cache.condition_BD
         if not reading.singles:
             rows = rows.repeat_interleave(torch.tensor(counts, device=rows.device), dim=0)
+        ids_N = torch.tensor(ids, device=rows.device)
         x_ND = F.embedding(ids_N, network.embedding.weight) * math.sqrt(self.width) + rows
         if network.recall is not None:
-            x_ND = x_ND + self._recalled(ids_N, counts, place_N, cache)
+            x_ND = self._with_recalled(x_ND, ids, counts, cache)
         if self.places is not None:
             x_ND = x_ND + self.places[place_N]
         crossed = iter(cache.memory)
@@ -212,26 +215,18 @@ class Decoder:
             mixed_ND[first : first + count] = mixed_HTE.transpose(0, 1).flatten(1)
         return mixed_ND
 
-    def _recalled(self, ids_N: Tensor, counts: list[int], place_N: Tensor, cache: KVCache) -> Tensor:
-        """What `Recall` adds to the new tokens [N, D]."""
-        network, most = self.network, max(counts)
+    def _with_recalled(self, x_ND: Tensor, ids: list[int], counts: list[int], cache: KVCache) -> Tensor:
+        """The new tokens with what `Recall` adds to them."""
+        network, device = self.network, x_ND.device
         assert network.recall is not None
-        count_B1 = None
-        if min(counts) == most:
-            ids_BT, where_BT = ids_N.view(-1, most), place_N.view(-1, most)
-        else:  # padded behind, where nothing is looked for
-            count_B1 = torch.tensor(counts, device=ids_N.device)[:, None]
-            order_T = torch.arange(most, device=ids_N.device)
-            valid_BT = order_T < count_B1
-            ids_BT = ids_N.new_zeros(len(counts), most).masked_scatter_(valid_BT, ids_N)
-            where_BT = torch.tensor(cache.lengths, device=ids_N.device)[:, None] + order_T
-        following_BT, found_BT = network.recall.find(ids_BT, cache.history, where_BT, count_B1)
-        if count_B1 is None:
-            following_N, found_N = following_BT.flatten(), found_BT.flatten()
-        else:
-            following_N, found_N = following_BT[valid_BT], found_BT[valid_BT]
+        histories = (history for history, count in zip(cache.history, counts, strict=True) for _ in range(count))
+        found = [history.read(token, self.said) for history, token in zip(histories, ids, strict=True)]
+        if all(token is None for token in found):
+            return x_ND
+        following_N = torch.tensor([token or 0 for token in found], device=device)
+        found_N = torch.tensor([token is not None for token in found], device=device)
         embedded_ND = F.embedding(following_N, network.embedding.weight) * math.sqrt(self.width)
-        return F.linear(embedded_ND, network.recall.project.weight).mul_(found_N[:, None])
+        return F.linear(embedded_ND, network.recall.project.weight).mul_(found_N[:, None]).add_(x_ND)
 
     def _normed(self, x_ND: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
         return F.layer_norm(x_ND, (self.width,), *norm)
