@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from huesong.cli.people import doctor
 from huesong.runtime.workers import cores
 
 
@@ -60,3 +62,28 @@ def test_no_more_than_the_process_may_run_on(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 4}, raising=False)
     assert cores(tmp_path) == 2
     assert cores(system(tmp_path, "0::/\n", {"sys/fs/cgroup/cpu.max": "900000 100000"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (
+            {"sys/fs/cgroup/cpu.max": "50000 100000\n", "proc/cpuinfo": "model : old\nflags : fpu sse sse2\n"},
+            ["not here .*cores +0.5 of one: .*--cpus 2", "not here .*an old processor", "not here .*train.precision"],
+        ),
+        (
+            {"sys/fs/cgroup/cpu.max": "100000 100000\n", "proc/cpuinfo": "flags : fpu avx2 avx512f avx512_bf16\n"},
+            ["not here .*cores +one: ", "ok .*AVX-512, AVX2", "ok .*bfloat16 +AVX-512"],
+        ),
+        ({"proc/cpuinfo": "Features : fp asimd\n"}, ["ok .*cores +64", "ok .*NEON", "not here .*bfloat16"]),
+        ({}, ["ok .*cores +64"]),
+    ],
+)
+def test_doctor_says_what_would_make_it_faster(
+    tmp_path: Path, many: None, files: dict[str, str], wanted: list[str]
+) -> None:
+    said = [str(finding) for finding in doctor.speed(system(tmp_path, "0::/\n", files))]
+    assert len(said) == len(wanted)
+    for line, pattern in zip(said, wanted, strict=True):
+        assert re.match(pattern, line), line
+    assert not any(finding.needed for finding in doctor.speed(tmp_path))

@@ -7,6 +7,7 @@ import importlib.util
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from huesong import __version__
 from huesong.runtime.errors import UserError
@@ -22,6 +23,19 @@ EXTRAS = {
     "pipeline": ("training and Kubeflow", ("dvc", "great_expectations", "kfp")),
 }
 """Extra -> what for, and the modules that it brings."""
+
+
+INSTRUCTIONS = (
+    (
+        "wide instructions", {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"},
+        "an old processor: one with AVX2 or AVX-512 composes and trains faster",
+    ),
+    (
+        "bfloat16", {"avx512_bf16": "AVX-512", "amx_bf16": "AMX", "bf16": "NEON"},
+        "leave train.precision at auto or float32: bfloat16 is fast with AVX-512 BF16, AMX or a GPU",
+    ),
+)  # fmt: skip
+"""Of the processor: what, the flags that mean it and what they are called, and what is said without any."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,30 @@ def findings() -> list[Finding]:
             for extra, (title, modules) in EXTRAS.items()
         ),
         _cairo(),
+        *speed(),
     ]
+
+
+def speed(system: Path = Path("/")) -> list[Finding]:
+    """What makes it fast, or would make it faster; `system` is the root of the file system. Nothing of it is needed."""
+    from huesong.runtime.workers import cores, processor_quota
+
+    share, count = processor_quota(system), cores(system)
+    found = [
+        Finding("processor cores", f"{count}" if count > 1 else "", "one: training and --jobs use as many as there are")
+    ]
+    if share is not None and share < 1:
+        remedy = f"{share:g} of one: give the container more (docker run --cpus 2, resources.limits.cpu)"
+        found = [Finding("processor cores", "", remedy)]
+    try:
+        lines = (system / "proc" / "cpuinfo").read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    except OSError:  # not Linux
+        return found
+    named = next((line for line in lines if line.startswith(("flags", "features"))), "")
+    flags = set(named.partition(":")[2].split())
+    for what, kinds, remedy in INSTRUCTIONS:
+        found.append(Finding(what, ", ".join(name for flag, name in kinds.items() if flag in flags), remedy))
+    return found
 
 
 def _asked(what: str, look: Callable[[], str], remedy: str) -> Finding:
