@@ -50,7 +50,8 @@ fuzz: setup
 	HYPOTHESIS_PROFILE=fuzz pytest -q -m "hypothesis or fuzz" $(PARALLEL)
 
 bench: setup
-	python benchmarks/bench.py
+	python benchmarks/bench.py --page benchmarks/results.md
+	python benchmarks/compose.py --page benchmarks/results.md
 
 # The images of the Kubeflow components, with the Docker engine that is running (docs/containers.md).
 images: setup

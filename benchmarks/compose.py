@@ -1,16 +1,19 @@
 """Where the time of `huesong compose` goes: a table by phase, cold (a new process) and warm (again in the same one).
 
-    python benchmarks/compose.py PICTURE [--seconds 15 30 120] [--candidates 4 1] [-n 7] [--against OTHER/src]
+    python benchmarks/compose.py [PICTURE] [--pieces 15x4 30x4 30x1 120x4] [-n 7] [--against OTHER/src] [--page PAGE]
 
-Every figure is a median over n processes. A phase is what its thread spends in it and in nothing named below it; what two
-threads do side by side counts for both, so phases may add up to more than the whole. `--against` measures the source
-folder of another checkout in turn with this one, so that both see the same machine: compare ratios, not seconds.
+A piece of 30x4 lasts 30 s and is the best of four candidates. Every figure is a median over n processes, or (warm) over n
+pieces of one. `--page` writes the tables between `<!-- compose -->` and `<!-- /compose -->` of a page. A phase is what its
+thread spends in it and in nothing named below it; what two threads do side by side counts for both, so phases may add up to
+more than the whole. `--against` measures the source folder of another checkout in turn with this one, so that both see the
+same machine: compare ratios, not seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import functools
 import importlib
 import io
@@ -28,9 +31,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from huesong.report.tables import CARD, number, table
+from huesong.report.tables import CARD, number, put_into, table
 
-SOURCES = Path(__file__).resolve().parent.parent / "src"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "src"
+PICTURE = ROOT / "docs" / "images" / "sample.jpg"
 PHASES: dict[str, tuple[str, ...]] = {
     "picture": ("compose.composer:opened", "pictures.encoders:Encoder.encode"),
     "model": ("register.shipped:named_model", "compose.composer:Composer.__init__"),
@@ -168,24 +173,29 @@ def measure(sources: list[Path], picture: Path, seconds: int, candidates: int, n
 
 
 def main() -> None:
-    """Print a table for each length and number of candidates."""
+    """Print a table for each kind of piece; write them into --page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--seconds", type=int, nargs="+", default=[15, 30, 120])
-    parser.add_argument("--candidates", type=int, nargs="+", default=[4, 1])
+    parser.add_argument("picture", type=Path, nargs="?", default=PICTURE)
+    parser.add_argument("--pieces", nargs="+", default=["15x4", "30x4", "30x1", "120x4"])
     parser.add_argument("-n", type=int, default=7)
     parser.add_argument("--against", type=Path, help="src folder of another checkout")
+    parser.add_argument("--page", type=Path)
     asked = parser.parse_args()
+    if asked.page:
+        put_into(asked.page, "compose", None)
+    today, load = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}", os.getloadavg()[0]
+    page = f"\n{today}: {os.cpu_count()} cores, load {load:.1f} at the beginning.\n"
     sources = [*([asked.against.resolve()] if asked.against else []), SOURCES]
-    for seconds in asked.seconds:
-        for candidates in asked.candidates:
-            columns = measure(sources, asked.picture.resolve(), seconds, candidates, asked.n)
-            heads = [f"{which}{kind}" for which in ("before ", "")[-len(sources) :] for kind in ("cold, s", "warm, s")]
-            rows = [[name, *cells] for name, *cells in zip((*WHOLE, *ORDER), *columns, strict=True)]
-            print(
-                f"\n{seconds} s of music, {candidates} candidates, n = {asked.n}\n\n{table(['', *heads], rows)}",
-                flush=True,
-            )
+    for piece in asked.pieces:
+        seconds, candidates = map(int, piece.split("x"))
+        columns = measure(sources, asked.picture.resolve(), seconds, candidates, asked.n)
+        heads = [f"{which}{kind}" for which in ("before ", "")[-len(sources) :] for kind in ("cold, s", "warm, s")]
+        rows = [[name, *cells] for name, *cells in zip((*WHOLE, *ORDER), *columns, strict=True)]
+        part = f"\n{seconds} s of music, {candidates} candidates, n = {asked.n}\n\n{table(['', *heads], rows)}\n"
+        print(part, flush=True)
+        page += part
+    if asked.page:
+        put_into(asked.page, "compose", f"{page}\n")
 
 
 if __name__ == "__main__":
