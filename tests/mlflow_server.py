@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import os
@@ -122,6 +123,9 @@ def stack(folder: Path) -> Iterator[Stack]:
         own = {
             "MLFLOW_S3_ENDPOINT_URL": s3.url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
+            # Webhooks: secrets are kept encrypted, and the tests' receiver is on this machine, without a certificate.
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         }  # fmt: skip
         with mlflow_server(database, f"s3://{BUCKET}/mlflow", folder / "mlflow.log", **own) as uri:
             yield Stack(uri, database, s3)

@@ -1,4 +1,4 @@
-"""Registering and promoting while others do, and after being killed at any call of MLflow's: the registry stays true."""
+"""Registering, promoting, rolling back while others do, or killed at any call of MLflow's: the registry stays true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from huesong import contracts
 from huesong.config import RegisterConfig
 from huesong.register import stage as register
-from huesong.register.life import promotion
+from huesong.register.life import promotion, showing
 from huesong.register.registry import DIGEST, GATE, PROMOTED_AT, PROMOTION, ROLLED_BACK_AT, Registry
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
@@ -329,4 +329,40 @@ def test_a_promotion_that_is_killed_at_any_call_happened_or_did_not(place: tuple
 
     kills = killed_everywhere(promote, restore, check)
     print(f"{kills} kills of promote", file=sys.stderr)
+    assert kills >= 2
+
+
+def test_a_roll_back_that_is_killed_at_any_call_happened_or_did_not(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    for index in range(2):
+        model(folder / f"{index}", index, 0.5 + index / 100)
+        assert ended(child(partial(enter, folder / f"{index}", uri, "back"))) == 0
+    restore = kept_state(folder)
+
+    def roll_back() -> None:
+        registry = Registry("back", uri=uri)
+        with registry.alone():
+            promotion.roll_back(registry)
+
+    def check() -> None:
+        registry = Registry("back", uri=uri)
+        assert registry.by_alias(contracts.CHAMPION) is not None  # whoever composes just now has a model
+        with registry.alone():
+            promotion.repair(registry)  # as every command does first
+        champion, second = registry.by_alias(contracts.CHAMPION), registry.by_version("2")
+        assert champion is not None
+        happened = champion.version == "1"
+        assert (ROLLED_BACK_AT in second.tags) is happened
+        assert [one.kind for one in showing.history(registry)] == ["promote", "promote", *["rollback"] * happened]
+        if not happened:
+            roll_back()
+        champion = registry.by_alias(contracts.CHAMPION)
+        assert champion is not None
+        assert champion.version == "1"
+        assert registry.by_alias(contracts.PREVIOUS) is None
+        with registry.alone():
+            promotion.promote(registry, "2")  # by name
+
+    kills = killed_everywhere(roll_back, restore, check)
+    print(f"{kills} kills of rollback", file=sys.stderr)
     assert kills >= 2

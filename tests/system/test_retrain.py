@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +17,28 @@ from huesong import contracts
 from huesong.register.life import retraining, showing
 from huesong.register.registry import Registry
 from tests.console import Done, huesong
+from tests.examples import many
 from tests.stores import new_database
 
 pytestmark = pytest.mark.slow
 
 TRAIN = """
-import json, pathlib, sys
+import json, os, pathlib, signal, sys
+def die(moment):
+    if os.environ.get("DIE_AT") == moment:
+        os.killpg(0, signal.SIGKILL)
+die("training begins")
 figure = float(pathlib.Path("data/figure.txt").read_text())
 start = pathlib.Path("out/champion/config.json")
 model = pathlib.Path("artifacts/train/model")
 model.mkdir(parents=True)
 began = json.loads(start.read_text())["training"]["seed"] if start.exists() else None
 (model / "config.json").write_text(json.dumps({"format": 1, "training": {"seed": figure, "from": began}}))
+die("the model is written")
 evaluate = pathlib.Path("artifacts/evaluate")
 evaluate.mkdir(parents=True)
 (evaluate / "figures.json").write_text(json.dumps({"arousal_r": figure}))
+die("training is done")
 """
 DVC_YAML = """
 stages:
@@ -129,10 +138,11 @@ def test_promoted_nothing_new_better_not_better_and_failed(checkout: Checkout, t
     )
     told.unlink()
     checkout.publish("no number")
-    failed = checkout.retrain(HUESONG_ON_FAILURE=f"tee {shlex.quote(str(told))}")
+    failed = checkout.retrain(HUESONG_ON_FAILURE=f"tee -a {shlex.quote(str(told))}")
     assert failed.returncode == retraining.FAILED
     assert "huesong: dvc repro failed" in failed.stderr
-    assert json.loads(told.read_text())["event"] == "failed"
+    (event,) = map(json.loads, told.read_text().splitlines())
+    assert (event["event"], event["what"]) == ("failed", "huesong retrain"), "once, and not by a stage, too"
     assert checkout.champion == "2"
     kinds = [one.kind for one in showing.history(checkout.registry)]
     assert kinds == ["promote", "promote", "refuse"]
@@ -155,3 +165,57 @@ def test_two_at_once_and_what_cannot_be_pulled(checkout: Checkout, tmp_path: Pat
     none = checkout.retrain()
     assert (none.returncode, "has no champion yet" in none.stderr) == (retraining.FAILED, True)
     assert checkout.registry.versions() == []
+
+
+DIES = """
+import os, signal, sys
+from tests.killing import changes
+root, number = os.path.realpath(sys.argv[1]), int(sys.argv[2])
+count = 0
+def hook(event, arguments):
+    global count
+    if changes(event, arguments) and os.path.realpath(str(arguments[0])).startswith(root):
+        count += 1
+        if count == number:
+            os.killpg(0, signal.SIGKILL)
+sys.argv = ["huesong", "retrain"]
+from huesong.cli import main
+sys.addaudithook(hook)
+main()
+"""
+"""A retraining that ends, with all that it started, at its operation of that number that changes something in the checkout."""
+
+
+def test_killed_on_its_way_it_changes_nothing_that_serves_and_the_next_one_finishes(checkout: Checkout) -> None:
+    checkout.publish("0.5")
+    assert checkout.retrain().returncode == retraining.PROMOTED
+    checkout.publish("0.6")
+    checkout.settings({"start_from": "out/champion"})
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def started(*words: str, **more: str) -> int:
+        command = [sys.executable, *words]
+        done = subprocess.run(
+            command, cwd=checkout.root, env={**env, **more}, capture_output=True, start_new_session=True, check=False
+        )
+        return done.returncode
+
+    kills = 0
+    for moment in ("training begins", "the model is written", "training is done"):
+        assert started("-m", "huesong.cli", "retrain", DIE_AT=moment) == -signal.SIGKILL, moment
+        assert checkout.champion == "1"
+        kills += 1
+    number, step = 1, 1 if many(12) > 12 else 8
+    while (ended := started("-c", DIES, str(checkout.root), str(number))) == -signal.SIGKILL:
+        assert checkout.champion == "1"
+        placed = checkout.root / "out" / "champion" / contracts.MODEL_CONFIG
+        assert not placed.exists() or json.loads(placed.read_text())["training"]["seed"] == 0.5
+        kills, number = kills + 1, number + step
+    print(f"{kills} kills of retrain", file=sys.stderr)
+    assert kills >= 4
+    assert ended == retraining.PROMOTED
+    assert checkout.champion == "2"
+    model = checkout.registry.folder(checkout.registry.by_version("2")) / contracts.MODEL_CONFIG
+    assert json.loads(model.read_text())["training"] == {"seed": 0.6, "from": 0.5}
+    assert [one.kind for one in showing.history(checkout.registry)] == ["promote", "promote"]
+    assert checkout.retrain().returncode == retraining.NOTHING_NEW

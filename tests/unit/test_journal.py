@@ -18,6 +18,7 @@ from huesong.register.life.journal import FOLDER, JOURNAL, Decision, Journal
 from huesong.register.registry import GATE, PROMOTED_WHY, RETIRED_AT, Registry
 from huesong.runtime.errors import UserError
 from tests.console import huesong
+from tests.hook_receiver import receiver
 from tests.stores import new_database
 
 
@@ -265,3 +266,40 @@ def test_a_hook_is_tried_again_and_at_last_the_event_is_kept(tmp_path: Path, mon
     first, second = map(json.loads, dead.read_text().splitlines())
     assert (first["why"], first["event"]["error"]) == ("exit code 1", "***")
     assert second["why"] == "FileNotFoundError"
+
+
+def test_an_address_gets_the_event_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "PAUSES_S", (0.0, 0.0))
+    dead = tmp_path / "dead.jsonl"
+    said: list[str] = []
+    monkeypatch.setattr(hooks.log, "warning", lambda text, *given: said.append(text % given))
+    with receiver("the secret", refused=1) as there:
+        monkeypatch.setenv(hooks.SECRET, "the secret")
+        assert hooks.notify(there.url, {"event": "champion", "version": "3"}, dead_letters=dead)
+        assert [(one["event"], one["version"]) for one in there.events] == [("champion", "3")]
+        monkeypatch.setenv(hooks.SECRET, "another")
+        assert not hooks.notify(there.url, {"event": "failed", "error": "another"}, dead_letters=dead)
+        assert len(there.events) == 1
+    assert not hooks.notify(there.url, {"event": "failed"}, dead_letters=dead)
+    kept = [json.loads(line) for line in dead.read_text().splitlines()]
+    assert [one["why"] for one in kept] == ["status 401", "URLError"]
+    assert kept[0]["event"]["error"] == "***"
+    assert "127.0.0.1 could not be told" in said[0]
+    assert "a-secret-path" not in "".join(said)
+
+
+def test_a_command_that_cannot_be_split_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "PAUSES_S", ())
+    assert not hooks.notify("tell 'unclosed", {"event": "champion"}, dead_letters=tmp_path / "dead")
+    assert json.loads((tmp_path / "dead").read_text())["why"] == "ValueError"
+
+
+def test_a_stage_that_fails_is_told_of(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    env = {"HUESONG_ON_FAILURE": f"tee -a {shlex.quote(str(told))}", "HUESONG_TRACKING": "off"}
+    (tmp_path / "params.yaml").write_text("{}")
+    done = huesong("label", "--preprocess", tmp_path / "none", "--out", tmp_path / "out", cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    (event,) = map(json.loads, told.read_text().splitlines())
+    assert (event["event"], event["what"]) == ("failed", "huesong label")
+    assert "huesong preprocess" in event["error"]

@@ -17,7 +17,9 @@ VersionArgument = Annotated[str, typer.Argument(help="Its number, as `huesong re
 ReasonOption = Annotated[str, typer.Option(help="Why; kept in the audit.")]
 OnPromoteOption = Annotated[
     str | None,
-    typer.Option("--on-promote", help="A command that gets the event as JSON. Default: HUESONG_ON_PROMOTE."),
+    typer.Option(
+        "--on-promote", help="A command that gets the event as JSON, or an address. Default: HUESONG_ON_PROMOTE."
+    ),
 ]
 
 

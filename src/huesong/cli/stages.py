@@ -141,7 +141,13 @@ def _tracked(
     from huesong.tracking.runs import stage_run
 
     settings = load_params(params)
-    with stage_run(stage, settings, experiment=settings.register_.experiment, data=data) as tracked:
-        if reads is not None:
-            tracked.log_data(reads)
-        yield getattr(settings, "register_" if stage == "register" else stage), tracked
+    try:
+        with stage_run(stage, settings, experiment=settings.register_.experiment, data=data) as tracked:
+            if reads is not None:
+                tracked.log_data(reads)
+            yield getattr(settings, "register_" if stage == "register" else stage), tracked
+    except Exception as error:
+        from huesong.register.life import hooks
+
+        hooks.tell_of_failure(f"huesong {stage}", str(error))
+        raise

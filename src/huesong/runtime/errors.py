@@ -12,7 +12,9 @@ SAID = "huesong: "
 """How the line begins that says what went wrong."""
 
 
-SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SECRETS = (
+    "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HUESONG_HOOK_SECRET",
+)  # fmt: skip
 """Environment variables whose values no text may show."""
 
 

@@ -1,4 +1,4 @@
-"""Telling others: a command of the operator's, given the event as JSON on its standard input.
+"""Telling others: a command of the operator's, given the event as JSON on its standard input, or an address it is sent to.
 
 It is tried three times. What could not be told is a line of DEAD_LETTERS, so that nothing is lost in silence, and never
 fails what it tells of. No event holds a secret.
@@ -6,14 +6,21 @@ fails what it tells of. No event holds a secret.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import shlex
 import subprocess
 import time
+import urllib.error
+import urllib.request
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from huesong.register.life.journal import now
 from huesong.register.registry import default_cache
@@ -24,41 +31,74 @@ ON_PROMOTE = "HUESONG_ON_PROMOTE"
 """Environment variable: the command that is told of a new champion, where no option names one."""
 ON_FAILURE = "HUESONG_ON_FAILURE"
 """Environment variable: the command that is told of a failed run."""
+SECRET = "HUESONG_HOOK_SECRET"
+"""Environment variable: what events that are sent to an address are signed with."""
 PAUSES_S = (1.0, 4.0)
 TIME_LIMIT_S = 60.0
 DEAD_LETTERS = "dead-letters.jsonl"
 
 
-def notify(command: str | None, event: Mapping[str, Any], *, dead_letters: Path | None = None) -> bool:
-    """Give an event to a command; whether it took it (exit code 0).
+def notify(hook: str | None, event: Mapping[str, Any], *, dead_letters: Path | None = None) -> bool:
+    """Tell a hook of an event; whether it took it (exit code 0, status 2xx).
 
     Args:
-        command: program and arguments, split as a shell would, but run by no shell; None or empty: nobody is told.
+        hook: program and arguments, split as a shell would, but run by no shell; or an address (http, https), to which the
+            event is posted. None or empty: nobody is told.
         event: what happened; flat, in JSON's types.
         dead_letters: the file that undelivered events are appended to; None: DEAD_LETTERS in the cache folder.
     """
-    if not command:
+    if not hook:
         return True
     text = redacted(json.dumps({**event, "at": now()}, sort_keys=True))
-    why = ""
+    address = urlsplit(hook) if hook.startswith(("http://", "https://")) else None
+    deliver, why = _post if address else _run, ""
     for pause in (0.0, *PAUSES_S):
         time.sleep(pause)
         try:
-            done = subprocess.run(
-                shlex.split(command), input=text + "\n", text=True, capture_output=True, timeout=TIME_LIMIT_S, check=False
-            )  # fmt: skip
+            why = deliver(hook, text)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             why = type(error).__name__
-            continue
-        if done.returncode == 0:
+        if not why:
             return True
-        why = f"exit code {done.returncode}"
     path = dead_letters or default_cache() / DEAD_LETTERS
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"why": why, "event": json.loads(text)}, sort_keys=True) + "\n")
-    log.warning("%s could not be told (%s): the event is kept in %s", shlex.split(command)[0], why, path)
+    # Many an address is a password: its path is not shown.
+    shown = address.hostname if address else hook.split()[0]
+    log.warning("%s could not be told (%s): the event is kept in %s", shown, why, path)
     return False
+
+
+def _run(command: str, text: str) -> str:
+    """Run a command with the event; why it did not take it, "" if it did."""
+    done = subprocess.run(
+        shlex.split(command), input=text + "\n", text=True, capture_output=True, timeout=TIME_LIMIT_S, check=False
+    )  # fmt: skip
+    return f"exit code {done.returncode}" if done.returncode else ""
+
+
+def _post(address: str, text: str) -> str:
+    """Post the event, signed with SECRET if there is one; why it was not taken, "" if it was."""
+    request = urllib.request.Request(address, text.encode(), {"Content-Type": "application/json", **signed(text)})
+    try:
+        with urllib.request.urlopen(request, timeout=TIME_LIMIT_S):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"status {error.code}"
+
+
+def signed(text: str) -> dict[str, str]:
+    """The headers that say who sent a text: as MLflow signs its own webhooks, so that one receiver can check both.
+
+    The signature is `v1,` and the base64 of HMAC-SHA256, under the secret, of `<id>.<seconds since 1970>.<text>`.
+    """
+    own, moment = str(uuid.uuid4()), str(int(time.time()))
+    headers = {"X-MLflow-Delivery-Id": own, "X-MLflow-Timestamp": moment}
+    if secret := os.environ.get(SECRET):
+        code = hmac.new(secret.encode(), f"{own}.{moment}.{text}".encode(), hashlib.sha256).digest()
+        headers["X-MLflow-Signature"] = f"v1,{base64.b64encode(code).decode()}"
+    return headers
 
 
 def tell_of_champion(command: str | None, name: str, kind: str, version: str, before: str | None, reason: str) -> bool:

@@ -118,10 +118,11 @@ def dvc(root: Path, *words: str, quiet: bool = False) -> str:
     Raises:
         UserError: it failed.
     """
-    # The stages' `huesong` is the one that runs this.
+    # The stages' `huesong` is the one that runs this, and a failure is told of once: here.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {**os.environ, "PATH": path, hooks.ON_FAILURE: ""}
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=root, env={**os.environ, "PATH": path}, text=True, check=False,
+        [sys.executable, "-m", "dvc", *words], cwd=root, env=env, text=True, check=False,
         stdout=subprocess.PIPE if quiet else None,
     )  # fmt: skip
     if done.returncode:
