@@ -122,6 +122,9 @@ class NetworkConfig(Section):
     """Whether each key is mixed with the key before it, so that the network soon learns to look back."""
     recall: bool = True
     """Whether each token is read together with what the bar that the plan refers to has next."""
+    image_tokens: bool = True
+    """Whether the music attends to what an encoder sees in the picture, beside its valence and arousal; else to learnt tokens.
+    It adds nothing that could be measured (docs/pictures.md). Without it another encoder needs no training."""
     context: int = Field(1024, ge=32, le=65536)
     """Longest token sequence the network attends to."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from huesong.experiments.pictures.rated import Rated
 from huesong.model.folder import load_model, save_model
 from huesong.model.image_encoder import KernelRidgeHead
 from huesong.model.network import PictureShape
+from huesong.model.requests import Request
 from huesong.music import tokens
 from huesong.pictures.encoders import Encoder, Settings, load_encoder
 from huesong.pictures.student import Architecture, Student
@@ -189,6 +192,68 @@ def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_p
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
     with pytest.raises(UserError, match="model"):
         run("fit", str(folder), "--out", str(folder), "--data", str(data))
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision model of transformers, as its save_pretrained writes it, with random weights."""
+    import transformers as t
+
+    torch.manual_seed(3)
+    config = t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 24], depths=[1, 1], layer_type="basic")
+    where = tmp_path_factory.mktemp("hub") / "tiny-resnet"
+    t.ResNetModel(config).save_pretrained(where)
+    return where
+
+
+@pytest.mark.slow
+def test_a_model_reads_by_another_encoder_without_training(
+    data: Path, folder: Path, resnet: Path, tmp_path: Path
+) -> None:
+    (folder / contracts.MODEL_CARD).write_text("of the model before")
+    run("fit", str(folder), "--encoder", str(resnet), "--out", str(tmp_path / "new"), "--data", str(data))
+    before, after = load_model(folder), load_model(tmp_path / "new")
+    (folder / contracts.MODEL_CARD).unlink()
+    assert not (tmp_path / "new" / contracts.MODEL_CARD).exists()
+    assert not (tmp_path / "new" / contracts.ENCODER / contracts.STUDENT_WEIGHTS).exists()
+    assert after.network.picture_shape == PictureShape(
+        "features", tokens=4, channels=24, rated=after.network.picture_shape.rated
+    )
+    own, new = before.network.state_dict(), after.network.state_dict()
+    assert all(torch.equal(new[name], own[name]) for name in new if not name.startswith("picture."))
+    assert torch.equal(new["picture.null_SD"], own["picture.null_SD"])
+    # The same music as before for a request without a picture, and nothing of a picture but its valence and arousal is seen.
+    asked = Request(None, 0.3, -0.2, seed=4, seconds=4.0)
+    composer = Composer(tmp_path / "new")
+    assert composer.encoder.name == "tiny-resnet"
+    assert composer.compose([asked])[0].midi == Composer(folder).compose([asked])[0].midi
+    shown = replace(asked, picture=painted(5))
+    seen = after.network.encode_picture(torch.from_numpy(composer.encoder.encode([painted(5)])))
+    assert torch.equal(seen.tokens_BSD, after.network.no_picture(1))
+    pooled = composer.encoder.encode([painted(5)]).astype(float).mean(axis=1)
+    rated = Rated.read(data, composer.encoder, PreprocessConfig())
+    rows = rated.split_N == "train"
+    head = PictureKernelVA.fit(rated.pooled_NC[rows], rated.va_N2[rows], np.ones(rows.sum()))
+    assert composer.compose([shown])[0].predicted == pytest.approx(np.clip(head.predict(pooled)[0], -1, 1), abs=2e-3)
+    # Once more, by the encoder of a model folder.
+    own_encoder = ("--encoder", str(folder / contracts.ENCODER))
+    run("fit", str(tmp_path / "new"), *own_encoder, "--out", str(tmp_path / "back"), "--data", str(data))
+    assert load_model(tmp_path / "back").network.picture_shape.channels == 8
+
+
+@pytest.mark.slow
+def test_a_model_that_reads_pixels_gets_an_encoder(data: Path, folder: Path, tmp_path: Path) -> None:
+    made = model(128, PictureShape("pixels", size=64))
+    pixels = tmp_path / "preprocess"
+    shutil.copytree(folder.parent / "preprocess", pixels, ignore=shutil.ignore_patterns(contracts.ENCODER))
+    load_encoder("builtin", size=64, grid=1).save(pixels / contracts.ENCODER)
+    save_model(tmp_path / "model", network=made.network, critic=made.critic, preprocess=pixels, label=None, training={})
+    with pytest.raises(UserError, match="gives pixels, which are read by a trained network alone: name another"):
+        run("fit", str(tmp_path / "model"), "--out", str(tmp_path / "new"), "--data", str(data))
+    encoder = str(folder / contracts.ENCODER)
+    run("fit", str(tmp_path / "model"), "--encoder", encoder, "--out", str(tmp_path / "new"), "--data", str(data))
+    network = load_model(tmp_path / "new").network
+    assert (network.picture_shape.kind, network.picture.tokens, network.picture.cnn) == ("features", 16, None)
 
 
 def test_the_rated_pictures_that_are_like_it_are_named(data: Path, folder: Path, tmp_path: Path) -> None:

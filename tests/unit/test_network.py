@@ -140,6 +140,21 @@ def test_a_dropped_condition_hides_request_and_picture() -> None:
     assert torch.equal(network(ids, None, va), network(ids, network.no_picture(2), va))
 
 
+def test_without_image_tokens_pictures_are_read_and_not_seen() -> None:
+    """Valence and arousal of a picture are read, and the music is the same whatever the picture is."""
+    config = NetworkConfig.model_validate(NETWORK.model_dump() | {"image_tokens": False})
+    network = HuesongNetwork(config, SIZE, FEATURES).double().eval()
+    ids, pictures, va = inputs(2)
+    encoding = network.encode_picture(pictures)
+    assert not torch.allclose(encoding.va_B2, network.encode_picture(pictures.flip(0)).va_B2)
+    assert torch.equal(encoding.tokens_BSD, network.no_picture(2))
+    assert torch.equal(network(ids, encoding.tokens_BSD, va), network(ids, None, va))
+    lacks = set(HuesongNetwork(NETWORK, SIZE, FEATURES).state_dict()) - set(network.state_dict())
+    assert lacks == {
+        f"picture.{name}" for name in ("project.weight", "project.bias", "norm.weight", "norm.bias", "places_SD")
+    }
+
+
 def test_music_states_know_nothing_of_the_request() -> None:
     network = tiny()
     ids, pictures, va = inputs()

@@ -200,23 +200,29 @@ def fit(
     request_map: Annotated[
         RequestMap | None, typer.Option("--map", help="What to ask of the music. Default: label.request_map.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Read by another encoder: efficientnet_lite2, a folder or a hub name.")
+    ] = None,
+    scales: Annotated[int, typer.Option(min=1, max=3, help="Sizes in which that encoder looks at a picture.")] = 1,
 ) -> None:
     """Fit what a model reads pictures by to the ratings in the data.
 
-    Head, map and certainty are fitted anew to the rated training pictures; encoder and network stay as they are.
+    Head, map and certainty are fitted anew to the rated training pictures; the music stays as it is. With --encoder it no
+    longer attends to image tokens, which add nothing beyond valence and arousal.
     """
     from huesong import contracts
     from huesong.config import load_params
     from huesong.experiments.pictures.rated import Rated
-    from huesong.experiments.pictures.refit import refit
+    from huesong.experiments.pictures.refit import encoder_for, refit
     from huesong.model.folder import as_damage, load_model
     from huesong.pictures.encoders import Encoder
 
     settings = load_params(params)
     with as_damage(model):
-        loaded, encoder = load_model(model), Encoder.load(model / contracts.ENCODER)
-    rated = Rated.read(data, encoder, settings.preprocess)
-    refit(loaded, rated, out, request_map or settings.label.request_map)
+        loaded, own = load_model(model), Encoder.load(model / contracts.ENCODER)
+    other = None if encoder is None else encoder_for(loaded, encoder, scales)
+    rated = Rated.read(data, other or own, settings.preprocess)
+    refit(loaded, rated, out, request_map or settings.label.request_map, other)
     typer.echo(f"{out}: reads by {int((rated.split_N == 'train').sum())} rated pictures")
 
 

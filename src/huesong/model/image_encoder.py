@@ -69,7 +69,8 @@ class ImageEncoder(nn.Module):
     map_from_K2: Tensor
     map_to_K2: Tensor
 
-    def __init__(self, shape: PictureShape, width: int, knots: int = 33) -> None:
+    def __init__(self, shape: PictureShape, width: int, seen: bool = True, knots: int = 33) -> None:
+        """`seen`: whether the music sees image tokens; else learnt ones stand in their place, as without a picture."""
         super().__init__()
         self.cnn = PictureCNN(shape.size) if shape.kind == "pixels" else None
         channels = self.cnn.channels[-1] if self.cnn else shape.channels
@@ -77,9 +78,9 @@ class ImageEncoder(nn.Module):
         # Standardisation of frozen features, set from the training pictures; the identity for the own CNN.
         self.register_buffer("feature_mean_C", torch.zeros(channels))
         self.register_buffer("feature_scale_C", torch.ones(channels))
-        self.project = nn.Linear(channels, width)
-        self.norm = nn.LayerNorm(width)
-        self.places_SD = nn.Parameter(torch.empty(self.tokens, width))
+        self.project = nn.Linear(channels, width) if seen else None
+        self.norm = nn.LayerNorm(width) if seen else None
+        self.places_SD = nn.Parameter(torch.empty(self.tokens, width)) if seen else None
         self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
         # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
         self.va_head = KernelRidgeHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
@@ -90,14 +91,17 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> PictureEncoding:
         """`pictures`: [B, S, C] float features or [B, H, W, 3] uint8 pixels."""
-        grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.project.weight.dtype)
+        grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.null_SD.dtype)
         features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
         pooled_BC = features_BSC.mean(dim=1)
         kernel = isinstance(self.va_head, KernelRidgeHead)
         raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
         # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
         va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
-        tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
+        if self.project is None or self.norm is None or self.places_SD is None:
+            tokens_BSD = self.null_SD.expand(len(pictures), -1, -1)
+        else:
+            tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
         return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)
 
     @property

@@ -128,7 +128,7 @@ class HuesongNetwork(nn.Module):
         assert not config.recall or bars is not None, "recall needs to know the tokens of bars"
         self.recall = Recall(config.width, bars) if config.recall and bars is not None else None
         self.dropout = nn.Dropout(config.dropout)
-        self.picture = ImageEncoder(picture, config.width)
+        self.picture = ImageEncoder(picture, config.width, config.image_tokens)
         self.condition = Condition(config.width)
         self.condition_token = nn.Linear(config.width, config.width)
         self.memory_norm = nn.LayerNorm(config.width)

@@ -140,7 +140,7 @@ def checkpoint_folders(
 ) -> dict[str, Checkpoints]:
     """Where each phase keeps its checkpoints: named after the settings and inputs that it depends on, and no others."""
     inputs = inputs + starting_digest(config)
-    whole, music = config.model_dump(mode="json"), base_inputs(examples, inputs)
+    whole, music = all_settings(config), base_inputs(examples, inputs)
     pairs = {key: value for key, value in whole.items() if key != "reinforce"}
     names = {
         CRITIC: f"critic-{digest(critic_settings(config), music[:3])}",
@@ -215,10 +215,18 @@ PAIRS_ONLY = (
 """Settings that do not change the critic or the pre-training."""
 
 
+def all_settings(config: TrainConfig) -> dict[str, Any]:
+    """All settings; a newer one whose default is what was before is left out there, so that checkpoints keep their names."""
+    found = config.model_dump(mode="json")
+    if found["network"]["image_tokens"]:
+        del found["network"]["image_tokens"]
+    return found
+
+
 def base_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that pre-training depends on: it does not see the critic."""
     without = {*PAIRS_ONLY, "critic"}
-    return {key: value for key, value in config.model_dump(mode="json").items() if key not in without}
+    return {key: value for key, value in all_settings(config).items() if key not in without}
 
 
 def critic_settings(config: TrainConfig) -> dict[str, Any]:
