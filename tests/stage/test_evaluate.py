@@ -17,6 +17,7 @@ from huesong.model.folder import load_model
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from tests.conftest import Finished, World
+from tests.tiny_music import model
 
 
 @pytest.fixture
@@ -108,6 +109,13 @@ def test_without_baselines(world: World, tmp_path: Path) -> None:
     assert "retrieval_n" not in report.metrics
     assert not (tmp_path / "out" / contracts.LADDER).exists()
     assert report.metrics["grid_n"] == 25
+
+
+def test_a_critic_of_another_vocabulary_is_not_scored(world: World) -> None:
+    pieces, config = pd.read_parquet(world.preprocess / contracts.PIECES_TABLE), world.params.evaluate
+    own = load_model(world.train / contracts.MODEL)
+    assert "critic_valence_r" in evaluate.critic_scores(own, pieces, world.preprocess, world.label, config)
+    assert evaluate.critic_scores(model(), pieces, world.preprocess, world.label, config) == {}
 
 
 def test_calibration_has_the_levels_of_the_grid(evaluated: Path) -> None:

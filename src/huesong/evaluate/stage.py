@@ -29,6 +29,7 @@ from huesong.model.critic import predict_va
 from huesong.model.dataset import load_examples
 from huesong.model.folder import Model, load_model
 from huesong.music import reading, statistics
+from huesong.music.vocabulary import Vocabulary
 from huesong.report import plots
 from huesong.runtime import files as artifacts
 from huesong.runtime.progress import log, track
@@ -143,8 +144,12 @@ def critic_scores(
 ) -> dict[str, float]:
     """The frozen critic's own scores, on the music that the judges are measured on (`critic_*`).
 
-    The figures of the train stage are on split `val`, which also chose when its training stopped.
+    The figures of the train stage are on split `val`, which also chose when its training stopped. None of a model from
+    elsewhere, whose critic reads another vocabulary than these pieces are written in.
     """
+    if model.vocabulary.digest != Vocabulary.load(preprocess / contracts.VOCABULARY).digest:
+        log.info("evaluate: the critic reads another vocabulary than that of %s: it is not scored", preprocess)
+        return {}
     rows = ((pieces["split"] == "test") & (label_weights(pieces) > 0) & (pieces["token_count"] > 0)).to_numpy()
     if rows.sum() < 2:
         return {}
