@@ -42,7 +42,7 @@ def judged(folder: Path, error: float, **metrics: float) -> Path:
 
 
 def test_variants_change_what_they_name_and_nothing_else() -> None:
-    params = load_params(ROOT / "presets" / "cpu.yaml")
+    params = load_params(ROOT / "presets" / "ablation.yaml")
     own = params.train
     plain, rewarded, paper = (variant_config(own, name, 2) for name in ("ce", "ce+va_critic+reward", "paper preset"))
     assert plain == own.model_copy(
@@ -55,7 +55,7 @@ def test_variants_change_what_they_name_and_nothing_else() -> None:
 
 
 def test_the_objective_is_judged_not_the_choice_among_candidates() -> None:
-    params = load_params(ROOT / "presets" / "cpu.yaml")
+    params = load_params(ROOT / "presets" / "ablation.yaml")
     ours, paper = (
         variant_judging(params.evaluate, variant_config(params.train, name, 0), with_baselines=False)
         for name in ("ce", "paper preset")
@@ -267,7 +267,7 @@ def test_a_killed_and_resumed_ablation_is_one_tracked_parent_whose_runs_can_be_t
 
 
 def test_a_sweep_of_the_weight() -> None:
-    own = load_params(ROOT / "presets" / "cpu.yaml").train
+    own = load_params(ROOT / "presets" / "ablation.yaml").train
     swept, plain = (variant_config(own, name, 1) for name in ("ce+va_head@1.5", "ce+va_head"))
     assert swept == plain.model_copy(update={"va_weight": 1.5})
     assert references("ce+va_head@1.5") == ["ce+va_head"]

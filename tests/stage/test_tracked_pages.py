@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,8 @@ def test_what_was_measured_is_in_the_run(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     client = MlflowClient(new_database(tmp_path / "mlflow.db"))
     with stage_run("train", Params(), experiment="measured", root=tmp_path) as run:
-        for _ in range(100):
+        for _ in range(600):  # a measurement takes as long as the machine is busy
+            time.sleep(0.1)
             history = client.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
             if len(history) > 2:
                 break
