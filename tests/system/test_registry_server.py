@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from huesong.register.registry import FIGURES, GATE, ROLLED_BACK_AT, Registry
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 from tests.console import huesong
+from tests.hook_receiver import receiver
 from tests.mlflow_server import Stack, stack
 from tests.s3_server import BUCKET
 from tests.system.test_registry_races import at_once, child, ended, enter, make_experiment, model, or_none_before
@@ -102,6 +104,31 @@ def test_the_life_of_a_model(servers: Stack, tmp_path: Path) -> None:
     assert full[2]["verdict"]["policy"]["absolute"]["arousal_r"]["min"] == 0.2
     assert (full[3]["forced"], full[3]["reason"]) == (True, "a demonstration")
     assert full[3]["verdict"]["summary"] == "failed: arousal_r"
+
+
+def test_the_servers_own_webhooks_tell_of_a_champion(servers: Stack, tmp_path: Path) -> None:
+    """As docs/registry.md says it."""
+    registry = Registry("hooked", uri=servers.uri)
+    with receiver("shared secret") as there:
+        hook = registry.client.create_webhook(
+            name="champions", url=there.url, events=["model_version_alias.created"], secret="shared secret"
+        )
+        try:
+            registered(tmp_path, servers, "hooked", 1, 0.5)
+            registered(tmp_path, servers, "hooked", 2, 0.6)
+            with registry.alone():
+                promotion.roll_back(registry, "it sounds worse")
+            for _ in range(600):
+                told = [one["data"]["version"] for one in there.events if one["data"]["alias"] == contracts.CHAMPION]
+                if len(told) == 3:
+                    break
+                time.sleep(0.05)
+        finally:
+            registry.client.delete_webhook(hook.webhook_id)
+    assert sorted(told) == ["1", "1", "2"]
+    assert {(one["entity"], one["action"], one["data"]["name"]) for one in there.events} == {
+        ("model_version_alias", "created", "hooked")
+    }
 
 
 def test_rounds_of_rivals_leave_one_champion_and_a_whole_audit(servers: Stack, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from huesong import contracts
 from huesong.register.life import retraining, showing
 from huesong.register.registry import Registry
 from tests.console import Done, huesong
+from tests.examples import many
 from tests.stores import new_database
 
 pytestmark = pytest.mark.slow
@@ -181,3 +184,38 @@ sys.addaudithook(hook)
 main()
 """
 """A retraining that ends, with all that it started, at its operation of that number that changes something in the checkout."""
+
+
+def test_killed_on_its_way_it_changes_nothing_that_serves_and_the_next_one_finishes(checkout: Checkout) -> None:
+    checkout.publish("0.5")
+    assert checkout.retrain().returncode == retraining.PROMOTED
+    checkout.publish("0.6")
+    checkout.settings({"start_from": "out/champion"})
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def started(*words: str, **more: str) -> int:
+        command = [sys.executable, *words]
+        done = subprocess.run(
+            command, cwd=checkout.root, env={**env, **more}, capture_output=True, start_new_session=True, check=False
+        )
+        return done.returncode
+
+    kills = 0
+    for moment in ("training begins", "the model is written", "training is done"):
+        assert started("-m", "huesong.cli", "retrain", DIE_AT=moment) == -signal.SIGKILL, moment
+        assert checkout.champion == "1"
+        kills += 1
+    number, step = 1, 1 if many(12) > 12 else 8
+    while (ended := started("-c", DIES, str(checkout.root), str(number))) == -signal.SIGKILL:
+        assert checkout.champion == "1"
+        placed = checkout.root / "out" / "champion" / contracts.MODEL_CONFIG
+        assert not placed.exists() or json.loads(placed.read_text())["training"]["seed"] == 0.5
+        kills, number = kills + 1, number + step
+    print(f"{kills} kills of retrain", file=sys.stderr)
+    assert kills >= 4
+    assert ended == retraining.PROMOTED
+    assert checkout.champion == "2"
+    model = checkout.registry.folder(checkout.registry.by_version("2")) / contracts.MODEL_CONFIG
+    assert json.loads(model.read_text())["training"] == {"seed": 0.6, "from": 0.5}
+    assert [one.kind for one in showing.history(checkout.registry)] == ["promote", "promote"]
+    assert checkout.retrain().returncode == retraining.NOTHING_NEW
