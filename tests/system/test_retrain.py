@@ -9,8 +9,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from huesong import contracts
@@ -165,6 +167,24 @@ def test_two_at_once_and_what_cannot_be_pulled(checkout: Checkout, tmp_path: Pat
     none = checkout.retrain()
     assert (none.returncode, "has no champion yet" in none.stderr) == (retraining.FAILED, True)
     assert checkout.registry.versions() == []
+
+
+def test_a_process_that_nobody_waited_for_holds_nothing(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert dead.stdout is not None
+    dead.stdout.read()  # it has ended, or is about to
+    while psutil.Process(dead.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    alive, gone = ({"pid": pid, "cmd": "dvc repro"} for pid in (os.getpid(), dead.pid))
+    path = tmp_path / "rwlock"
+    path.write_text(json.dumps({"write": {"/a": gone, "/b": alive}, "read": {"/c": [gone, alive]}}))
+    retraining.forget_the_dead(path)
+    assert json.loads(path.read_text()) == {"write": {"/b": alive}, "read": {"/c": [alive]}}
+    dead.wait()
+    for damaged in ("", "[]", '{"write": {"/a": 1}}'):
+        path.write_text(damaged)
+        retraining.forget_the_dead(path)
+        assert path.read_text() == damaged
 
 
 DIES = """

@@ -57,7 +57,7 @@ def this_process() -> str:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process of this machine (`this_process`) is there no more; False for one of another machine."""
+    """Whether a process of this machine (`this_process`) has ended, waited for or not; False for one of another machine."""
     import psutil
 
     host, _, rest = process.partition(" ")
@@ -65,7 +65,8 @@ def is_gone(process: str) -> bool:
         return False
     pid, began = (int(word) for word in rest.split())
     with contextlib.suppress(psutil.NoSuchProcess):
-        return abs(psutil.Process(pid).create_time() - began) >= SAME_PROCESS_S
+        found = psutil.Process(pid)
+        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - began) >= SAME_PROCESS_S
     return True
 
 

@@ -12,8 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from huesong import contracts
 from huesong.config import Params
@@ -26,6 +27,8 @@ from huesong.runtime.progress import log
 PROMOTED, FAILED, NOTHING_NEW, NOT_BETTER = 0, 1, 3, 4
 """Exit codes."""
 LOCK = Path(".dvc") / "tmp" / "huesong-retrain.lock"
+DVC_LOCK = Path(".dvc") / "tmp" / "rwlock"
+"""Where DVC writes down which process reads and writes what."""
 START = Path("out") / "champion"
 """Where the champion's files are put if `train.start_from` names this folder."""
 REGISTRATION = Path("artifacts") / "register" / contracts.REGISTRATION
@@ -44,6 +47,7 @@ def retrain(params: Params, root: Path, *, pull: bool = True, dry_run: bool = Fa
         UserError: another retraining runs here, or a command failed; those of hooks.ON_FAILURE were told.
     """
     with alone(root / LOCK):
+        forget_the_dead(root / DVC_LOCK)
         try:
             if pull:
                 dvc(root, "pull", "-q", "data.dvc")
@@ -110,6 +114,35 @@ def alone(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"another retraining runs in this checkout ({path} is locked): wait for its end") from None
         yield
+
+
+def forget_the_dead(path: Path) -> None:
+    """Take processes that ended off DVC_LOCK, also those that nobody has waited for.
+
+    DVC forgets by itself only what has no process id any more; a container whose first process waits for nobody keeps the ids
+    of what was killed in it.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        kept = {
+            "write": {place: one for place, one in held.get("write", {}).items() if runs(one)},
+            "read": {place: [one for one in them if runs(one)] for place, them in held.get("read", {}).items()},
+        }
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return  # DVC says what is wrong with it
+    if kept != {"write": {}, "read": {}, **held}:
+        with artifacts.replacing_file(path) as part:
+            part.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def runs(holder: Mapping[str, Any]) -> bool:
+    """Whether the process of an entry of DVC_LOCK still runs."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(int(holder["pid"])).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def dvc(root: Path, *words: str, quiet: bool = False) -> str:
