@@ -126,6 +126,8 @@ def stack(folder: Path) -> Iterator[Stack]:
             # Webhooks: secrets are kept encrypted, and the tests' receiver is on this machine, without a certificate.
             "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            # A server remembers for a minute which webhooks there are; earlier tests would make it miss a new one.
+            "MLFLOW_WEBHOOK_CACHE_TTL": "0",
         }  # fmt: skip
         with mlflow_server(database, f"s3://{BUCKET}/mlflow", folder / "mlflow.log", **own) as uri:
             yield Stack(uri, database, s3)

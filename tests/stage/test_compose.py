@@ -34,25 +34,10 @@ from huesong.music.reading import listen, read_score
 from huesong.pictures.encoders import load_encoder
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
-from tests.tiny_composer import SHORT, files, model_folder, never, photo
+from tests.tiny_composer import SHORT, files, never
 from tests.tiny_music import model
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("compose"))
-
-
-@pytest.fixture(scope="module")
-def composer(folder: Path) -> Composer:
-    return Composer(folder)
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    return photo(tmp_path / "sunset.png")
 
 
 def test_reading_a_photo_needs_no_transformers(folder: Path, picture: Path, tmp_path: Path) -> None:

@@ -20,23 +20,8 @@ from huesong.model.requests import Request
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
-from tests.tiny_composer import SHORT, files, model_folder, never, photo
+from tests.tiny_composer import SHORT, files, never
 from tests.tiny_music import pieces
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("compose"))
-
-
-@pytest.fixture(scope="module")
-def composer(folder: Path) -> Composer:
-    return Composer(folder)
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    return photo(tmp_path / "sunset.png")
 
 
 @pytest.mark.parametrize("theirs", ["sunset.mid", "sunset.wav", "sunset-roll.png", "sunset.json"])

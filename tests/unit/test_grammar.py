@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,14 @@ from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.grammar import Constraints, Grammar, LastRead
 from huesong.music.keys import (
-    BASS,
     CHORD_NOTES,
-    HIGHEST,
-    KEY_PROFILES,
     SCALES,
     Key,
-    LastChord,
-    degree_odds,
-    find_key,
-    key_correlations,
 )
 from huesong.music.reading import listen, parse_score
 from huesong.music.vocabulary import violations
 from tests import older
-from tests.examples import examples, many
+from tests.examples import examples
 from tests.tiny_music import encoded, grammar, pieces, planned, tokenizer, walk
 
 HABITS = ("any", "Bar", "Position", "Pitch", "Duration", "long")
@@ -288,79 +280,6 @@ def test_the_state_counts_seconds_as_a_player_does(metre: tuple[int, int], posit
     assert state.notes == len(notes)
 
 
-@pytest.mark.parametrize(("most", "crowded"), [(2, False), (99, True)])
-def test_few_notes_sound_at_once_at_the_top_of_the_keyboard(most: int, crowded: bool) -> None:
-    ids, _ = walk(grammar(), planned(12, high=70, high_notes=most), seed=1, habit="Pitch")
-    notes = listen(tokens.decode(tokenizer(), ids, 120.0))
-    high = (notes.pitch > 70) & (notes.onset_s < notes.onset_s.max())  # the last chord follows rules of its own
-    sounding = [(high & (notes.onset_q <= at) & (notes.end_q > at)).sum() for at in notes.onset_q[high]]
-    assert bool(max(sounding) > 2) is crowded
-
-
-@pytest.mark.parametrize("most", [3, 6])
-def test_one_tone_is_tapped_only_so_many_times(most: int) -> None:
-    rules, asked = grammar(), planned(8, strokes=most)
-    state, ids = rules.start(asked), [rules.vocabulary.bos]
-    while not state.done:
-        mask = rules.mask(state)
-        wanted = [rules.table.ids["Pitch"][60], *rules.table.ids["Position"].values(), *np.flatnonzero(mask)]
-        ids += rules.advance(state, next(int(token) for token in wanted if mask[token]))
-    notes = listen(tokens.decode(tokenizer(), ids, asked.tempo))
-    onsets = [tuple(notes.pitch[notes.onset_s == at]) for at in np.unique(notes.onset_s)]
-    runs = [len(list(same)) for top, same in itertools.groupby(map(max, onsets)) if top == 60]
-    assert max(runs) == most
-    assert runs.count(most) > 3
-
-
-def test_caps_hold_back_a_runaway() -> None:
-    caps = planned(10, notes_per_position=4, notes_per_bar=12, polyphony=5, notes_per_second=10)
-    ids, _ = walk(grammar(), caps, seed=2, habit="Pitch")
-    notes = listen(tokens.decode(tokenizer(), ids, caps.tempo))
-    free = notes.onset_s < notes.onset_s.max()
-    _, sizes = np.unique(notes.onset_s[free], return_counts=True)
-    assert sizes.max() <= 4
-    # A token of many notes may begin before and end after the cap: hence the slack of one position's notes.
-    bars = np.floor(notes.onset_q[free] / 4).astype(int)
-    assert np.bincount(bars).max() <= 12 + 4
-    sounding = [((notes.onset_q <= t) & (notes.end_q > t)).sum() for t in notes.onset_q[free]]
-    assert max(sounding) <= 5
-    rate = [((notes.onset_s > t - 1) & (notes.onset_s <= t)).sum() for t in notes.onset_s[free]]
-    assert max(rate) <= 10
-
-
-def test_silence_is_bounded() -> None:
-    ids, _ = walk(grammar(), planned(20), seed=0, habit="Bar")
-    notes = listen(tokens.decode(tokenizer(), ids))
-    assert notes.onset_q[0] < 4
-    assert np.diff(np.unique(notes.onset_q)).max() < 3 * 4
-
-
-def longest_silence(ids: list[int]) -> float:
-    notes = listen(tokens.decode(tokenizer(), ids, 120.0))
-    order = np.argsort(notes.onset_s, kind="stable")
-    ends = np.maximum.accumulate(np.concatenate([[0.0], notes.end_s[order]]))[:-1]
-    return float((notes.onset_s[order] - ends).max())
-
-
-@pytest.mark.parametrize("habit", ["any", "Bar", "Position"])
-@pytest.mark.parametrize("silence", [0.3, 1.0])
-def test_silence_is_as_short_as_asked_up_to_the_last_chord(habit: str, silence: float) -> None:
-    rules, found = grammar(), {}
-    for name, longest_s in (("capped", silence), ("free", 1e6)):
-        longest = []
-        for seed in range(many(30)):
-            rng, state = np.random.default_rng(seed), rules.start(planned(10, silence=longest_s))
-            ids: list[int] = []
-            liked = np.array([any(kind == habit for kind, _ in base) for base in rules.table.base])
-            while not state.done:
-                chance = rules.mask(state) * (1.0 + 20 * liked)
-                ids += rules.advance(state, int(rng.choice(len(chance), p=chance / chance.sum())))
-            longest.append(longest_silence(ids))
-        found[name] = max(longest)
-    assert found["capped"] <= silence + 1e-6
-    assert found["free"] > silence
-
-
 GOOD = [
     ("Style", 0), ("Key", 0), ("Bar", 0), ("TimeSig", 304), ("Left", 0), ("New", 0), ("Density", 0), ("Loudness", 0),
     ("Chord", 0), ("At", 0), ("Chord", 0), ("Cadence", 0), ("Position", 0), ("Tempo", 0), ("Pitch", 60), ("Velocity", 84),
@@ -416,102 +335,3 @@ def test_padding_and_beginning_are_never_drawn() -> None:
 
 
 # --- the ending ----------------------------------------------------------------------------------
-
-
-def test_the_notes_of_an_asked_key_are_more_likely() -> None:
-    rules = grammar()
-    assert rules.key_bias(rules.start(planned(6))) is None
-    state = rules.start(planned(6, key=(9, False)))
-    bias = rules.key_bias(state)
-    assert bias is not None
-    pitch, table = rules.table.ids["Pitch"], rules.table
-    a, c, g_sharp, c_sharp = (float(bias[pitch[value]]) for value in (57, 60, 56, 61))
-    assert a > c > 0 > g_sharp
-    assert c_sharp == -np.inf
-    assert bias[table.ids["Bar"][0]] == 0, "what holds no note is as likely as before"
-    for index, base in enumerate(table.base):
-        if any(table.pitch_classes[index]):
-            notes = [value for kind, value in base if kind == "Pitch"]
-            assert bias[index] == pytest.approx(sum(bias[pitch[value]] for value in notes))
-    state.last_read = LastRead.CHORD
-    assert rules.key_bias(state) is None
-
-
-@pytest.mark.parametrize("kind", KEY_PROFILES)
-def test_keys_are_told_by_correlation_with_published_profiles(kind: str) -> None:
-    weights = np.random.default_rng(0).random(12)
-    found = key_correlations(weights, kind)
-    for mode, profile in enumerate(KEY_PROFILES[kind]):
-        for root in range(12):
-            assert found[mode, root] == pytest.approx(np.corrcoef(np.roll(profile, root), weights)[0, 1])
-
-
-@pytest.mark.parametrize("major", [True, False])
-def test_an_asked_key_has_its_degrees_as_often_as_music_has(major: bool) -> None:
-    scale, shares = list(SCALES[major]), np.array(KEY_PROFILES["albrecht"][0 if major else 1])
-    odds = np.roll(degree_odds((5, major)), -5)
-    assert odds[scale] / odds[0] == pytest.approx(shares[scale] / shares[0])
-    assert odds[scale].mean() == pytest.approx(1)
-    assert not np.delete(odds, scale).any()
-
-
-def test_keys_are_found() -> None:
-    for score in pieces():
-        weights = np.zeros(12)
-        for note in score.tracks[0].notes:
-            weights[note.pitch % 12] += note.duration
-        root, _ = find_key(weights)
-        assert weights[root] > 0
-    scale = np.zeros(12)
-    scale[[0, 2, 4, 5, 7, 9, 11]] = [5, 2, 4, 2, 4, 2, 1]
-    for shift in range(12):
-        assert find_key(np.roll(scale, shift)) == (shift, True)
-    minor = np.zeros(12)
-    minor[[0, 2, 3, 5, 7, 8, 11]] = [5, 2, 4, 2, 4, 2, 2]
-    assert find_key(np.roll(minor, 9)) == (9, False)
-    assert find_key(np.zeros(12)) == (0, True)
-
-
-@pytest.mark.parametrize("root", range(12))
-@pytest.mark.parametrize("major", [True, False])
-def test_every_last_chord_is_the_whole_triad_over_its_root(root: int, major: bool) -> None:
-    rng = np.random.default_rng(root)
-    for _ in range(20):
-        chord = LastChord(root, major, 16, (80,), [])
-        while choices := chord.choices():
-            if chord.complete and rng.random() < 0.3:
-                break
-            chord.pitches.append(int(rng.choice(choices)))
-        assert chord.complete
-        assert {pitch % 12 for pitch in chord.pitches} == set(chord.triad)
-        assert chord.pitches[0] in BASS
-        assert chord.pitches[0] % 12 == root
-        assert chord.pitches == sorted(set(chord.pitches))
-        assert chord.pitches[-1] <= HIGHEST
-
-
-@pytest.mark.parametrize("habit", ["any", "Pitch"])
-def test_the_last_chord_ends_near_the_line_that_leads_to_it(habit: str) -> None:
-    for seed in range(8):
-        asked = planned(4, highest=72)
-        ids, _ = walk(grammar(), asked, seed, habit)
-        notes = listen(tokens.decode(tokenizer(), ids, asked.tempo))
-        final = notes.onset_s == notes.onset_s.max()
-        bar_before = ~final & (notes.end_s > notes.onset_s.max() - 2)
-        assert notes.pitch[final].max() <= notes.pitch[bar_before].max() + 5
-
-
-@pytest.mark.parametrize("key", [0, 5, 10])
-def test_a_piece_ends_in_its_own_key(key: int) -> None:
-    """Heard pitch classes decide the last chord, through the grammar itself."""
-    rules = grammar()
-    scale = np.array([5, 0, 2, 0, 4, 2, 0, 4, 0, 2, 0, 1.0])
-    share = np.array([
-        np.prod([scale[(value - key) % 12] for kind, value in base if kind == "Pitch"]) for base in rules.table.base
-    ])  # fmt: skip
-    rng = np.random.default_rng(key)
-    state = rules.start(planned(40))
-    while not state.chord:
-        chance = rules.mask(state) * share
-        rules.advance(state, int(rng.choice(len(chance), p=chance / chance.sum())))
-    assert (state.chord.root, state.chord.major) == (key, True)
