@@ -22,11 +22,8 @@ from huesong.film.make import Wanted, targets_of
 from huesong.runtime.errors import UserError
 from tests.console import ROOT, huesong
 from tests.killing import in_child
-from tests.stage import test_compose
 from tests.stage.test_film_video import COLOURS, video
 
-folder = test_compose.folder
-"""A model folder of random weights."""
 FAST = ("--seconds", "4", "--candidates", "1")
 ODD = (
     b"-dash.png", b"a \"q\" 'b' $x %s.png", "日の出 \U0001f600.png".encode(), b"x" * 246 + b".png", b"\xff\xfe no UTF-8.png",

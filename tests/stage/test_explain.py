@@ -15,9 +15,6 @@ from huesong.compose.explain import GRID, Neighbour, Trait, _told, explain, occl
 from huesong.compose.moods import in_words
 from huesong.compose.output.explanation import page
 from tests.console import huesong
-from tests.stage import test_compose
-
-folder = test_compose.folder
 
 
 def test_each_cell_is_painted_over_in_turn() -> None:

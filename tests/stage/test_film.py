@@ -17,9 +17,7 @@ from huesong.film.make import Wanted, film
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from tests.console import huesong
-from tests.stage import test_compose
 
-folder = test_compose.folder
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
 

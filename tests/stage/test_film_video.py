@@ -21,9 +21,7 @@ from huesong.film.video import own_sound, scenes_of, under
 from huesong.music.reading import listen, read_score
 from huesong.runtime.errors import UserError
 from tests.console import huesong
-from tests.stage import test_compose
 
-folder = test_compose.folder
 RATE = 48_000
 
 

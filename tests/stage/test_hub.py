@@ -14,9 +14,6 @@ import yaml
 from huesong.compose.output import hub
 from huesong.runtime.errors import UserError
 from tests.hub_server import Hub, hub_server
-from tests.stage import test_compose
-
-folder = test_compose.folder
 
 
 def python(server: Hub, home: Path, code: str, token: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -20,10 +20,7 @@ from huesong.compose import batch
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
 from tests.console import ROOT, Done, huesong
-from tests.stage import test_compose
 
-folder = test_compose.folder
-"""A model folder of random weights."""
 FAST = ("--seconds", "4", "--candidates", "1", "--format", "mid,png")
 
 
