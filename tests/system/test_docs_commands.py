@@ -151,7 +151,8 @@ def parse(words: list[str], *, whole: bool) -> None:
     else:
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for word in rest:
-            assert not word.startswith("-") or word.partition("=")[0] in known, f"{' '.join(path)} has no option {word}"
+            is_option = word.startswith("-") and word != "-"  # "-" alone is standard input
+            assert not is_option or word.partition("=")[0] in known, f"{' '.join(path)} has no option {word}"
 
 
 @pytest.mark.parametrize(("text", "whole"), FOUND, ids=lambda value: value if isinstance(value, str) else "")

@@ -18,7 +18,7 @@ import pytest
 from huesong import contracts
 from huesong.register.life import retraining, showing
 from huesong.register.registry import Registry
-from tests.console import Done, huesong
+from tests.console import ROOT, Done, huesong
 from tests.examples import many
 from tests.stores import new_database
 
@@ -211,7 +211,7 @@ def test_killed_on_its_way_it_changes_nothing_that_serves_and_the_next_one_finis
     assert checkout.retrain().returncode == retraining.PROMOTED
     checkout.publish("0.6")
     checkout.settings({"start_from": "out/champion"})
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}  # DIES imports from tests
 
     def started(*words: str, **more: str) -> int:
         command = [sys.executable, *words]
