@@ -30,6 +30,8 @@ class Stack:
     uri: str
     database: str
     s3: S3Server
+    log: Path
+    """What the MLflow server says."""
 
 
 def programs(copied: Path | None) -> Path:
@@ -130,4 +132,4 @@ def stack(folder: Path) -> Iterator[Stack]:
             "MLFLOW_WEBHOOK_CACHE_TTL": "0",
         }  # fmt: skip
         with mlflow_server(database, f"s3://{BUCKET}/mlflow", folder / "mlflow.log", **own) as uri:
-            yield Stack(uri, database, s3)
+            yield Stack(uri, database, s3, folder / "mlflow.log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -53,16 +54,16 @@ def free_port() -> int:
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[S3Server]:
     """Serve `folder` until the block ends."""
-    (folder / BUCKET).mkdir(parents=True)
+    (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     port = free_port()
     program = Path(sys.executable).with_name("rclone")
     log = (folder.parent / f"{folder.name}.log").open("w+")
     server = subprocess.Popen(
         [
-            str(program), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}",
-            "--config", str(folder.parent / "rclone.conf"), "--vfs-cache-mode", "off",
+            str(program), "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", "--vfs-cache-mode=off",
+            "--config", str(folder.parent / "rclone.conf"),
         ],
-        stdout=log, stderr=subprocess.STDOUT,
+        env={**os.environ, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         for _ in range(200):

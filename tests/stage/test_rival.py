@@ -121,42 +121,53 @@ class Told:
         return {"r": {"value": value, "champion": 0.5, "low": self.gain - self.half, "high": self.gain + self.half}}
 
 
-def test_first_better_worse_and_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION"):
-        monkeypatch.delenv(key, raising=False)
-    uri = new_database(tmp_path / "mlflow.db")
-    (tmp_path / "evaluate").mkdir()
-    write_json(tmp_path / "evaluate" / contracts.FIGURES, {"n": 3})
-    gate = tmp_path / "gate.yaml"
-    gate.write_text(f"absolute: {{{LATENCY}: {{max: 5}}}}\nrelative: {{r: {{better: higher, margin: 0.1}}}}\ngain: r\n")
+class Gains:
+    """Registers models whose gain over the champion is told beforehand."""
 
-    def entered(seed: int, rivalry: Told | None, data: Sequence[dict[str, Any]] = ()) -> register.RegisterReport:
-        model = tmp_path / f"{seed}" / contracts.MODEL
+    def __init__(self, folder: Path, uri: str, name: str) -> None:
+        self.folder, self.uri, self.name = folder, uri, name
+        (folder / "evaluate").mkdir()
+        write_json(folder / "evaluate" / contracts.FIGURES, {"n": 3})
+        self.gate = folder / "gate.yaml"
+        relative = "relative: {r: {better: higher, margin: 0.1}}\ngain: r\n"
+        self.gate.write_text(f"absolute: {{{LATENCY}: {{max: 5}}}}\n{relative}")
+
+    def enter(self, seed: int, rivalry: Told | None, data: Sequence[dict[str, Any]] = ()) -> register.RegisterReport:
+        model = self.folder / f"{seed}" / contracts.MODEL
         model.mkdir(parents=True, exist_ok=True)
         write_json(model / contracts.MODEL_CONFIG, {"format": 1, "training": {"seed": seed, "data": list(data)}})
         return register.run(
-            RegisterConfig(model_name="rivals", experiment="rivals"), train=model.parent, evaluate=tmp_path / "evaluate",
-            gate=gate, out=tmp_path / "register", tracking_uri=uri, tags={}, rivalry=rivalry,
+            RegisterConfig(model_name=self.name, experiment="rivals"), train=model.parent,
+            evaluate=self.folder / "evaluate", gate=self.gate, out=self.folder / "register", tracking_uri=self.uri,
+            tags={}, rivalry=rivalry,
         )  # fmt: skip
 
-    first = Told(0.0)
-    assert contracts.CHAMPION in entered(1, first).aliases
-    assert first.asked == 0
-    tie = entered(2, Told(0.0, 0.0))
-    assert tie.aliases == [contracts.CHALLENGER]
-    assert "failed: r" in tie.note
-    assert "gain +0.000 [+0.000, +0.000]" in str(tie)
-    better = Told(0.2)
-    assert contracts.CHAMPION in entered(3, better).aliases
-    assert better.asked == 1, "once before the model was logged, and not again"
-    assert entered(4, Told(-0.2)).note == "not promoted, the gate failed: r, r"
+    def first_tie_better_worse(self) -> None:
+        """What the gate makes of each, and what the journal then tells."""
+        first = Told(0.0)
+        assert contracts.CHAMPION in self.enter(1, first).aliases
+        assert first.asked == 0
+        tie = self.enter(2, Told(0.0, 0.0))
+        assert tie.aliases == [contracts.CHALLENGER]
+        assert "failed: r" in tie.note
+        assert "gain +0.000 [+0.000, +0.000]" in str(tie)
+        better = Told(0.2)
+        assert contracts.CHAMPION in self.enter(3, better).aliases
+        assert better.asked == 1, "once before the model was logged, and not again"
+        assert self.enter(4, Told(-0.2)).note == "not promoted, the gate failed: r, r"
+        history = showing.history(Registry(self.name, uri=self.uri))
+        assert [one.kind for one in history] == ["promote", "refuse", "promote", "refuse"]
+        assert history[2].verdict["checks"][-1]["note"] == "gain +0.200 [+0.150, +0.250]"
+
+
+def test_first_better_worse_and_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HUESONG_SESSION"):
+        monkeypatch.delenv(key, raising=False)
+    gains = Gains(tmp_path, new_database(tmp_path / "mlflow.db"), "rivals")
+    gains.first_tie_better_worse()
+    entered = gains.enter
     unmeasured = entered(5, None)
     assert unmeasured.note == f"not promoted, the gate failed: {LATENCY}, r, r"
-    kinds = [one.kind for one in showing.history(Registry("rivals", uri=uri))]
-    assert kinds == ["promote", "refuse", "promote", "refuse", "refuse"]
-    assert (
-        showing.history(Registry("rivals", uri=uri))[2].verdict["checks"][-1]["note"] == "gain +0.200 [+0.150, +0.250]"
-    )
     photographs = {"kind": "pictures", "labels": "mean_rating", "items": 40, "source": "s", "licence": "CC0"}
     worse = Told(-0.2)
     assert contracts.CHAMPION in entered(6, worse, [photographs]).aliases

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -12,19 +18,23 @@ import pytest
 
 from huesong import contracts
 from huesong.register import stage as register
-from huesong.register.life import promotion, showing
+from huesong.register.life import promotion, retraining, showing
 from huesong.register.registry import FIGURES, GATE, ROLLED_BACK_AT, Registry
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
-from tests.console import huesong
+from tests import s3_server
+from tests.console import ROOT, huesong
 from tests.hook_receiver import receiver
-from tests.mlflow_server import Stack, stack
+from tests.mlflow_server import Stack, mlflow_server, postgres, programs, stack
 from tests.s3_server import BUCKET
+from tests.stage.test_rival import Gains
 from tests.system.test_registry_races import at_once, child, ended, enter, make_experiment, model, or_none_before
+from tests.system.test_retrain import Checkout
 
 pytestmark = pytest.mark.slow
 
 ROUNDS = 3
+COMPOSE = "docker compose -f mlflow/compose.yaml "
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +210,94 @@ def test_files_that_were_altered_or_deleted_in_the_bucket_are_refused(servers: S
     servers.s3.change(key, whole)
     fetched = registry.folder(version, tmp_path / "fetched")
     assert (fetched / contracts.MODEL_CONFIG).read_bytes() == whole
+
+
+# --- what docs/registry.md says of a team's server (mlflow/compose.yaml) ------------------------------
+
+
+def test_retrain_twice_without_and_with_new_data(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    (checkout.root / "mlflow.db").unlink()  # all goes to the server
+    checkout.publish("0.5")
+    for code in (retraining.PROMOTED, retraining.NOTHING_NEW):
+        done = checkout.retrain()
+        assert done.returncode == code, done.stderr
+    checkout.publish("0.6")
+    checkout.settings({"start_from": "out/champion"})
+    done = checkout.retrain()
+    assert done.returncode == retraining.PROMOTED, done.stderr
+    assert checkout.champion == "2"
+    assert [one.kind for one in showing.history(checkout.registry)] == ["promote", "promote"]
+    assert not (checkout.root / "mlflow.db").exists()
+
+
+def documented(word: str) -> str:
+    """The line of docs/registry.md that runs a program in a container of the team's server: its service, and the program."""
+    page = (ROOT / "docs" / "registry.md").read_text(encoding="utf-8")
+    [line] = re.findall(rf"^    {re.escape(COMPOSE)}(?:exec|run) (.*{word}.*)$", page, re.MULTILINE)
+    words = re.sub(r"^(-\S+ )+", "", line.replace("--entrypoint tar storage", "storage tar"))
+    return str(words)
+
+
+def run_here(line: str, where: Path, database: str, data: Path) -> None:
+    """A documented line without its container: `database` and the folder `data` are the server's and /data."""
+    service, _, command = line.partition(" ")
+    port = database.rpartition("/")[0].rpartition(":")[2]
+    if service == "database":
+        name, _, rest = command.partition(" ")
+        tool = shutil.which(name) if name not in ("pg_dump", "pg_restore") else str(programs(None) / name)
+        # The tests' database is called postgres, and its owner huesong.
+        rest = rest.replace("-U mlflow", f"-h 127.0.0.1 -p {port} -U huesong --no-owner").replace(
+            "-d mlflow", "-d postgres"
+        )
+        command = f"{tool} {rest.replace('-Fc mlflow', '-Fc postgres')}"
+    else:
+        command = command.replace("/data", str(data)).replace(f"{data} mlflow", f"{data} {s3_server.BUCKET}")
+    done = subprocess.run(["bash", "-ec", command], cwd=where, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+RESTORED = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from huesong import contracts
+from huesong.register.life import promotion, retraining, showing
+from huesong.register.registry import Registry
+registry = Registry("kept")
+history = [asdict(one) for one in showing.history(registry)]
+champion = registry.by_alias(contracts.CHAMPION)
+folder = registry.folder(champion, Path(sys.argv[1]))  # held against its digest
+files = (folder / contracts.MODEL_CONFIG).exists()
+with registry.alone():  # and life goes on
+    after = promotion.roll_back(registry).version
+print(json.dumps({"history": history, "champion": champion.version, "files": files, "after": after}))
+"""
+"""In a process of its own: MLflow remembers by a run's id which server has its artifacts."""
+
+
+def test_first_tie_better_worse_then_backup_and_restore_as_documented(servers: Stack, tmp_path: Path) -> None:
+    Gains(tmp_path, servers.uri, "kept").first_tie_better_worse()
+    history = showing.history(Registry("kept", uri=servers.uri))
+    for word in ("pg_dump", "tar -c"):
+        run_here(documented(word), tmp_path, servers.database, servers.s3.folder)
+    (tmp_path / "new").mkdir()
+    own = {
+        "AWS_ACCESS_KEY_ID": s3_server.KEY, "AWS_SECRET_ACCESS_KEY": s3_server.SECRET, "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    with postgres() as database:
+        for word in ("pg_restore", "tar storage -xf"):
+            run_here(documented(word), tmp_path, database, tmp_path / "new")
+        destination, log = f"s3://{s3_server.BUCKET}/mlflow", tmp_path / "new.log"
+        with (
+            s3_server.serve(tmp_path / "new") as s3,
+            mlflow_server(database, destination, log, MLFLOW_S3_ENDPOINT_URL=s3.url, **own) as uri,
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", RESTORED, str(tmp_path / "fetched")], capture_output=True, text=True, check=False,
+                env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "history": [asdict(one) for one in history], "champion": "3", "files": True, "after": "1",
+    }  # fmt: skip

@@ -96,7 +96,8 @@ class Checkout:
 
     @property
     def registry(self) -> Registry:
-        return Registry("again", uri=f"sqlite:///{self.root / 'mlflow.db'}", root=self.root)
+        """Where MLFLOW_TRACKING_URI says, else in the clone."""
+        return Registry("again", root=self.root)
 
     @property
     def champion(self) -> str | None:
