@@ -64,6 +64,7 @@ RUN = {
     "huesong registry rollback": "stage/test_models.py",
     "huesong registry show": "system/test_registry_server.py",
     "make tracking": "system/test_first_steps.py",
+    "mlflow db": "system/test_registry_server.py",
     "mlflow models": "stage/test_pyfunc_model.py",
     "huesong settings diff": "unit/test_settings.py",
     "huesong settings use": "unit/test_settings.py",

@@ -28,6 +28,7 @@ from tests.hook_receiver import receiver
 from tests.mlflow_server import Stack, mlflow_server, postgres, programs, stack
 from tests.s3_server import BUCKET
 from tests.stage.test_rival import Gains
+from tests.stores import new_database
 from tests.system.test_registry_races import at_once, child, ended, enter, make_experiment, model, or_none_before
 from tests.system.test_retrain import Checkout
 
@@ -301,3 +302,12 @@ def test_first_tie_better_worse_then_backup_and_restore_as_documented(servers: S
     assert json.loads(done.stdout) == {
         "history": [asdict(one) for one in history], "champion": "3", "files": True, "after": "1",
     }  # fmt: skip
+
+
+def test_the_schema_is_upgraded_as_documented(servers: Stack, tmp_path: Path) -> None:
+    new_database(tmp_path / "mlflow.db")
+    for store in ("sqlite:///mlflow.db", servers.database):
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", store]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert Registry("again", uri=servers.uri).client.search_experiments()
