@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -366,3 +367,29 @@ def test_a_roll_back_that_is_killed_at_any_call_happened_or_did_not(place: tuple
     kills = killed_everywhere(roll_back, restore, check)
     print(f"{kills} kills of rollback", file=sys.stderr)
     assert kills >= 2
+
+
+def test_a_registry_that_another_process_locks_is_one_line_and_nothing_is_changed(place: tuple[Path, str]) -> None:
+    folder, uri = place
+    model(folder / "0", 0, 0.5)
+    assert ended(child(lambda: enter(folder / "0", uri, "locked"))) == 0
+    model(folder / "1", 1, 0.6)
+
+    def refused() -> None:
+        with pytest.raises(UserError, match="another process writes") as caught:
+            enter(folder / "1", uri, "locked")
+        assert "\n" not in str(caught.value)
+
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        held(refused)
+        other.execute("ROLLBACK")
+    assert not (folder / "1" / "register").exists()
+    assert ended(child(lambda: enter(folder / "1", uri, "locked"))) == 0
+
+    def check() -> None:
+        registry = Registry("locked", uri=uri)
+        assert [one.version for one in registry.versions()] == ["1", "2"]
+        assert [one.kind for one in showing.history(registry)] == ["promote", "promote"]
+
+    held(check)
