@@ -19,12 +19,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from huesong.config import SamplingConfig
 from huesong.model.decoding.cache import KVCache
 from huesong.model.decoding.decoder import Decoder
-from huesong.model.decoding.draw import draw, generator_of, plausible
+from huesong.model.decoding.draw import Generator, draw, plausible
 from huesong.model.folder import Model
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
 from huesong.music.form.plan import Plan, Relation
@@ -55,7 +56,7 @@ class Hypothesis:
     conditioning: Conditioning
     plan: Plan
     state: State
-    generator: torch.Generator
+    generator: Generator
     next_id: int
     seed: int = 0
     """The request's."""
@@ -158,12 +159,13 @@ def guidance_of(model: Model, config: SamplingConfig) -> float:
 
 @contextlib.contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, one thread: a step's matrices are too small to share, and sums must not depend on the core count."""
+    """One thread: a step's matrices are too small to share, and sums must not depend on the core count."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):  # of NumPy
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -189,7 +191,7 @@ def first_hypotheses(model: Model, request: Request, config: SamplingConfig) -> 
     if grammar.count_violations(primer):
         raise UserError("the primer was not written with this model's vocabulary: encode it with its tokenizer")
     for candidate in range(config.candidates):
-        generator = generator_of(request.seed, candidate)
+        generator = Generator(request.seed, candidate)
         state = grammar.start(constraints)
         start = Hypothesis(conditioning, plan, state, generator, model.vocabulary.bos, request.seed)
         for token in primer:
@@ -240,13 +242,13 @@ def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, p
     """
     weight_C = np.exp(-distances(model, group, scorer) / STEERING_TEMPERATURE) + 1e-12
     edge_C = np.cumsum(weight_C / weight_C.sum())
-    uniform = float(torch.rand(1, generator=generator_of(group[0].seed, "steer", part), dtype=torch.float64))
+    uniform = Generator(group[0].seed, "steer", part).uniform()
     chosen = np.minimum(np.searchsorted(edge_C, (uniform + np.arange(len(group))) / len(group)), len(group) - 1)
     return [
         replace(
             group[row],
             state=copy.deepcopy(group[row].state),
-            generator=generator_of(group[0].seed, place, part),
+            generator=Generator(group[0].seed, place, part),
             ids=list(group[row].ids),
             read=list(group[row].read),
             bars=list(group[row].bars),
@@ -310,18 +312,18 @@ def _step(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCac
     """Draw a token for each hypothesis and append it; what the plan says before it is read in the same pass."""
     grammar, copies = model.grammar, 1 if config.guidance == 1 else 2
     runs = [_with_planned(grammar, each, cache.capacity - cache.longest) for each in active]
-    logits_BV = decoder.next_logits(runs * copies, cache).to("cpu", torch.float64)
-    allowed_BV = torch.from_numpy(grammar.masks([each.state for each in active]))
+    logits_BV = decoder.next_logits(runs * copies, cache).astype(np.float64)
+    allowed_BV = grammar.masks([each.state for each in active])
     if copies == 2:
-        with_it_BV, free_BV = logits_BV.chunk(2)
+        with_it_BV, free_BV = np.split(logits_BV, 2)
         logits_BV = free_BV + config.guidance * (with_it_BV - free_BV)
         if config.guidance > 1:  # below, the music without a request has its say
             allowed_BV &= plausible(with_it_BV, allowed_BV)
     for row, each in enumerate(active):
         if (bias_V := grammar.key_bias(each.state)) is not None:
-            logits_BV[row] += torch.from_numpy(bias_V)
-    uniform_B = torch.cat([torch.rand(1, generator=each.generator, dtype=torch.float64) for each in active])
-    cooler_B = torch.tensor([each.cooler for each in active], dtype=torch.float64)
+            logits_BV[row] += bias_V
+    uniform_B = np.array([each.generator.uniform() for each in active])
+    cooler_B = np.array([each.cooler for each in active])
     for each, token in zip(active, draw(logits_BV, allowed_BV, uniform_B, config, cooler_B).tolist(), strict=True):
         _append(grammar, each, token)
 
@@ -330,7 +332,7 @@ def _with_planned(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[i
     """The newest token, and those that the plan says after it, which are appended: at most `room` in all."""
     run = [hypothesis.next_id]
     while hypothesis.state.planned and len(run) < room:
-        torch.rand(1, generator=hypothesis.generator, dtype=torch.float64)  # as if it had been drawn
+        hypothesis.generator.uniform()  # as if it had been drawn
         _append(grammar, hypothesis, hypothesis.state.planned[0])
         run.append(hypothesis.next_id)
     return run
@@ -362,13 +364,12 @@ def _make_room(model: Model, decoder: Decoder, active: list[Hypothesis], cache: 
     assert cache.longest < cache.capacity, "re-priming makes room"
 
 
-def _last_read(model: Model, hypothesis: Hypothesis, capacity: int) -> Tensor:
+def _last_read(model: Model, hypothesis: Hypothesis, capacity: int) -> list[int]:
     """What a row reads anew: all so far if it fits, else the last bars; but the newest token, which the next step reads."""
     known = [model.vocabulary.bos, *hypothesis.read[:-1]]
     if len(known) >= capacity:
         known = [model.vocabulary.bos, *last_bars(model.grammar, hypothesis, int(KEPT_SHARE * capacity))]
-    known = known[1 - capacity :]  # a tiny context may not hold the first bar
-    return torch.tensor(known, device=model.device)
+    return known[1 - capacity :]  # a tiny context may not hold the first bar
 
 
 def last_bars(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[int]:

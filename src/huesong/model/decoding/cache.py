@@ -7,29 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from huesong.model.decoding.history import History
-from huesong.model.network import Memory
+
+Memory = list[tuple[np.ndarray, np.ndarray]]
+"""Of each decoder layer the keys and values [B, H, M, E] that the music attends to, float32."""
 
 
 class KVCache:
-    """Keys and values of everything attended to so far, and the condition of each row.
+    """Keys and values of everything attended to so far, and the condition of each row; all float32.
 
     The keys and values of a layer lie side by side, [B * capacity, 2 * S * E]: a step writes them in one go and in
     place. Those of the picture, [B, H, M, E], are computed once. Made by `Decoder.new_cache`.
     """
 
     def __init__(
-        self, condition_BD: Tensor, memory: Memory, layers: int, shape: tuple[int, int], capacity: int
+        self, condition_BD: np.ndarray, memory: Memory, layers: int, shape: tuple[int, int], capacity: int
     ) -> None:
         self.condition_BD, self.memory, self.shape, self.capacity = condition_BD, memory, shape, capacity
         batch, width = len(condition_BD), shape[0] * shape[1]
         self.lengths = [0] * batch
-        """On the host, so that a step does not wait for the device."""
-        self.kept = [condition_BD.new_zeros(batch * capacity, 2 * width) for _ in range(layers)]
-        self.last_keys = [condition_BD.new_zeros(batch, width) for _ in range(layers)]
+        self.kept = [np.zeros((batch * capacity, 2 * width), np.float32) for _ in range(layers)]
+        self.last_keys = [np.zeros((batch, width), np.float32) for _ in range(layers)]
         """Of the newest token of each row [B, S * E], before they were mixed."""
         self.history = [History() for _ in range(batch)]
 
@@ -41,10 +41,10 @@ class KVCache:
         """Tokens of the longest row."""
         return max(self.lengths, default=0)
 
-    def read(self, layer: int, count: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, S, K, E] of the first `count` tokens of every row."""
-        kept = self.kept[layer].view(len(self), self.capacity, 2, *self.shape)[:, :count]
-        return kept[:, :, 0].transpose(1, 2), kept[:, :, 1].transpose(1, 2)
+    def read(self, layer: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values [B, S, K, E] of the first `count` tokens of every row: views of what is kept."""
+        kept = self.kept[layer].reshape(len(self), self.capacity, 2, *self.shape)[:, :count]
+        return kept[:, :, 0].swapaxes(1, 2), kept[:, :, 1].swapaxes(1, 2)
 
     def select(self, rows: Sequence[int]) -> KVCache:
         """A cache of the given rows only, in that order."""
@@ -55,11 +55,11 @@ class KVCache:
         """A cache of rows of several caches; what they hold is copied."""
         first = rows[0][0]
         memory = [
-            (torch.cat([cache.memory[at][0][row : row + 1] for cache, row in rows]),
-             torch.cat([cache.memory[at][1][row : row + 1] for cache, row in rows]))
+            (np.stack([cache.memory[at][0][row] for cache, row in rows]),
+             np.stack([cache.memory[at][1][row] for cache, row in rows]))
             for at in range(len(first.memory))
         ]  # fmt: skip
-        condition_BD = torch.cat([cache.condition_BD[row : row + 1] for cache, row in rows])
+        condition_BD = np.stack([cache.condition_BD[row] for cache, row in rows])
         made = cls(condition_BD, memory, len(first.kept), first.shape, first.capacity)
         for at, (cache, row) in enumerate(rows):
             made.put(at, cache, row)

@@ -1,7 +1,7 @@
-"""The network's pass over new tokens alone: the same numbers as `HuesongNetwork.forward`, up to rounding.
+"""The network's pass over new tokens alone, on plain arrays: the same numbers as `HuesongNetwork.forward`, up to rounding.
 
-Composing is thousands of passes over one token a piece, in which PyTorch's modules would cost more than the arithmetic. So
-the layers' weights are taken out of their modules once, and a pass is a few dozen operations on plain tensors. Rows may
+Composing is thousands of passes over one token a piece, in which the calls of PyTorch cost more than the arithmetic. So
+the layers' weights are taken out of their modules once, as arrays of NumPy, whose calls cost a fourth as much. Rows may
 read several tokens at once (what is planned need not be sampled): the new tokens of all rows stand one after the other.
 
 Shapes: B rows, N new tokens of all rows, T of one row, K tokens so far, D width, H heads of S of keys, E width of a head,
@@ -13,31 +13,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from huesong.model.decoding.cache import KVCache
+from huesong.model.decoding.arithmetic import attention, gelu, layer_norm
+from huesong.model.decoding.cache import KVCache, Memory
 from huesong.model.decoding.history import said_by
 from huesong.model.network import EMBEDDING_STD, HuesongNetwork, Layer
+
+Norm = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
 class Weights:
     """A layer's weights; `_t`: transposed and contiguous, as small matrices are multiplied fastest."""
 
-    self_norm: tuple[Tensor, Tensor]
-    projection_t: Tensor
-    smear_C: Tensor | None  # of each channel of the keys
-    out_t: Tensor
-    cross_norm: tuple[Tensor, Tensor] | None
-    query_t: Tensor | None
-    cross_out_t: Tensor | None
-    feed_norm: tuple[Tensor, Tensor]
-    feed_in: tuple[Tensor, Tensor]  # bias, transposed weight
-    feed_out: tuple[Tensor, Tensor]
+    self_norm: Norm
+    projection_t: np.ndarray
+    smear_C: np.ndarray | None  # of each channel of the keys
+    out_t: np.ndarray
+    cross_norm: Norm | None
+    query_t: np.ndarray | None
+    cross_out_t: np.ndarray | None
+    feed_norm: Norm
+    feed_in: tuple[np.ndarray, np.ndarray]  # bias, transposed weight
+    feed_out: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -48,101 +50,105 @@ class Reading:
     last: list[int]  # of N, of each row
     singles: bool  # every row reads one token
     longest: int  # tokens of the longest row, the new ones included
-    where_N: Tensor  # in the cache
-    rotation: tuple[Tensor, Tensor] | None  # cos and sin: [N, 1, 1, E/2], [N, 1, 2, E/2]
-    hidden_B11K: Tensor | None  # 0, or -inf where a row has no token; None: all rows are equally long
+    where_N: np.ndarray  # in the cache
+    rotation: tuple[np.ndarray, np.ndarray] | None  # cos and sin: [N, 1, 1, E/2], [N, 1, 2, E/2]
+    hidden_B11K: np.ndarray | None  # 0, or -inf where a row has no token; None: all rows are equally long
 
 
 class Decoder:
-    """A network that reads token by token; it must not change meanwhile, for its weights are copied."""
+    """A network that reads token by token; it must not change meanwhile, for its weights are copied to the host."""
 
     def __init__(self, network: HuesongNetwork) -> None:
         self.network, config = network, network.config
         self.heads, self.shared = config.heads, config.kv_heads or config.heads
         self.width, self.head_width = config.width, config.width // config.heads
         layers = [layer for layer in (*network.encoder, *network.decoder) if isinstance(layer, Layer)]
-        with torch.no_grad():
-            self.layers = [weights_of(layer, self.head_width) for layer in layers]
-            self.embedding_t = network.embedding.weight.t().contiguous()
-            self.rotation = self.places = None
-            self.said = [] if network.recall is None else said_by(network.recall.bars)
-            dtype = network.embedding.weight.dtype
-            if config.positions == "rotary":
-                angles = network.angles(config.context, self.head_width)[:, None, None]
-                sin = angles.sin().to(dtype)
-                self.rotation = angles.cos().to(dtype), torch.cat([-sin, sin], dim=2)
-            else:
-                angles = network.angles(config.context, self.width)
-                self.places = EMBEDDING_STD * torch.cat([angles.sin(), angles.cos()], dim=-1).to(dtype)
+        self.layers = [weights_of(layer, self.head_width) for layer in layers]
+        self.embedding_VD = array_of(network.embedding.weight)
+        self.embedded_VD = self.embedding_VD * np.float32(math.sqrt(self.width))
+        self.embedding_t = np.ascontiguousarray(self.embedding_VD.T)
+        self.final_norm = array_of(network.final_norm.weight), array_of(network.final_norm.bias)
+        self.recall_t = None if network.recall is None else transposed(network.recall.project)
+        self.said = [] if network.recall is None else said_by(network.recall.bars)
+        self.rotation: tuple[np.ndarray, np.ndarray] | None = None
+        self.places_KD: np.ndarray | None = None
+        if config.positions == "rotary":
+            angles = array_of(network.angles(config.context, self.head_width), np.float64)[:, None, None]
+            sin = np.sin(angles).astype(np.float32)
+            self.rotation = np.cos(angles).astype(np.float32), np.concatenate([-sin, sin], axis=2)
+        else:
+            angles = array_of(network.angles(config.context, self.width), np.float64)
+            waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+            self.places_KD = (EMBEDDING_STD * waves).astype(np.float32)
 
-    @torch.no_grad()
     def new_cache(
         self, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
     ) -> KVCache:
         """An empty cache for these requests; arguments as in `HuesongNetwork.forward`."""
-        condition_BD, memory = self.network.memory(picture_tokens_BSD, va_B2, keep_condition_B)
+        condition_BD, memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
         shape = (self.shared, self.head_width)
         return KVCache(condition_BD, memory, len(self.layers), shape, self.network.config.context)
 
-    @torch.no_grad()
     def recondition(
         self, cache: KVCache, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
     ) -> None:
         """Ask anew of the tokens to come; what the cache holds was composed under the request before."""
-        cache.condition_BD, cache.memory = self.network.memory(picture_tokens_BSD, va_B2, keep_condition_B)
+        cache.condition_BD, cache.memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
 
     @torch.no_grad()
-    def step(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
+    def _memory(
+        self, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None
+    ) -> tuple[np.ndarray, Memory]:
+        condition_BD, memory = self.network.memory(picture_tokens_BSD, va_B2, keep_condition_B)
+        return array_of(condition_BD), [(array_of(keys), array_of(values)) for keys, values in memory]
+
+    def step(self, ids_BT: np.ndarray, cache: KVCache) -> np.ndarray:
         """Logits [B, T, V] after the next T tokens of every row of the cache, which then holds them."""
-        states_ND = self._read(ids_BT.flatten().tolist(), [ids_BT.shape[1]] * len(ids_BT), cache)[0]
-        return (states_ND @ self.embedding_t).view(*ids_BT.shape, -1)
+        states_ND = self._read(ids_BT.ravel().tolist(), [ids_BT.shape[1]] * len(ids_BT), cache)[0]
+        logits_BTV: np.ndarray = (states_ND @ self.embedding_t).reshape(*ids_BT.shape, -1)
+        return logits_BTV
 
-    @torch.no_grad()
-    def next_logits(self, runs: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+    def next_logits(self, runs: Sequence[Sequence[int]], cache: KVCache) -> np.ndarray:
         """Logits [B, V] after the next tokens, one or more, of every row of the cache, which then holds them."""
         ids = [token for run in runs for token in run]
         states_ND, last = self._read(ids, [len(run) for run in runs], cache)
-        return (states_ND if len(states_ND) == len(last) else states_ND[last]) @ self.embedding_t
+        logits_BV: np.ndarray = (states_ND if len(states_ND) == len(last) else states_ND[last]) @ self.embedding_t
+        return logits_BV
 
-    @torch.no_grad()
-    def prime(self, cache: KVCache, row: int, ids_T: Tensor) -> None:
+    def prime(self, cache: KVCache, row: int, ids: Sequence[int]) -> None:
         """Let a row of the cache hold these tokens and nothing else."""
         memory = [(keys[row : row + 1], values[row : row + 1]) for keys, values in cache.memory]
         condition_1D = cache.condition_BD[row : row + 1]
         primed = KVCache(condition_1D, memory, len(self.layers), cache.shape, cache.capacity)
-        self._read(ids_T.tolist(), [len(ids_T)], primed)
+        self._read(list(ids), [len(ids)], primed)
         cache.put(row, primed)
 
-    def _read(self, ids: list[int], counts: list[int], cache: KVCache) -> tuple[Tensor, list[int]]:
+    def _read(self, ids: list[int], counts: list[int], cache: KVCache) -> tuple[np.ndarray, list[int]]:
         """The normalised states [N, D] of new tokens, and where each row's last one stands; the cache then holds them."""
         reading, place_N = self._reading(counts, cache)
-        network = self.network
-        rows = cache.condition_BD
-        if not reading.singles:
-            rows = rows.repeat_interleave(torch.tensor(counts, device=rows.device), dim=0)
-        ids_N = torch.tensor(ids, device=rows.device)
-        x_ND = F.embedding(ids_N, network.embedding.weight) * math.sqrt(self.width) + rows
-        if network.recall is not None:
-            x_ND = self._with_recalled(x_ND, ids, counts, cache)
-        if self.places is not None:
-            x_ND = x_ND + self.places[place_N]
+        rows = cache.condition_BD if reading.singles else np.repeat(cache.condition_BD, counts, axis=0)
+        x_ND = self.embedded_VD[ids] + rows
+        if self.recall_t is not None:
+            self._add_recalled(x_ND, ids, counts, cache)
+        if self.places_KD is not None:
+            x_ND += self.places_KD[place_N]
         crossed = iter(cache.memory)
         for index, weights in enumerate(self.layers):
-            x_ND = self._attended(x_ND, weights, index, cache, reading)
+            x_ND += self._attended(layer_norm(x_ND, *weights.self_norm), weights, index, cache, reading)
             if weights.cross_norm is not None and weights.query_t is not None and weights.cross_out_t is not None:
-                query_NHE = (self._normed(x_ND, weights.cross_norm) @ weights.query_t).unflatten(1, (self.heads, -1))
-                mixed_ND = self._mixed(query_NHE, *next(crossed), reading, None)
-                x_ND = torch.addmm(x_ND, mixed_ND, weights.cross_out_t)
+                query_NHE = (layer_norm(x_ND, *weights.cross_norm) @ weights.query_t).reshape(len(x_ND), self.heads, -1)
+                x_ND += self._mixed(query_NHE, *next(crossed), reading, None) @ weights.cross_out_t
             (bias_in, in_t), (bias_out, out_t) = weights.feed_in, weights.feed_out
-            hidden_NC = F.gelu(torch.addmm(bias_in, self._normed(x_ND, weights.feed_norm), in_t))
-            x_ND = torch.addmm(bias_out, hidden_NC, out_t).add_(x_ND)
+            hidden_NC = layer_norm(x_ND, *weights.feed_norm) @ in_t
+            hidden_NC += bias_in
+            x_ND += gelu(hidden_NC) @ out_t
+            x_ND += bias_out
         cache.lengths = [length + count for length, count in zip(cache.lengths, counts, strict=True)]
-        final = network.final_norm
-        return F.layer_norm(x_ND, (self.width,), final.weight, final.bias, final.eps), reading.last
+        return layer_norm(x_ND, *self.final_norm), reading.last
 
-    def _reading(self, counts: list[int], cache: KVCache) -> tuple[Reading, Tensor]:
+    def _reading(self, counts: list[int], cache: KVCache) -> tuple[Reading, np.ndarray]:
         """What a pass needs to know of its tokens, and the place of each in its row [N]."""
-        device, lengths, runs, last, start = cache.condition_BD.device, cache.lengths, [], [], 0
+        lengths, runs, last, start = cache.lengths, [], [], 0
         for row, count in enumerate(counts):
             if count > 1:
                 runs.append((row, start, count))
@@ -151,112 +157,102 @@ class Decoder:
         ends = [length + count for length, count in zip(lengths, counts, strict=True)]
         longest = max(ends)
         assert longest <= cache.capacity, f"{longest} tokens do not fit a context of {cache.capacity}"
-        spans = list(zip(range(len(counts)), lengths, counts, strict=True))
-        place_N = torch.tensor([begin + at for _, begin, count in spans for at in range(count)], device=device)
-        row_N = torch.tensor([row * cache.capacity for row, _, count in spans for _ in range(count)], device=device)
+        place_N = np.array([at for begin, end in zip(lengths, ends, strict=True) for at in range(begin, end)])
+        where_N = np.repeat(np.arange(len(counts)) * cache.capacity, counts) + place_N
         hidden = None
         if min(ends) < longest:
-            hidden = torch.zeros(len(counts), longest, device=device, dtype=cache.condition_BD.dtype)
-            ends_B1 = torch.tensor(ends, device=device)[:, None]
-            hidden = hidden.masked_fill_(torch.arange(longest, device=device) >= ends_B1, -torch.inf)[:, None, None]
+            hidden = np.where(np.arange(longest) < np.array(ends)[:, None], np.float32(0), np.float32(-np.inf))
+            hidden = hidden[:, None, None]
         rotation = self.rotation and (self.rotation[0][place_N], self.rotation[1][place_N])
-        return Reading(runs, last, not runs, longest, row_N + place_N, rotation, hidden), place_N
+        return Reading(runs, last, not runs, longest, where_N, rotation, hidden), place_N
 
-    def _attended(self, x_ND: Tensor, weights: Weights, layer: int, cache: KVCache, reading: Reading) -> Tensor:
-        """After a layer's self-attention, whose new keys and values the cache then holds."""
+    def _attended(
+        self, normed_ND: np.ndarray, weights: Weights, layer: int, cache: KVCache, reading: Reading
+    ) -> np.ndarray:
+        """What a layer's self-attention adds [N, D]; the cache then holds the new keys and values."""
         queries, keys_end = self.width, self.width + self.shared * self.head_width
-        projected = self._normed(x_ND, weights.self_norm) @ weights.projection_t
+        projected = normed_ND @ weights.projection_t
         if weights.smear_C is not None:
             keys_NC = projected[:, queries:keys_end]
-            own_NC = keys_NC.clone()
+            own_NC = keys_NC.copy()
             before_NC = cache.last_keys[layer]
             if not reading.singles:
-                firsts = [first for first, _ in _spans(reading.last)]
-                before_NC = own_NC.roll(1, 0).index_copy_(0, torch.tensor(firsts, device=own_NC.device), before_NC)
-                cache.last_keys[layer] = own_NC[reading.last]
-            else:
-                cache.last_keys[layer] = own_NC
-            keys_NC.lerp_(before_NC, weights.smear_C)
+                before_NC = np.roll(own_NC, 1, axis=0)
+                before_NC[[0, *(end + 1 for end in reading.last[:-1])]] = cache.last_keys[layer]
+            cache.last_keys[layer] = own_NC if reading.singles else own_NC[reading.last]
+            keys_NC += weights.smear_C * (before_NC - own_NC)
         if reading.rotation is not None:  # pairs of channels (i, i + E/2) of queries and keys
-            pairs = projected[:, :keys_end].unflatten(1, (self.heads + self.shared, 2, -1))
-            turned = pairs.flip(2)
-            pairs.mul_(reading.rotation[0]).addcmul_(turned, reading.rotation[1])
-        cache.kept[layer].index_copy_(0, reading.where_N, projected[:, queries:])
-        query_NHE = projected[:, :queries].unflatten(1, (self.heads, -1))
+            pairs = projected[:, :keys_end].reshape(len(projected), self.heads + self.shared, 2, -1)
+            turned = pairs * reading.rotation[0] + pairs[:, :, ::-1] * reading.rotation[1]
+            projected[:, :keys_end] = turned.reshape(len(projected), -1)
+        cache.kept[layer][reading.where_N] = projected[:, queries:]
+        query_NHE = projected[:, :queries].reshape(len(projected), self.heads, -1)
         keys, values = cache.read(layer, reading.longest)
-        mixed_ND = self._mixed(query_NHE, keys, values, reading, cache.lengths)
-        return torch.addmm(x_ND, mixed_ND, weights.out_t)
+        return self._mixed(query_NHE, keys, values, reading, cache.lengths) @ weights.out_t
 
     def _mixed(
-        self, query_NHE: Tensor, keys: Tensor, values: Tensor, reading: Reading, lengths: list[int] | None
-    ) -> Tensor:
+        self, query_NHE: np.ndarray, keys: np.ndarray, values: np.ndarray, reading: Reading, lengths: list[int] | None
+    ) -> np.ndarray:
         """What the new tokens [N, D] attend to, of keys and values [B, S, K, E]; lengths None: they see all of them."""
-        shared, group = keys.shape[1], self.heads // keys.shape[1]
+        shared = keys.shape[1]
+        query_NSGE = query_NHE.reshape(len(query_NHE), shared, -1, query_NHE.shape[-1])
         hidden = reading.hidden_B11K if lengths is not None else None
         if reading.singles:
-            last_BSGE = query_NHE.unflatten(1, (shared, group))
-            return F.scaled_dot_product_attention(last_BSGE, keys, values, attn_mask=hidden).flatten(1)
-        mixed_ND = query_NHE.new_empty(len(query_NHE), self.width)
+            return attention(query_NSGE, keys, values, hidden).reshape(len(query_NHE), -1)
+        mixed_ND = np.empty((len(query_NHE), self.width), np.float32)
         if len(reading.runs) < len(reading.last):
-            last_BSGE = query_NHE[reading.last].unflatten(1, (shared, group))
-            mixed_ND[reading.last] = F.scaled_dot_product_attention(last_BSGE, keys, values, attn_mask=hidden).flatten(
-                1
-            )
+            found = attention(query_NSGE[reading.last], keys, values, hidden)
+            mixed_ND[reading.last] = found.reshape(len(reading.last), -1)
         for row, first, count in reading.runs:  # heads of bars, and rows that are primed
-            seen: dict[str, Any] = {}
-            end = keys.shape[2]
+            end, unseen = keys.shape[2], None
             if lengths is not None:
                 end = lengths[row] + count
-                causal = torch.ones(count, end, dtype=torch.bool, device=keys.device).tril_(lengths[row])
-                seen = {"attn_mask": causal} if lengths[row] else {"is_causal": True}
-            query_HTE = query_NHE[first : first + count].transpose(0, 1)[None]
-            own_keys, own_values = (x[row : row + 1, :, :end].repeat_interleave(group, dim=1) for x in (keys, values))
-            mixed_HTE = F.scaled_dot_product_attention(query_HTE, own_keys, own_values, **seen)[0]
-            mixed_ND[first : first + count] = mixed_HTE.transpose(0, 1).flatten(1)
+                later = np.arange(end) > lengths[row] + np.arange(count)[:, None]
+                unseen = np.where(later, np.float32(-np.inf), np.float32(0))
+            query_SGTE = query_NSGE[first : first + count].transpose(1, 2, 0, 3)
+            found_SGTE = attention(query_SGTE, keys[row, :, None, :end], values[row, :, None, :end], unseen)
+            mixed_ND[first : first + count] = found_SGTE.transpose(2, 0, 1, 3).reshape(count, -1)
         return mixed_ND
 
-    def _with_recalled(self, x_ND: Tensor, ids: list[int], counts: list[int], cache: KVCache) -> Tensor:
-        """The new tokens with what `Recall` adds to them."""
-        network, device = self.network, x_ND.device
-        assert network.recall is not None
+    def _add_recalled(self, x_ND: np.ndarray, ids: list[int], counts: list[int], cache: KVCache) -> None:
+        """Add to the new tokens what `Recall` adds to them."""
+        assert self.recall_t is not None
         histories = (history for history, count in zip(cache.history, counts, strict=True) for _ in range(count))
         found = [history.read(token, self.said) for history, token in zip(histories, ids, strict=True)]
-        if all(token is None for token in found):
-            return x_ND
-        following_N = torch.tensor([token or 0 for token in found], device=device)
-        found_N = torch.tensor([token is not None for token in found], device=device)
-        embedded_ND = F.embedding(following_N, network.embedding.weight) * math.sqrt(self.width)
-        return F.linear(embedded_ND, network.recall.project.weight).mul_(found_N[:, None]).add_(x_ND)
-
-    def _normed(self, x_ND: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
-        return F.layer_norm(x_ND, (self.width,), *norm)
+        rows = [row for row, token in enumerate(found) if token is not None]
+        if rows:
+            x_ND[rows] += self.embedded_VD[[token for token in found if token is not None]] @ self.recall_t
 
 
-def _spans(last: list[int]) -> list[tuple[int, int]]:
-    """First and last of N of each row."""
-    return list(zip([0, *(end + 1 for end in last[:-1])], last, strict=True))
+def array_of(tensor: Tensor, dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """A copy of a tensor on the host."""
+    array: np.ndarray = tensor.detach().cpu().numpy().astype(dtype)
+    return array
+
+
+def transposed(module: nn.Linear) -> np.ndarray:
+    """A linear layer's weight, transposed and contiguous."""
+    return np.ascontiguousarray(array_of(module.weight).T)
 
 
 def weights_of(layer: Layer, head_width: int) -> Weights:
-    """The weights of a layer as a pass uses them."""
+    """The weights of a layer as a pass uses them; queries come out scaled for attention."""
+    own, cross, scale = layer.self_attention, layer.cross_attention, np.float32(1 / math.sqrt(head_width))
+    projection_t = transposed(own.query_key_value)
+    projection_t[:, : projection_t.shape[0]] *= scale
 
-    def norm(module: torch.nn.LayerNorm) -> tuple[Tensor, Tensor]:
-        return module.weight, module.bias
+    def norm(module: nn.LayerNorm) -> Norm:
+        return array_of(module.weight), array_of(module.bias)
 
-    def linear_t(module: torch.nn.Linear) -> Tensor:
-        return module.weight.t().contiguous()
-
-    own, cross = layer.self_attention, layer.cross_attention
-    smear = own.smear_H
     return Weights(
         self_norm=norm(layer.self_norm),
-        projection_t=linear_t(own.query_key_value),
-        smear_C=None if smear is None else smear.sigmoid().repeat_interleave(head_width),
-        out_t=linear_t(own.out),
+        projection_t=projection_t,
+        smear_C=None if own.smear_H is None else np.repeat(array_of(own.smear_H.detach().sigmoid()), head_width),
+        out_t=transposed(own.out),
         cross_norm=None if layer.cross_norm is None else norm(layer.cross_norm),
-        query_t=None if cross is None else linear_t(cross.query),
-        cross_out_t=None if cross is None else linear_t(cross.out),
+        query_t=None if cross is None else transposed(cross.query) * scale,
+        cross_out_t=None if cross is None else transposed(cross.out),
         feed_norm=norm(layer.feed_norm),
-        feed_in=(layer.feed_in.bias, linear_t(layer.feed_in)),
-        feed_out=(layer.feed_out.bias, linear_t(layer.feed_out)),
+        feed_in=(array_of(layer.feed_in.bias), transposed(layer.feed_in)),
+        feed_out=(array_of(layer.feed_out.bias), transposed(layer.feed_out)),
     )
