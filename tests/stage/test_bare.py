@@ -21,7 +21,7 @@ from tests.tiny_training import settings, write_artifacts
 BARE = r"""
 import importlib.metadata, re, sys
 
-KEPT = {"torch", "numpy", "safetensors", "pyyaml", "pydantic", "threadpoolctl"}
+KEPT = {"torch", "numpy", "safetensors", "pyyaml", "pydantic"}
 WANTED = {re.split(r"[^\w.-]", line)[0].lower() for line in importlib.metadata.requires("huesong")} - KEPT
 GONE = {
     module for module, names in importlib.metadata.packages_distributions().items()

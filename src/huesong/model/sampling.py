@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from huesong.config import SamplingConfig
+from huesong.model.decoding.arithmetic import one_thread_of_blas
 from huesong.model.decoding.cache import KVCache
 from huesong.model.decoding.decoder import Decoder
 from huesong.model.decoding.draw import Generator, draw, plausible
@@ -164,7 +164,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"):  # of NumPy
+        with one_thread_of_blas():
             yield
     finally:
         torch.set_num_threads(before)

@@ -5,6 +5,7 @@ Shapes: any leading ones, then D channels.
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -57,3 +58,12 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, hidden: n
     mixed: np.ndarray = scores @ values
     mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
     return mixed
+
+
+def one_thread_of_blas() -> contextlib.AbstractContextManager[object]:
+    """NumPy's matrix products by one thread; where threadpoolctl is missing, as on a bare training machine, by several."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    return threadpool_limits(1, user_api="blas")
