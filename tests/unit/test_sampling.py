@@ -14,13 +14,14 @@ from symusic import Score
 from huesong.config import EvaluationSampling, SamplingConfig
 from huesong.model.decoding.draw import PLAUSIBLE, plausible
 from huesong.model.requests import Request, Sampled, constraints_of
-from huesong.model.sampling import RETURNING, Hypothesis, last_bars, predict_va, resample, roll_out, sample
+from huesong.model.sampling import RETURNING, Hypothesis, distances, last_bars, predict_va, resample, roll_out, sample
 from huesong.music import tokens
 from huesong.music.form import header
 from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.music.grammar import Constraints, Grammar, State
+from huesong.music.monotony import monotony
 from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError
 from tests import older
@@ -314,6 +315,23 @@ def test_the_scorer_has_half_the_say_among_candidates() -> None:
     made = sample(model(), [request], SamplingConfig(candidates=4, steering=1), scorer=scorer)[0]
     assert len(heard) == 4
     assert made.ids == heard[2]
+
+
+def test_a_candidate_that_is_stuck_on_few_tones_is_further_from_any_request() -> None:
+    found = roll_out(model(), [asked(5, valence=0.9)], SamplingConfig(candidates=2, steering=1))
+    table = model().grammar.table
+    pitches = [index for index, base in enumerate(table.base) if [kind for kind, _ in base] == ["Pitch"]]
+    before = distances(model(), found, lambda pieces: np.zeros((len(pieces), 2)))
+    assert monotony(table, pitches[:8] * 4) == monotony(table, pitches[:1] * 31) == 0.0
+    assert monotony(table, pitches[:2] * 16) == pytest.approx(0.6)
+    stuck = pitches[:8] * 8 + pitches[:1] * 32 + pitches[:8] * 8
+    assert monotony(table, stuck) == pytest.approx(0.8), "the barest stretch counts"
+    critic = predict_va(model(), stuck)
+    found[0].ids = stuck
+    after = distances(model(), found, lambda pieces: np.zeros((len(pieces), 2)))
+    far = np.hypot(*(np.array(critic) / 2 - np.array(found[0].conditioning.until(1.0))))
+    assert after[0] == pytest.approx(far + 0.8)
+    assert after[1] == before[1]
 
 
 def test_a_primer_is_continued_along_its_plan() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from huesong.emotion.cues import CUES, valence_of_cues
 from huesong.emotion.kernel import KernelVA
 from huesong.emotion.labelled import Labelled, label_weights
 from huesong.emotion.trees import Forest
@@ -55,6 +56,7 @@ class BoostedVA:
     spread_scale: np.ndarray  # [2]: from the expected |error| to a standard deviation
     kernel: KernelVA | None = None  # has half a say, if there is one
     out_of_fold: np.ndarray | None = None  # [N, 2] for the rows given to `fit`; not saved
+    cue_share: float = 0.0  # of the valence that published cues say (cues.py); uncertainty is that of the rest alone
 
     @classmethod
     def fit_rows(
@@ -121,6 +123,9 @@ class BoostedVA:
         if self.kernel is not None:
             mean = (mean + self.kernel.predict(x)) / 2
         sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
+        if self.cue_share:
+            mean = mean.copy()
+            mean[:, 0] += self.cue_share * (valence_of_cues(self.names, x) - mean[:, 0])
         return np.clip(mean, -1.0, 1.0), sd
 
     def _matrix(self, features: Features) -> np.ndarray:
@@ -146,7 +151,8 @@ class BoostedVA:
             for field in fields(value)
         }
         # One entry: safetensors writes several in an order of its own, and the same labeller is to be the same file.
-        about = {ABOUT: json.dumps({"kind": self.KIND, "format": FORMAT, "names": self.names})}
+        share = {"cue_share": self.cue_share} if self.cue_share else {}
+        about = {ABOUT: json.dumps({"kind": self.KIND, "format": FORMAT, "names": self.names} | share)}
         with replacing_file(path) as part:
             part.write_bytes(save(arrays | {"spread_scale": np.asarray(self.spread_scale)}, about))
 
@@ -180,6 +186,7 @@ class BoostedVA:
                 parts.setdefault(part, {})[field] = array
             kernel = KernelVA(**parts.pop("kernel")) if "kernel" in parts else None
             made = cls(names, Forest(**parts.pop("trees")), Forest(**parts.pop("spread")), scale, kernel)
+            made.cue_share = float(about.get("cue_share", 0.0))
             if parts:
                 raise ValueError(f"unknown arrays of '{next(iter(parts))}'")
             made.check()
@@ -197,6 +204,8 @@ class BoostedVA:
         count, models = len(self.names), len(self.trees.baseline_M)
         if not models or models % len(AXES) or not all(isinstance(name, str) for name in self.names):
             raise ValueError(f"{models} models, not one and more of each axis")
+        if not 0 <= self.cue_share <= 1 or (self.cue_share and not set(CUES) <= set(self.names)):
+            raise ValueError(f"a share of {self.cue_share} for cues")
         self.trees.check(count, models)
         self.spread.check(count + len(AXES), len(AXES))
         if self.kernel is not None:

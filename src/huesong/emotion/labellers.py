@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from huesong.emotion.boosting import BoostedVA
-from huesong.emotion.labelled import MIN_ITEMS, Folds, Labelled, group_folds
+from huesong.emotion.cues import CUES, SHARE
+from huesong.emotion.labelled import MEASURED, MIN_ITEMS, Folds, Labelled, group_folds, label_weights
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file, require
 
@@ -29,7 +30,10 @@ INNER_FOLDS = 4
 
 
 class PieceLabeller(BoostedVA):
-    """The labeller of music, from the columns of contracts.PIECE_FEATURES: boosted trees and a kernel machine."""
+    """The labeller of music, from the columns of contracts.PIECE_FEATURES: boosted trees and a kernel machine.
+
+    Where no label is a number for the very piece, such as where all are quadrants, published cues say half of the valence.
+    """
 
     KIND = "piece labeller"
 
@@ -40,7 +44,11 @@ class PieceLabeller(BoostedVA):
         Raises:
             UserError: too few labelled pieces.
         """
-        return cls.fit_rows(pieces, features, np.full(len(pieces), True), seed, with_kernel=True)
+        made = cls.fit_rows(pieces, features, np.full(len(pieces), True), seed, with_kernel=True)
+        measured = pieces["label_kind"].isin(MEASURED) & (label_weights(pieces) > 0)
+        if not measured.any() and set(CUES) <= set(made.names):
+            made.cue_share = SHARE
+        return made
 
 
 @dataclass
