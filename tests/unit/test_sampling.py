@@ -21,7 +21,7 @@ from huesong.music.form.analysis import analyse
 from huesong.music.form.heads import heads_of
 from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.music.grammar import Constraints, Grammar, State
-from huesong.music.monotony import monotony
+from huesong.music.oddness import oddness
 from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError
 from tests import older
@@ -317,21 +317,27 @@ def test_the_scorer_has_half_the_say_among_candidates() -> None:
     assert made.ids == heard[2]
 
 
-def test_a_candidate_that_is_stuck_on_few_tones_is_further_from_any_request() -> None:
+def test_an_odd_candidate_is_further_from_any_request() -> None:
     found = roll_out(model(), [asked(5, valence=0.9)], SamplingConfig(candidates=2, steering=1))
     table = model().grammar.table
-    pitches = [index for index, base in enumerate(table.base) if [kind for kind, _ in base] == ["Pitch"]]
-    before = distances(model(), found, lambda pieces: np.zeros((len(pieces), 2)))
-    assert monotony(table, pitches[:8] * 4) == monotony(table, pitches[:1] * 31) == 0.0
-    assert monotony(table, pitches[:2] * 16) == pytest.approx(0.6)
-    stuck = pitches[:8] * 8 + pitches[:1] * 32 + pitches[:8] * 8
-    assert monotony(table, stuck) == pytest.approx(0.8), "the barest stretch counts"
-    critic = predict_va(model(), stuck)
-    found[0].ids = stuck
-    after = distances(model(), found, lambda pieces: np.zeros((len(pieces), 2)))
+    of_pitch = {base[0][1]: index for index, base in enumerate(table.base) if [kind for kind, _ in base] == ["Pitch"]}
+
+    def music(*pitches: int) -> list[int]:
+        return [of_pitch[pitch] for pitch in pitches]
+
+    usual = music(48, 55, 60, 64, 67, 72, 76, 79)
+    assert oddness(table, usual * 8) == oddness(table, music(60) * 31) == 0.0
+    assert oddness(table, usual * 8 + music(60) * 32 + usual * 8) == pytest.approx(1.0), "its oddest stretch counts"
+    assert oddness(table, music(48, 60) * 16) == pytest.approx(0.6), "two pitches in place of five"
+    assert oddness(table, music(60, 62, 64, 65, 66) * 8) == pytest.approx(0.5), "six semitones in place of twelve"
+    assert oddness(table, music(79, 81, 84, 88, 93) * 8) == pytest.approx(0.5, abs=0.1), "six semitones too high"
+    assert oddness(table, music(33, 36, 40, 43, 45) * 8) > 0.3, "too low"
+    found[0].ids = music(48, 60) * 16
+    critic = predict_va(model(), found[0].ids)
+    before, after = (distances(model(), each, lambda pieces: np.zeros((len(pieces), 2))) for each in (found[1:], found))
     far = np.hypot(*(np.array(critic) / 2 - np.array(found[0].conditioning.until(1.0))))
-    assert after[0] == pytest.approx(far + 0.8)
-    assert after[1] == before[1]
+    assert after[0] == pytest.approx(far + 0.6)
+    assert after[1] == before[0]
 
 
 def test_a_primer_is_continued_along_its_plan() -> None:

@@ -30,7 +30,7 @@ from huesong.model.folder import Model
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
 from huesong.music.form.plan import Plan, Relation
 from huesong.music.grammar import Grammar, LastRead, State
-from huesong.music.monotony import monotony
+from huesong.music.oddness import oddness
 from huesong.music.vocabulary import TokenTable
 from huesong.runtime.errors import UserError
 
@@ -121,12 +121,12 @@ def sample(
 
 
 def distances(model: Model, hypotheses: Sequence[Hypothesis], scorer: Scorer | None) -> np.ndarray:
-    """How far the scores of each piece, finished or not, are from what was asked so far, and how stuck it is [n]."""
+    """How far the scores of each piece, finished or not, are from what was asked so far, and how odd it is [n]."""
     scored_N2 = np.array([predict_va(model, each.ids) for each in hypotheses])
     if scorer is not None:
         scored_N2 = (scored_N2 + scorer([each.ids for each in hypotheses])) / 2
     far_N = np.hypot(*(scored_N2 - np.array([each.conditioning.until(each.share) for each in hypotheses])).T)
-    return far_N + [monotony(model.grammar.table, each.ids) for each in hypotheses]
+    return far_N + [oddness(model.grammar.table, each.ids) for each in hypotheses]
 
 
 @torch.inference_mode()
