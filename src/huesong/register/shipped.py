@@ -141,6 +141,7 @@ def export(train: Path, evaluate: Path, out: Path) -> int:
             raise UserError(f"{model} was trained on {row['source']}, whose licence is not stated: train without it")
     with artifacts.replacing_folder(out, (SUMS,), [train, evaluate]) as work:
         shutil.copytree(model, work, dirs_exist_ok=True)
+        (work / SUMS).unlink(missing_ok=True)  # of a model that was exported before
         if encoder.weights:  # version 0.1 saved a copy of the package's weights
             shutil.rmtree(work / contracts.ENCODER)
             (work / contracts.ENCODER).mkdir()

@@ -37,6 +37,8 @@ class Character:
     tempo: tuple[float, float, float] = (6.45, 0.6, 0.35)
     """Octaves above one quarter a minute. By valence, this and notes: clips that people rated on a scale (EIMG, VGMIDI, split
     `train`, arousal held fixed) have .23 and .6 octaves of tempo and .43 and .84 of notes a second for a unit of valence."""
+    tempo_range: tuple[float, float] = (5.8, 7.35)
+    """Slowest and fastest for an emotion (56 and 163 quarters a minute): a slower bar makes a short piece of two bars."""
     tempo_spread: float = 0.12
     """Standard deviation, octaves."""
     notes: tuple[float, float, float] = (2.65, 1.4, 0.65)
@@ -93,7 +95,9 @@ def invent(
     styles = STYLES[settings.style or "mixed"]
     style = str(rng.choice(styles))
     quarters = 4 * metre[0] / metre[1]
-    octaves = _by_emotion(CHARACTER.tempo, mood) + CHARACTER.tempo_spread * float(np.clip(rng.normal(), -2, 2))
+    octaves = float(
+        np.clip(_by_emotion(CHARACTER.tempo, mood), *CHARACTER.tempo_range)
+    ) + CHARACTER.tempo_spread * float(np.clip(rng.normal(), -2, 2))
     shape = outline(seconds, 2**octaves, quarters, settings, rng)
     labels = [label for label, _ in shape.phrases]
     relations = relations_of(shape.phrases, style, rng)
