@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from huesong.emotion.labelled import agree, by_piece
 from huesong.emotion.labellers import PieceLabeller
-from huesong.emotion.scoring import agree, by_piece
 from huesong.evaluate.feature_judge import Judge
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap

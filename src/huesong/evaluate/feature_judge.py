@@ -13,8 +13,7 @@ from typing import Self
 import pandas as pd
 
 from huesong.emotion.boosting import BoostedVA
-from huesong.emotion.labelled import label_weights
-from huesong.emotion.scoring import by_piece, scores_by_source
+from huesong.emotion.labelled import by_piece, label_weights, scores_by_source
 from huesong.runtime.errors import UserError
 from huesong.va import Bootstrap
 

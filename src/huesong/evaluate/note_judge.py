@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from huesong.config import CriticConfig, SecondJudgeConfig
-from huesong.emotion.labelled import group_folds, label_weights
-from huesong.emotion.scoring import by_piece, scores_by_source
+from huesong.emotion.labelled import by_piece, group_folds, label_weights, scores_by_source
 from huesong.model.critic import Critic
 from huesong.model.trainer import Part, Schedule, Trainer, warm_cosine
 from huesong.music.features import TOGETHER_S, key_correlations

@@ -14,8 +14,7 @@ import pandas as pd
 
 from huesong import contracts
 from huesong.config import EvaluateConfig
-from huesong.emotion.labelled import MEASURED, label_weights
-from huesong.emotion.scoring import by_piece, scores_by_source
+from huesong.emotion.labelled import MEASURED, by_piece, label_weights, scores_by_source
 from huesong.evaluate.baselines import REQUESTED, baseline_answers, spread
 from huesong.evaluate.composing import compose_all, play_all
 from huesong.evaluate.feature_judge import Judge

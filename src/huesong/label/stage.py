@@ -14,9 +14,8 @@ from huesong import contracts
 from huesong.config import LabelConfig
 from huesong.data import ratings
 from huesong.emotion.boosting import cross_predict, feature_columns
-from huesong.emotion.labelled import Labelled, label_weights
+from huesong.emotion.labelled import Labelled, by_piece, label_weights, scores_by_source
 from huesong.emotion.labellers import ImageLabeller, PieceLabeller, cross_predict_images
-from huesong.emotion.scoring import by_piece, scores_by_source
 from huesong.label.labels import label_items
 from huesong.label.lent import LentLabellers, read_pictures
 from huesong.label.pairing import make_pairs, pair_figures
