@@ -156,14 +156,14 @@ def test_a_disk_that_is_nearly_full(size: int, folder: Path, tmp_path: Path) -> 
 )
 def test_ctrl_c_in_the_middle_of_a_film(words: tuple[str, ...], folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (200, 90, 30)).save(tmp_path / "a.png")
-    video(tmp_path / "v.mp4", COLOURS, 20)
+    video(tmp_path / "v.mp4", COLOURS, 80)
     process = subprocess.Popen(
         [sys.executable, "-m", "huesong.cli", *words, "--format", "mid", "--model", str(folder)], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while process.poll() is None and not list(tmp_path.glob(".huesong-*/*.part")):  # until files are being written
-        time.sleep(0.05)
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said

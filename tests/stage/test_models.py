@@ -294,18 +294,23 @@ def test_same_data() -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server, started with the very options of mlflow/compose.yaml."""
+    """A real tracking server with the options of mlflow/compose.yaml, but for the stores, which are files here."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     service = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())["services"]["mlflow"]
+    stores = tmp_path / "server"
+    stores.mkdir()
+    here = {"--host": "127.0.0.1", "--port": str(port), "--backend-store-uri": f"sqlite:///{stores / 'mlflow.db'}",
+            "--artifacts-destination": str(stores / "artifacts")}  # fmt: skip
+    words = [word.partition("=")[::2] for word in service["command"]]
+    assert set(here) <= {option for option, _ in words}
     command = [
-        word.replace("0.0.0.0", "127.0.0.1").replace("--port=5000", f"--port={port}")
-        .replace("${MLFLOW_PORT:-5000}", str(port)).replace("/mlflow/", f"{tmp_path}/server/")
-        for word in service["command"]
-    ]  # fmt: skip
-    (tmp_path / "server").mkdir()
-    environment = {**os.environ, **service["environment"]}
+        f"{option}={here.get(option, value.replace('${MLFLOW_PORT:-5000}', str(port)))}" if value else option
+        for option, value in words
+    ]
+    plain = {name: value for name, value in service["environment"].items() if value and not value.startswith("${")}
+    environment = {name: value for name, value in {**os.environ, **plain}.items() if "S3" not in name}
     with (tmp_path / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
