@@ -124,7 +124,6 @@ class BoostedVA:
             mean = (mean + self.kernel.predict(x)) / 2
         sd = _expected_error(self.spread, np.hstack([mean, x])) * self.spread_scale
         if self.cue_share:
-            mean = mean.copy()
             mean[:, 0] += self.cue_share * (valence_of_cues(self.names, x) - mean[:, 0])
         return np.clip(mean, -1.0, 1.0), sd
 
