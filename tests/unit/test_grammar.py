@@ -28,7 +28,7 @@ from tests.tiny_music import encoded, grammar, pieces, planned, tokenizer, walk
 HABITS = ("any", "Bar", "Position", "Pitch", "Duration", "long")
 LOOSE: dict[str, Any] = {
     "notes_per_bar": 10**6, "polyphony": 10**6, "notes_per_second": 1e9, "high_notes": 10**6,
-    "silent_bars": 10**6, "silence": 1e6,
+    "silent_bars": 10**6, "silence": 1e6, "arrivals": False,
 }  # fmt: skip
 METRES = [(upper, lower) for lower, uppers in tokens.METRES.items() for upper in uppers]
 OLD = 0

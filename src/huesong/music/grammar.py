@@ -5,9 +5,9 @@ cannot know: the bar, the position, the seconds gone by, the pitches already str
 summaries of their base tokens (vocabulary.TokenTable), so one mask is a handful of comparisons of arrays of length V.
 
 What the plan says is not sampled: metre, tempo, and the head of every bar are the only tokens allowed where they stand.
-Between them the model is free, up to the last bar; what would sound beyond its bar line is written down shorter, as a
-player lifts the hands for the last chord. The last bar is that chord, from base tokens: the tonic triad; then EOS. (A piece
-without closing chord is free to its end.)
+Between them the model is free, but where a cadence arrives (arrival.py), up to the last bar; what would sound beyond its
+bar line is written down shorter, as a player lifts the hands for the last chord. The last bar is that chord, from base
+tokens: the tonic triad; then EOS. (A piece without closing chord is free to its end.)
 
 Why a mask is never empty: after a Position any Pitch is allowed; after a note the next Position (or, at the end of the
 bar, Bar) is.
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from huesong.music.arrival import Arrival, Arrivals, arrival_of
 from huesong.music.keys import HIGHEST, Constraints, Key, LastChord, degree_odds, find_key
 from huesong.music.vocabulary import Frame, LastRead, Vocabulary, read_next, table_of, violations
 
@@ -48,6 +49,8 @@ class State:
     """Tokens that the plan says come next."""
     bar: int = -1
     bar_tick: int = 0
+    arrival: Arrival | None = None
+    """Of a cadence in the present bar."""
     position: int = -1
     pitch: int = -1
     """Last (highest) pitch at this position."""
@@ -99,11 +102,11 @@ class Grammar:
         self.velocities = np.array(sorted(ids["Velocity"]))
         self.durations = sorted(ids["Duration"])
         # Named masks of the ending, where only single base tokens are allowed.
-        self.only_bos = self._only([vocabulary.bos])
         self.only_eos = self._only([vocabulary.eos])
         self.only_first_position = self._only([ids["Position"][0]])
         self.notes_begin = self.table.onsets > 0
         self.first_here = self.table.first_onset < 0
+        self._arrivals = Arrivals(self.table)
         self._bars: dict[tuple[int, int], int] = {}
         self._frames: dict[tuple[tuple[int, int], Key | None], Frame] = {}
         self._key_biases: dict[Key, np.ndarray] = {}
@@ -168,7 +171,11 @@ class Grammar:
         if room <= state.bar_ticks and self._may_end(state):
             allowed[self._ending_token(state, room)] = True
         kept = self._within_caps(state, allowed)
-        return kept if kept.any() else allowed
+        kept = kept if kept.any() else allowed
+        if state.arrival is not None:
+            arriving = kept & self._arrivals.mask(state.arrival, state.position, state.notes_here)
+            kept = arriving if arriving.any() else kept
+        return kept
 
     def _frame(self, state: State) -> Frame:
         """What holds of the metre and key at every step."""
@@ -353,6 +360,9 @@ class Grammar:
         state.position, state.notes_in_bar = -1, 0
         state.sounding = state.sounding[bisect_right(state.sounding, state.bar_tick) :]
         state.onsets_s = state.onsets_s[bisect_right(state.onsets_s, state.bar_tick * state.tick_s - 1.0) :]
+        asked = state.constraints
+        if asked.arrivals and asked.heads and self.vocabulary.has_heads:
+            state.arrival = arrival_of(asked.heads[state.bar], self.beat)
         if state.bar_tick == state.last_onset:
             state.last_read = LastRead.LAST_BAR
 

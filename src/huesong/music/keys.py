@@ -53,6 +53,8 @@ class Constraints:
     """Of each bar (header.head); none where the vocabulary has none."""
     closing: bool = True
     """Whether the last bar is one long chord; else it is composed like all others."""
+    arrivals: bool = True
+    """Whether the cadences of `heads` are held to (arrival.py)."""
     notes_per_position: int = 8
     notes_per_bar: int = 72
     polyphony: int = 24
