@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from huesong.music import tokens
-from huesong.music.arrival import Arrival, arrival_of
 from huesong.music.form import header
+from huesong.music.form.heads import Arrival, arrival_of
 from huesong.music.form.plan import QUALITIES
 from huesong.music.reading import listen
 from tests.tiny_music import grammar, planned, tokenizer, walk

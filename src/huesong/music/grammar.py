@@ -5,7 +5,7 @@ cannot know: the bar, the position, the seconds gone by, the pitches already str
 summaries of their base tokens (vocabulary.TokenTable), so one mask is a handful of comparisons of arrays of length V.
 
 What the plan says is not sampled: metre, tempo, and the head of every bar are the only tokens allowed where they stand.
-Between them the model is free, but where a cadence arrives (arrival.py), up to the last bar; what would sound beyond its
+Between them the model is free, but where a cadence arrives (form/heads.py), up to the last bar; what would sound beyond its
 bar line is written down shorter, as a player lifts the hands for the last chord. The last bar is that chord, from base
 tokens: the tonic triad; then EOS. (A piece without closing chord is free to its end.)
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huesong.music.arrival import Arrival, Arrivals, arrival_of
+from huesong.music.form.heads import Arrival, Arrivals, arrival_of
 from huesong.music.keys import HIGHEST, Constraints, Key, LastChord, degree_odds, find_key
 from huesong.music.vocabulary import Frame, LastRead, Vocabulary, read_next, table_of, violations
 

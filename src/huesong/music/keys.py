@@ -54,7 +54,7 @@ class Constraints:
     closing: bool = True
     """Whether the last bar is one long chord; else it is composed like all others."""
     arrivals: bool = True
-    """Whether the cadences of `heads` are held to (arrival.py)."""
+    """Whether the cadences of `heads` are held to (form/heads.py)."""
     notes_per_position: int = 8
     notes_per_bar: int = 72
     polyphony: int = 24
