@@ -72,6 +72,26 @@ def _moments(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return cov, x.var(axis=-1), y.var(axis=-1), (mean_x - mean_y)[..., 0]
 
 
+def same_quadrant_by_medians(*sides: np.ndarray) -> np.ndarray:
+    """Share of items over the last axis that lie in the same quadrant about the medians of either set of points.
+
+    What is left when nobody minds that one side is pleasanter, or spreads wider, than the other; by chance a quarter.
+
+    Args:
+        sides: valence and arousal of one set of points, then of the other: four arrays [..., N], giving [...].
+    """
+    one_v, one_a, other_v, other_a = (side > np.median(side, axis=-1, keepdims=True) for side in sides)
+    return np.asarray(((one_v == other_v) & (one_a == other_a)).mean(axis=-1))
+
+
+def beyond_a_constant(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """By how much the mean absolute error of `found` is larger than that of the constant that errs least, the truth's
+    median: [..., N] and [..., N] -> [...]; above 0 it is no better than saying the same of everything.
+    """
+    middle = np.median(np.asarray(truth), axis=-1, keepdims=True)
+    return mae(truth, found) - mae(truth, middle)
+
+
 def agreement_figures(wanted_N2: np.ndarray, got_N2: np.ndarray, prefix: str = "") -> dict[str, float]:
     """r, CCC and MAE of both axes without intervals, such as `<prefix>valence_r`; no r and CCC where r is undefined."""
     figures: dict[str, float] = {}

@@ -17,10 +17,12 @@ from huesong.evaluate.baselines import REQUESTED, spread
 from huesong.evaluate.judges import VERDICTS
 from huesong.evaluate.novelty import Corpus, Library
 from huesong.music import statistics
-from huesong.va import AXES, Bootstrap, agreement, clusters, levels
+from huesong.va import AXES, Bootstrap, agreement, beyond_a_constant, clusters, levels, same_quadrant_by_medians
 
 SETS = {"pictures": "", "grid": "grid_"}
 """Request sets and the prefix of their figures."""
+PEOPLE = [f"picture_{axis}" for axis in AXES]
+"""Columns of the people's own rating of the picture."""
 Figures = dict[str, float]
 
 
@@ -49,10 +51,10 @@ def measure(
             found = control_accuracy(answers, f"{name}_", judge, verdict, bootstrap)
             metrics |= {key: value for key, value in found.items() if "confusion" not in key}
         shown = judged[judged["set"] == "pictures"]
-        metrics |= _agreement(f"{judge}picture_", shown, ["picture_valence", "picture_arousal"], verdict, bootstrap)
+        metrics |= against_people(shown, f"{judge}picture_", verdict, bootstrap)
     metrics |= _agreement(
         "image_head_", judged[judged["set"] == "pictures"].drop_duplicates("image_id"),
-        ["picture_valence", "picture_arousal"], ["predicted_valence", "predicted_arousal"], bootstrap,
+        PEOPLE, ["predicted_valence", "predicted_arousal"], bootstrap,
     )  # fmt: skip
     metrics["pieces"] = len(judged)
     metrics["identical_share"] = identical_share(judged)
@@ -85,6 +87,27 @@ def _agreement(prefix: str, rows: pd.DataFrame, asked: list[str], got: list[str]
     pairs = (rows[asked].to_numpy(np.float64), rows[got].to_numpy(np.float64))
     found = agreement(*pairs, bootstrap.over(clusters(rows)))
     return {f"{prefix}{key}": value for key, value in found.items()}
+
+
+def against_people(shown: pd.DataFrame, prefix: str, verdict: list[str], bootstrap: Bootstrap) -> Figures:
+    """What is heard (columns `verdict`) of the pieces for pictures against what people felt of the pictures, from end to end.
+
+    Beside `va.agreement`: `quadrant_by_medians`, and `<axis>_beyond_constant`, the mean absolute error less that of the
+    constant that errs least; with intervals.
+    """
+    found = _agreement(prefix, shown, PEOPLE, verdict, bootstrap)
+    if shown.empty:
+        return found
+    people, heard = ([shown[name].to_numpy(np.float64) for name in names] for names in (PEOPLE, verdict))
+    own = bootstrap.over(clusters(shown))
+    figures = {"quadrant_by_medians": (same_quadrant_by_medians, (*people, *heard))}
+    for axis, felt, got in zip(AXES, people, heard, strict=True):
+        figures[f"{axis}_beyond_constant"] = (beyond_a_constant, (felt, got))
+    for name, (statistic, values) in figures.items():
+        found[f"{prefix}{name}"] = float(statistic(*values))
+        if (ends := own.interval(statistic, *values)) is not None:
+            found[f"{prefix}{name}_low"], found[f"{prefix}{name}_high"] = ends
+    return found
 
 
 def identical_share(answers: pd.DataFrame) -> float:

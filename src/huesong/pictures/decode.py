@@ -24,11 +24,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PLUGINS = {"HEIF": ("HEIC", "pillow_heif", "pillow-heif"), "JXL": ("JPEG XL", "pillow_jxl", "pillow-jxl-plugin")}
 """What Pillow itself does not read: the name, and module and package of the decoder, which is imported for such a file."""
-ENOUGH = 1024
+ENOUGH = 750
 """Pixels of a shorter side from which on a JPEG is decoded at a half, a fourth or an eighth, as its transform allows.
 
-Twice what the default encoder looks at: a photo of 12 megapixels costs half, and its features move by less than a
-hundredth of their deviation.
+Half as much again as the default encoder looks at, and what a photo of 12 megapixels has at a fourth of its sides: its
+features move by about a hundredth of their deviation, what is read in it by .003 (docs/pictures.md).
 """
 BEYOND = 4
 """How many times max_pixels a JPEG may have that is decoded at a part of its size: its coefficients take memory, too."""

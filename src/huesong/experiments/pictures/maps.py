@@ -35,7 +35,7 @@ from huesong.report.tables import table as rendered
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import require, write_json
 from huesong.runtime.progress import track
-from huesong.va import AXES, Bootstrap, ccc, mae, pearson
+from huesong.va import AXES, Bootstrap, ccc, mae, pearson, same_quadrant_by_medians
 
 AT_ONCE = 10
 MAPS = ("people", "rank", "shrunk", "identity")
@@ -225,13 +225,10 @@ def _axis(part: pd.DataFrame, column: str, axis: str, bootstrap: Bootstrap) -> d
 
 def quadrants(part: pd.DataFrame, column: str) -> dict[str, float]:
     """Share of pieces in the quadrant of people's rating: about 0, and about the medians of either side."""
-    sides = []
-    for name in ("people", column):
-        va_P2 = part[[f"{name}_{axis}" for axis in AXES]].to_numpy(float)
-        sides.append((va_P2 > 0, va_P2 > np.median(va_P2, axis=0)))
+    people, heard = (part[[f"{name}_{axis}" for axis in AXES]].to_numpy(float).T for name in ("people", column))
     return {
-        name: float((sides[0][k] == sides[1][k]).all(axis=1).mean())
-        for k, name in enumerate(("quadrant", "quadrant_by_medians"))
+        "quadrant": float(((people > 0) == (heard > 0)).all(axis=0).mean()),
+        "quadrant_by_medians": float(same_quadrant_by_medians(*people, *heard)),
     }
 
 
