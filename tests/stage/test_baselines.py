@@ -95,6 +95,10 @@ def test_figures_are_named_by_judge_set_and_who() -> None:
     found = evaluate_figures.measure(frame, {"rules": half}, frame, twice, CONFIG)
     assert found["valence_r"] == found["grid_arousal_ccc"] == found["picture_valence_r"] == pytest.approx(1)
     assert found["second_valence_r"] == found["second_grid_arousal_r"] == pytest.approx(-1)
+    assert found["picture_quadrant_by_medians"] == 1
+    assert found["second_picture_quadrant_by_medians"] == pytest.approx(0, abs=0.1)  # turned round
+    assert found["picture_valence_beyond_constant"] < -0.3 < 0.3 < found["second_picture_valence_beyond_constant"]
+    assert found["picture_arousal_beyond_constant_low"] < found["picture_arousal_beyond_constant"]
     assert found["second_quadrant_accuracy"] == 0
     assert found["grid_rules_valence_r"] == found["second_rules_valence_ccc"] == pytest.approx(1)
     assert found["rules_valence_ccc"] < 0.9

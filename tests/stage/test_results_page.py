@@ -40,6 +40,7 @@ def run_of(root: Path) -> Path:
         | {"polyphony_rate": 0.4, "polyphony_rate_low": 0.35, "polyphony_rate_high": 0.45, "polyphony_rate_data": 0.5,
            "scale_overlap": 0.8, "scale_kl": 0.05, "pitch_range_overlap": 0.7, "pitch_range_kl": 0.06,
            "note_count_overlap": 0.6, "critic_n": 7, "critic_valence_r": 0.3}
+        | {"picture_valence_r": 0.43, "second_picture_valence_r": 0.36, "picture_valence_beyond_constant": -0.01}
         | {"identical_share": 0.0, "copied_notes": 3.3, "copied_notes_p95": 8, "copied_notes_data": 6.5,
            "copied_notes_p95_data": 10},
     }  # fmt: skip
@@ -72,6 +73,8 @@ def test_the_tables_hold_the_figures_of_the_run(tmp_path: Path) -> None:
     assert "| the generator's critic, on split `test` | 7 | - | .30 |" in page
     assert "| valence CCC, grid | .50 [.25, .76] | .50 [.25, .76] | >= .60 |" in page
     assert "| share of identical outputs | 0 | - | = 0 |" in page
+    assert "| valence r, test pictures, music against people | .43 | .36 | >= .60 |" in page
+    assert "| valence error beyond a constant's, test pictures, music against people | -.01 | - | <= 0 |" in page
     assert "mean 3.30, 95th percentile 8; real held-out pieces against the same training set: 6.50 and 10." in page
 
 

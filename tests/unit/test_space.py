@@ -194,3 +194,21 @@ def test_agreement_figures() -> None:
     assert moved["valence_r"] == pytest.approx(1)
     assert moved["valence_ccc"] == pytest.approx(2 * (2 / 3) / (2 / 3 + 2 / 3 + 1))
     assert space.agreement_figures(wanted, np.zeros_like(wanted)).keys() == {"valence_mae", "arousal_mae"}
+
+
+def test_quadrants_by_medians_forgive_a_shift_and_a_stretch() -> None:
+    v, a = np.random.default_rng(0).uniform(-1, 1, (2, 41))
+    assert space.same_quadrant_by_medians(v, a, 0.2 * v + 0.7, a - 0.9) == 1
+    # Both sides turned round: only what lies on a median, which counts as below it, stays where it is.
+    assert space.same_quadrant_by_medians(v, a, -v, -a) <= 2 / 41
+    rows = np.stack([v, v[::-1]])
+    shares = space.same_quadrant_by_medians(rows, rows, rows, rows)
+    assert shares.shape == (2,)
+    assert (shares == 1).all()
+
+
+def test_a_constant_is_no_worse_than_itself_and_any_guess_is_held_against_the_best_one() -> None:
+    truth = np.array([-0.5, 0.0, 0.1, 0.9])
+    assert space.beyond_a_constant(truth, np.full(4, 0.05)) == pytest.approx(0)
+    assert space.beyond_a_constant(truth, truth) == pytest.approx(-0.375)
+    assert space.beyond_a_constant(truth, -truth) == pytest.approx(0.75 - 0.375)
