@@ -32,13 +32,19 @@ GOALS = (
     ("half axis valence, grid", "grid_valence_half_accuracy", ">= .80"),
     ("arousal CCC, test pictures", "arousal_ccc", ">= .62"),
     ("valence CCC, test pictures", "valence_ccc", ">= .68"),
-    *((f"{title}, test pictures, music against people", f"picture_{key}", goal) for title, key, goal in (
-        ("valence r", "valence_r", ">= .60"), ("arousal r", "arousal_r", ">= .60"),
-        ("quadrant", "quadrant_accuracy", ">= .50"), ("quadrant by medians", "quadrant_by_medians", ">= .58"),
-        ("valence error beyond a constant's", "valence_beyond_constant", "<= 0"),
-        ("arousal error beyond a constant's", "arousal_beyond_constant", "<= 0"),
-        ("valence CCC", "valence_ccc", ""), ("arousal CCC", "arousal_ccc", ""),
-    )),
+    *(
+        (f"{title}, test pictures, music against people", f"picture_{key}", goal)
+        for title, key, goal in (
+            ("valence r", "valence_r", ">= .60"),
+            ("arousal r", "arousal_r", ">= .60"),
+            ("quadrant", "quadrant_accuracy", ">= .50"),
+            ("quadrant by medians", "quadrant_by_medians", ">= .58"),
+            ("valence error beyond a constant's", "valence_beyond_constant", "<= 0"),
+            ("arousal error beyond a constant's", "arousal_beyond_constant", "<= 0"),
+            ("valence CCC", "valence_ccc", ""),
+            ("arousal CCC", "arousal_ccc", ""),
+        )
+    ),
     ("picture head, valence r", "image_head_valence_r", ">= .65"),
     ("picture head, arousal r", "image_head_arousal_r", ">= .65"),
     (MUSIC["distance_paper"], "distance_paper", "<= .15"),
