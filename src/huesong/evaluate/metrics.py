@@ -6,7 +6,7 @@ baseline of evaluate.baselines.BASELINES.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,8 @@ def against_people(shown: pd.DataFrame, prefix: str, verdict: list[str], bootstr
         return found
     people, heard = ([shown[name].to_numpy(np.float64) for name in names] for names in (PEOPLE, verdict))
     own = bootstrap.over(clusters(shown))
-    figures = {"quadrant_by_medians": (same_quadrant_by_medians, (*people, *heard))}
+    figures: dict[str, tuple[Callable[..., np.ndarray], tuple[np.ndarray, ...]]] = {}
+    figures["quadrant_by_medians"] = same_quadrant_by_medians, (*people, *heard)
     for axis, felt, got in zip(AXES, people, heard, strict=True):
         figures[f"{axis}_beyond_constant"] = (beyond_a_constant, (felt, got))
     for name, (statistic, values) in figures.items():
