@@ -47,6 +47,20 @@ def refuse(value: int) -> int:
     raise UserError("too much: lower it")
 
 
+def seen(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_see_the_environment_of_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    list(SafePool(1).map(square, [1]))  # the server that workers are forked from runs from here on at the latest
+    for value in ("off", None):  # as HUESONG_TRACKING: without it the runs of a test went to the store of the checkout
+        if value is None:
+            monkeypatch.delenv("HUESONG_OF_THIS_TEST")
+        else:
+            monkeypatch.setenv("HUESONG_OF_THIS_TEST", value)
+        assert list(SafePool(1).map(seen, ["HUESONG_OF_THIS_TEST"])) == [("HUESONG_OF_THIS_TEST", value)]
+
+
 def test_results_come_in_order() -> None:
     def slow_first(pool: SafePool) -> list[tuple[int, object]]:
         return list(pool.map(square, range(50)))

@@ -39,7 +39,8 @@ class SafePool:
     """Maps a function over items in worker processes; results come in the order of the items.
 
     At most a few items a worker are in flight, so memory does not grow with their number. The workers start from a
-    clean server process (never a fork of this one, whose threads may hold locks) that has imported `preload`.
+    clean server process (never a fork of this one, whose threads may hold locks) that has imported `preload`. Their
+    environment variables are those of this process when the pool is made.
     """
 
     def __init__(self, workers: int = 0, preload: Iterable[str] = (), time_limit_s: int = TIME_LIMIT_S) -> None:
@@ -127,7 +128,15 @@ class SafePool:
                     return Crashed()
 
     def _new(self, workers: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, mp_context=self._context)
+        # The server may be older than what this process has set since, such as where its runs are tracked.
+        return ProcessPoolExecutor(workers, self._context, initializer=_take_over, initargs=(dict(os.environ),))
+
+
+def _take_over(environment: dict[str, str]) -> None:
+    """Make `environment` this process's own."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def end(pool: ProcessPoolExecutor) -> None:
