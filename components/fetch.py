@@ -6,12 +6,13 @@ from components import component
 
 
 @component
-def fetch(digest: str, remote: str, out: dsl.Output[dsl.Dataset], summary: dsl.Output[dsl.Markdown]):
+def fetch(digest: str, remote: str, period: str, out: dsl.Output[dsl.Dataset], summary: dsl.Output[dsl.Markdown]):
     """Fetch the data.
 
     Args:
         digest: md5 of the data version, as in data.dvc.
         remote: s3://bucket/prefix, or a folder.
+        period: of the cache; in another one the data are fetched anew, and so all is made anew that is made of them.
         out: the data folder.
         summary: what was fetched.
     """

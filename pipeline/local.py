@@ -75,7 +75,7 @@ def run_local(
         remote: s3://bucket/prefix, or the folder of a DVC remote.
         shards: tasks that preprocess, two at a time.
         cache: skip tasks whose inputs and code have not changed since an earlier run below `root`.
-        options: other parameters of the pipeline: params, gate, git_sha, tracking_uri.
+        options: other parameters of the pipeline: params, gate, git_sha, tracking_uri, cache_days.
 
     Raises:
         UserError: a task failed; the log that it names says why.
@@ -150,6 +150,7 @@ def _run(root: Path, runner: Any, images: Mapping[str, str], shards: int, cache:
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
     uri = arguments.pop("tracking_uri", "") or sqlite_uri(root)
+    arguments.setdefault("cache_days", 0)  # this cache sees what is gone
     before = set(root.iterdir())
     started = time.monotonic()
     local.init(runner, pipeline_root=str(root), enable_caching=cache)

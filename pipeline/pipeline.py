@@ -31,6 +31,8 @@ from pipeline.resources import check_images, give
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "huesong"
+CACHE_DAYS = 90
+"""Days after which nothing is taken from the cache: artifacts in storage must stay longer than that."""
 
 
 def preprocessed(on: Callable[..., dsl.PipelineTask], shards: int, *, params: Any, tracking: Any, data: Any) -> Any:
@@ -72,15 +74,16 @@ def make_pipeline(
         gate: dict = defaults["gate"],
         git_sha: str = "",
         tracking_uri: str = "",
+        cache_days: int = CACHE_DAYS,
     ) -> None:
         reporting = on(outcome(data_digest=data_digest, git_sha=git_sha, tracking_uri=tracking_uri), "outcome")
         reporting.set_caching_options(False)
         with dsl.ExitHandler(reporting, name="from data to model"):
             checked = on(settings(params=params, tracking_uri=tracking_uri), "settings").outputs
             tracking = checked["tracking"]
-            version = on(resolve(digest=data_digest, remote=remote), "resolve")
+            version = on(resolve(digest=data_digest, remote=remote, cache_days=cache_days), "resolve")
             version.set_caching_options(False)  # `current` is another version tomorrow
-            data = on(fetch(digest=version.output, remote=remote), "fetch").outputs["out"]
+            data = on(fetch(remote=remote, **version.outputs), "fetch").outputs["out"]
             features = preprocessed(on, shards, params=checked["preprocess"], tracking=tracking, data=data)
             labels = on(label(params=checked["label"], tracking=tracking, preprocess=features), "label").outputs["out"]
             known = {"tracking": tracking, "preprocess": features, "label": labels}

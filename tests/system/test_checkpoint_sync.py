@@ -14,6 +14,7 @@ from huesong.component_io.mirror import Mirror, mirrored
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import folder_digest
+from huesong.train.stage import KEPT_BASES, forget_old_bases
 from tests.kfp_server import wait_until
 from tests.s3_server import BUCKET, Line, S3Server, credentials, quick_retries, serve
 
@@ -77,6 +78,32 @@ def test_old_checkpoints_leave_the_storage_too(tmp_path: Path, uri: str) -> None
     mirror.push()
     assert pull(uri, tmp_path / "c") == []
     assert mirror.objects.keys("") == {}
+
+
+def test_a_training_that_ends_takes_no_base_from_one_that_goes_on(tmp_path: Path, uri: str) -> None:
+    alive, ending = tmp_path / "alive", tmp_path / "ending"
+    names = [f"{kind}-{number}" for kind in ("base", "critic") for number in range(KEPT_BASES + 2)]
+    for name in names:
+        saved(alive / name, 50)
+        Checkpoints(alive / name).save_as("done", {"network": {"w": torch.ones(3)}}, {})
+        Checkpoints(alive / name).forget_steps()
+    saved(alive / "pairs-1", 100)
+    push(alive, uri)
+    with mirrored(ending, uri, every_s=3600):
+        saved(ending / "base-0", 60)  # computes one of them again
+        saved(ending / "pairs-2", 100)
+        forget_old_bases(ending)
+        shutil.rmtree(ending / "pairs-2")
+        assert len(list(ending.glob("base-*"))) == KEPT_BASES
+    Checkpoints(alive / "base-0").clear()  # the pod is evicted, and the next one goes on where it was
+    assert pull(uri, tmp_path / "next") == sorted(
+        [*(f"{name}/done" for name in names), *later(ending), "pairs-1/step-000100"]
+    )
+
+
+def later(folder: Path) -> list[str]:
+    """The numbered checkpoints that a folder still has of what it shares with others."""
+    return [path.relative_to(folder).as_posix() for path in folder.glob("base-*/step-*")]
 
 
 def test_a_pod_that_is_preempted_while_storing_leaves_whole_checkpoints_only(tmp_path: Path, uri: str) -> None:

@@ -156,7 +156,7 @@ def tasks(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     done = {"settings": Task(folder, "settings", params=TINY, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")}
     *sections, tracking = done["settings"].returned
     section = dict(zip(contracts.STAGES, sections, strict=True))
-    done["fetch"] = Task(folder, "fetch", digest=digest, remote=str(folder / "remote"))
+    done["fetch"] = Task(folder, "fetch", digest=digest, remote=str(folder / "remote"), period="")
     inputs = {"data": done["fetch"]["out"]}
     for stage in contracts.STAGES:
         wanted = {name: artifact for name, artifact in inputs.items() if name in component(stage).component_spec.inputs}
@@ -258,6 +258,16 @@ def test_bad_settings_are_one_line(params: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word) as raised:
         component("settings").python_func(params=params, tracking_uri="")
     assert "\n" not in str(raised.value)
+
+
+def test_a_period_of_the_cache_ends() -> None:
+    day = 86400.0
+    assert inputs.cache_period(0) == inputs.cache_period(0, 0.0) == ""
+    periods = [inputs.cache_period(90, moment * day) for moment in (900, 989.9, 990, 1079)]
+    assert periods[0] == periods[1] != periods[2] == periods[3]
+    assert inputs.cache_period(30, 900 * day) != periods[0]
+    with pytest.raises(UserError, match="cache_days is -1"):
+        inputs.cache_period(-1)
 
 
 def test_without_a_store_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import yaml
 from components import image
 from kfp.local.logging_utils import indented_print
 from pipeline.local import LocalRun, run_local, watched_tasks
-from pipeline.pipeline import compile_pipeline
+from pipeline.pipeline import CACHE_DAYS, compile_pipeline
 from pipeline.resources import GPU, SECRET, STORAGE, TABLE, TRACKING
 
 from huesong import contracts
@@ -84,7 +84,7 @@ def test_every_component_is_in_the_package_once(package: tuple[dict[str, Any], d
 
 def test_parameters_default_to_the_files_of_the_checkout(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
     given = package[0]["root"]["inputDefinitions"]["parameters"]
-    assert set(given) == {"data_digest", "remote", "params", "gate", "git_sha", "tracking_uri"}
+    assert set(given) == {"data_digest", "remote", "params", "gate", "git_sha", "tracking_uri", "cache_days"}
     assert Params.model_validate(given["params"]["defaultValue"]) == Params.model_validate(
         yaml.safe_load((ROOT / "params.yaml").read_text())
     )
@@ -183,6 +183,20 @@ def test_a_new_champion_on_old_data_has_a_proof_of_its_own(package: tuple[dict[s
     given = tasks(package[0])["compose"]["inputs"]["parameters"]
     assert "version" in given
     assert tasks(package[0])["compose"]["cachingOptions"]["enableCache"] is True
+
+
+def test_nothing_is_taken_from_the_cache_in_another_period(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Storage lets artifacts expire, and an engine does not look: every task's cache hangs on what `fetch` made."""
+    spec, _ = package
+    assert spec["root"]["inputDefinitions"]["parameters"]["cache_days"]["defaultValue"] == CACHE_DAYS
+    found = tasks(spec)
+    assert found["resolve"]["cachingOptions"] == {}
+    given = found["fetch"]["inputs"]["parameters"]["period"]["taskOutputParameter"]
+    assert given == {"outputParameterKey": "period", "producerTask": "resolve"}
+    roots = {name for name, task in found.items() if not task.get("inputs", {}).get("artifacts")}
+    assert roots == {"settings", "resolve", "fetch", "outcome"}
+    page = (ROOT / "docs" / "kubeflow.md").read_text("utf-8")
+    assert f"`cache_days` ({CACHE_DAYS})" in page
 
 
 def test_stages_see_the_settings_of_their_own_only(package: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -321,8 +335,13 @@ def test_an_unchanged_run_takes_everything_from_the_cache(first: LocalRun, versi
 
 
 def test_a_run_in_shards_makes_the_same_artifacts_and_is_cached(first: LocalRun, version: dict[str, str]) -> None:
-    options = {**version, "params": TINY, "gate": GATE, "git_sha": "1" * 40, "shards": 2}
+    # In another period of the cache, which lasts for long enough that this test never sees its end.
+    options = {**version, "params": TINY, "gate": GATE, "git_sha": "1" * 40, "shards": 2, "cache_days": 100_000}
     done = run_local(first.folder.parent, **options)
+    ran = {path.name for path in done.folder.iterdir()}
+    assert ("fetch" in ran, "label" in ran, "settings" in ran) == (True, True, False), (
+        "what reads no artifact stays cached"
+    )
     for part in range(2):
         place = json.loads(next(done.folder.glob(f"**/*iteration-{part}/shard/out/shard.json")).read_text())
         assert place == {"part": part, "parts": 2}

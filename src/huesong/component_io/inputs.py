@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -71,6 +72,24 @@ def _checked(params: Mapping[str, Any]) -> Params:
         return Params.model_validate(dict(params))
     except ValidationError as error:
         raise UserError(describe(error, PARAMETERS)) from error
+
+
+def cache_period(days: int, now_s: float | None = None) -> str:
+    """What the cache depends on beside the data: another text every so many days, the same for ever with 0.
+
+    An engine takes a task from its cache without a look at whether what the task wrote is still there. So that storage may
+    let artifacts expire, no task is taken from the cache for longer than this.
+
+    Args:
+        days: length of a period.
+        now_s: seconds since 1970; None: now.
+
+    Raises:
+        UserError: fewer than 0 days.
+    """
+    if days < 0:
+        raise UserError(f"cache_days is {days}: give the days after which all is made anew, or 0 for never")
+    return f"{days} days, {int((time.time() if now_s is None else now_s) // (days * 86400))}" if days else ""
 
 
 def lineage(source: Artifact) -> str:

@@ -25,6 +25,9 @@ from huesong.runtime.progress import log
 STATE = "state.json"
 NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")
 """What keys may look like: nothing that leaves the folder, nothing hidden (unfinished folders begin with a dot)."""
+SHARED = re.compile(r"(base|critic)-[^/]+/(?!step-)")
+"""How finished bases and critics are called (train.stage). Other runs of the same data may be going on from them, and each
+training forgets old ones on its own disk: the copy keeps them until the storage's expiry."""
 
 
 @contextmanager
@@ -88,7 +91,7 @@ class Mirror:
         return fetched
 
     def push(self) -> list[str]:
-        """Store new checkpoints, then remove those that the folder no longer has.
+        """Store new checkpoints, then remove those that the folder no longer has, except for SHARED ones.
 
         Raises:
             UserError: storage that refuses or is out of reach.
@@ -109,8 +112,9 @@ class Mirror:
             except FileNotFoundError:  # the training removed it meanwhile; the next look sees that
                 continue
         for name in sorted(set(self._stored) - set(here)):
-            self._remove(name)
-            del self._stored[name]
+            if not SHARED.match(name):
+                self._remove(name)
+                del self._stored[name]
         return new
 
     def push_or_warn(self) -> None:
