@@ -118,13 +118,20 @@ def _wait_for_server(port: int, running: subprocess.Popen[bytes], log: Path) -> 
     raise AssertionError(log.read_text())
 
 
+def bucket_of(s3: S3Server) -> dict[str, str]:
+    """What tells an MLflow server of its S3 server."""
+    return {
+        "MLFLOW_S3_ENDPOINT_URL": s3.url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+
+
 @contextlib.contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
     """All three, over `folder`."""
     with serve(folder / "s3") as s3, postgres() as database:
         own = {
-            "MLFLOW_S3_ENDPOINT_URL": s3.url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
+            **bucket_of(s3),
             # Webhooks: secrets are kept encrypted, and the tests' receiver is on this machine, without a certificate.
             "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",

@@ -52,15 +52,22 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[S3Server]:
-    """Serve `folder` until the block ends."""
+def serve(folder: Path, room: str = "") -> Iterator[S3Server]:
+    """Serve `folder` until the block ends; with `room` from a disk of that size ("8m"), which the server alone sees."""
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     port = free_port()
     program = Path(sys.executable).with_name("rclone")
     log = (folder.parent / f"{folder.name}.log").open("w+")
+    # Mounted in namespaces of the server's own: that takes no rights.
+    mounted = 'mount -t tmpfs -o size="$0" tmpfs "$1" && mkdir "$1/$2" && shift 2 && exec "$@"'
+    disk = (
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, room, str(folder), BUCKET]
+        if room
+        else []
+    )
     server = subprocess.Popen(
         [
-            str(program), "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", "--vfs-cache-mode=off",
+            *disk, str(program), "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", "--vfs-cache-mode=off",
             "--config", str(folder.parent / "rclone.conf"),
         ],
         env={**os.environ, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}, stdout=log, stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,23 +19,32 @@ import pytest
 
 from huesong import contracts
 from huesong.register import stage as register
-from huesong.register.life import promotion, retraining, showing
-from huesong.register.registry import FIGURES, GATE, ROLLED_BACK_AT, Registry
+from huesong.register.life import cleaning, promotion, retraining, showing
+from huesong.register.registry import FIGURES, GATE, Registry
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import write_json
 from tests import s3_server
 from tests.console import ROOT, huesong
 from tests.hook_receiver import receiver
-from tests.mlflow_server import Stack, mlflow_server, postgres, programs, stack
+from tests.mlflow_server import Stack, bucket_of, mlflow_server, postgres, programs, stack
 from tests.s3_server import BUCKET
 from tests.stage.test_rival import Gains
 from tests.stores import new_database
-from tests.system.test_registry_races import at_once, child, ended, enter, make_experiment, model, or_none_before
+from tests.system.test_registry_races import (
+    ROUNDS,
+    at_once,
+    audited,
+    child,
+    ended,
+    enter,
+    make_experiment,
+    model,
+    or_none_before,
+)
 from tests.system.test_retrain import Checkout
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 3
 COMPOSE = "docker compose -f mlflow/compose.yaml "
 
 
@@ -147,31 +157,23 @@ def test_rounds_of_rivals_leave_one_champion_and_a_whole_audit(servers: Stack, t
         model(tmp_path / f"{number}", number, 0.5 + number / 100)
         assert ended(child(partial(enter, tmp_path / f"{number}", servers.uri, "rivals"))) == 0
 
-    def decided(act: str) -> None:
+    begins = multiprocessing.get_context("fork").Barrier(3)
+
+    def decides(act: str) -> None:
+        """All rounds in one process, each begun at the same moment as those of its rivals."""
         registry = Registry("rivals", uri=servers.uri)
-        with registry.alone():
-            if act == "back":
-                with or_none_before():
-                    promotion.roll_back(registry)
-            else:
-                promotion.promote(registry, act)
+        for _ in range(ROUNDS):
+            begins.wait(600)
+            with registry.alone():
+                if act == "back":
+                    with or_none_before():
+                        promotion.roll_back(registry)
+                else:
+                    promotion.promote(registry, act)
 
-    for _ in range(ROUNDS):
-        at_once(partial(decided, "1"), partial(decided, "2"), partial(decided, "back"))
+    at_once(partial(decides, "1"), partial(decides, "2"), partial(decides, "back"))
 
-    def check() -> None:
-        registry = Registry("rivals", uri=servers.uri)
-        one = registry.by_alias(contracts.CHAMPION)
-        assert one is not None
-        assert ROLLED_BACK_AT not in one.tags
-        decisions = showing.history(registry)
-        assert [decision.number for decision in decisions] == list(range(1, len(decisions) + 1))
-        # Each begins with the champion that the one before left, and the last one left the present champion.
-        assert [d.champion_before for d in decisions[1:]] == [d.champion for d in decisions[:-1]]
-        assert decisions[-1].champion == one.version
-        assert 1 <= sum(decision.kind == "rollback" for decision in decisions) <= ROUNDS
-
-    assert ended(child(check)) == 0
+    assert ended(child(lambda: audited(Registry("rivals", uri=servers.uri)))) == 0
 
 
 def test_a_thousand_figures_and_a_long_card_fit(servers: Stack, tmp_path: Path) -> None:
@@ -260,10 +262,10 @@ def run_here(line: str, where: Path, database: str, data: Path) -> None:
 
 RESTORED = """
 import json, sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from huesong import contracts
-from huesong.register.life import promotion, retraining, showing
+from huesong.register.life import cleaning, promotion, retraining, showing
 from huesong.register.registry import Registry
 registry = Registry("kept")
 history = [asdict(one) for one in showing.history(registry)]
@@ -283,16 +285,13 @@ def test_first_tie_better_worse_then_backup_and_restore_as_documented(servers: S
     for word in ("pg_dump", "tar -c"):
         run_here(documented(word), tmp_path, servers.database, servers.s3.folder)
     (tmp_path / "new").mkdir()
-    own = {
-        "AWS_ACCESS_KEY_ID": s3_server.KEY, "AWS_SECRET_ACCESS_KEY": s3_server.SECRET, "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
     with postgres() as database:
         for word in ("pg_restore", "tar storage -xf"):
             run_here(documented(word), tmp_path, database, tmp_path / "new")
         destination, log = f"s3://{s3_server.BUCKET}/mlflow", tmp_path / "new.log"
         with (
             s3_server.serve(tmp_path / "new") as s3,
-            mlflow_server(database, destination, log, MLFLOW_S3_ENDPOINT_URL=s3.url, **own) as uri,
+            mlflow_server(database, destination, log, **bucket_of(s3)) as uri,
         ):
             done = subprocess.run(
                 [sys.executable, "-c", RESTORED, str(tmp_path / "fetched")], capture_output=True, text=True, check=False,
@@ -311,3 +310,76 @@ def test_the_schema_is_upgraded_as_documented(servers: Stack, tmp_path: Path) ->
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert Registry("again", uri=servers.uri).client.search_experiments()
+
+
+def test_a_store_of_artifacts_that_takes_no_model_changes_nothing_that_serves(servers: Stack, tmp_path: Path) -> None:
+    """Each upload of a model is answered with an error, and all else works."""
+    registered(tmp_path, servers, "refused", 1, 0.5)
+    registry = Registry("refused", uri=servers.uri)
+    assert cleaning.leftovers(registry, "races", 0) == []
+    [model_1] = {path for path in servers.s3.folder.rglob(registry.by_version("1").model_id) if path.is_dir()}
+    models, kept = model_1.parent, model_1.parent.with_name("kept")
+    models.rename(kept)
+    models.write_text("a file where the folder was")
+    try:
+        with pytest.raises(UserError) as caught:
+            registered(tmp_path, servers, "refused", 2, 0.6)
+        assert "\n" not in str(caught.value)
+    finally:
+        models.unlink()
+        kept.rename(models)
+    assert champion(registry) == ("1", None)
+    assert [one.version for one in registry.versions()] == ["1"]
+    assert cleaning.leftovers(registry, "races", 0) == []
+    registered(tmp_path, servers, "refused", 2, 0.6)
+    assert champion(registry) == ("2", "1")
+    assert [one.kind for one in showing.history(registry)] == ["promote", "promote"]
+
+
+def test_a_full_store_of_artifacts_changes_nothing_that_serves_until_there_is_room(
+    servers: Stack, tmp_path: Path
+) -> None:
+    """The same database, its artifacts on a small disk of the S3 server, filled to its end."""
+    with (
+        s3_server.serve(tmp_path / "small", room="24m") as s3,
+        mlflow_server(servers.database, f"s3://{BUCKET}/mlflow", tmp_path / "mlflow.log", **bucket_of(s3)) as uri,
+    ):
+        small = replace(servers, uri=uri)
+        assert ended(child(lambda: registered(tmp_path, small, "full", 1, 0.5))) == 0
+        filled = []
+        for size in (2**20, 2**14, 2**10):
+            filled.append(f"fill-{len(filled)}")
+            while fits(s3, filled[-1], size):
+                filled.append(f"fill-{len(filled)}")
+
+        def refused() -> None:
+            with pytest.raises(UserError) as caught:
+                registered(tmp_path, small, "full", 2, 0.6)
+            assert "\n" not in str(caught.value)
+            registry = Registry("full", uri=uri)
+            assert champion(registry) == ("1", None)
+            assert cleaning.leftovers(registry, "races", 0) == []
+
+        assert ended(child(refused)) == 0
+        assert not (tmp_path / "full-2" / "register").exists()
+        for key in filled:
+            s3.change(key, None)
+
+        def again() -> None:
+            registered(tmp_path, small, "full", 2, 0.6)
+            registry = Registry("full", uri=uri)
+            assert champion(registry) == ("2", "1")
+            assert [one.kind for one in showing.history(registry)] == ["promote", "promote"]
+
+        assert ended(child(again)) == 0
+
+
+def fits(s3: s3_server.S3Server, key: str, size: int) -> bool:
+    """Store an object of that many bytes; False where the disk is full."""
+    from botocore.exceptions import ClientError
+
+    try:
+        s3.change(key, bytes(size))
+    except ClientError:
+        return False
+    return True

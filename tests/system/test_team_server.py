@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests import s3_server
-from tests.mlflow_server import mlflow_server, programs, stack
+from tests.mlflow_server import bucket_of, mlflow_server, programs, stack
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "mlflow" / "compose.yaml"
@@ -93,9 +94,58 @@ def test_the_programs_of_the_tests_are_those_of_the_file(tmp_path: Path) -> None
     assert '"serve", "s3", str(folder)' in ours
     assert all(option in ours for option in theirs[4:])
     assert found["storage"]["environment"].keys() == {"RCLONE_AUTH_KEY"}
-    ours = inspect.getsource(mlflow_server) + inspect.getsource(stack)
+    ours = "".join(map(inspect.getsource, (mlflow_server, bucket_of, stack)))
     for word in found["mlflow"]["command"][2:]:
         name = word.partition("=")[0]
         assert name == "--allowed-hosts" or f'"{name}"' in ours, name
     for name in found["mlflow"]["environment"].keys() - {"HOME", "PGPASSWORD"}:
         assert name in ours, name
+
+
+# --- what the pages say of it ------------------------------------------------------------------------
+
+KNOWN = {
+    "build": {},
+    "down": {"-v": False},
+    "exec": {"-T": False},
+    "run": {"--rm": False, "-T": False, "--no-deps": False, "--entrypoint": True},
+    "stop": {},
+    "up": {"-d": False, "--wait": False},
+}
+"""Commands of Docker Compose (2.17 or later) that the pages use -> the options they use -> whether a value follows."""
+RUN_HERE = {"pg_dump", "pg_restore", "tar", "mlflow db upgrade"}
+"""What runs in a container there: test_registry_server.py runs the very words without one. No other line is run by a test, for
+that takes Docker's registry: `up`, `stop`, `down` and `build` are held against the file here."""
+
+
+def documented() -> list[list[str]]:
+    """Every `docker compose` line of the pages and of the file, as words, without what a shell does with its output."""
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "mlflow").glob("*.md"), FILE, ROOT / "README.md"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    return [
+        shlex.split(re.sub(r"[<>].*", "", line))
+        for line in sorted(set(re.findall(r"docker compose [^`\n]*(?=`|$)", text, re.MULTILINE)))
+    ]
+
+
+def test_the_lines_of_the_pages_fit_the_file_and_what_they_run_inside_is_run_by_a_test() -> None:
+    seen, inside = set(), set()
+    for words in documented():
+        assert words[:4] == ["docker", "compose", "-f", "mlflow/compose.yaml"], words
+        assert (ROOT / words[3]).is_file()
+        command, rest = words[4], words[5:]
+        seen.add(command)
+        entry: list[str] = []
+        while rest and rest[0].startswith("-"):
+            if KNOWN[command][rest.pop(0)]:
+                entry.append(rest.pop(0))
+        named = rest[:1] if command in ("exec", "run") else rest
+        assert set(named) <= services().keys(), words
+        if command in ("exec", "run"):
+            program = [*entry, *rest[1:]]
+            inside.add(" ".join(program[: 3 if program[0] == "mlflow" else 1]))
+            assert "-T" in words or program[0] == "mlflow", "what goes through a pipe needs no terminal"
+    assert seen == KNOWN.keys()
+    assert inside == RUN_HERE
+    ours = (ROOT / "tests" / "system" / "test_registry_server.py").read_text(encoding="utf-8")
+    assert all(word in ours for one in inside for word in one.split())

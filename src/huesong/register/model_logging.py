@@ -56,16 +56,15 @@ def log_model(
         import mlflow
         from mlflow.entities import LoggedModelOutput, Metric
 
-        with tempfile.TemporaryDirectory() as work, active_run(run_id):
+        with begun(client, run_id, tags) as model_id, tempfile.TemporaryDirectory() as work, active_run(run_id):
             code = carried_code(Path(work) / CARRIED)
-            info = mlflow.pyfunc.log_model(
-                name=contracts.MODEL_NAME,
+            mlflow.pyfunc.log_model(
+                model_id=model_id,
                 python_model=str(CODE),
                 artifacts={contracts.MODEL: str(folder), "README": str(card), "code": str(code)},
                 signature=signature(),
                 input_example=input_example(),
                 pip_requirements=requirements(),
-                tags=dict(tags),
             )
             mlflow.clear_active_model()  # else the metrics that follow, of any run, count as this model's
         run = client.get_run(run_id)
@@ -74,14 +73,32 @@ def log_model(
         on = next((found for one in known if (found := evaluated_on(one.inputs.dataset_inputs))), {})
         stamp = int(time.time() * 1000)
         points = [
-            Metric(figure_name(f"evaluate/{key}"), value, stamp, 0, model_id=info.model_id, run_id=run_id, **on)
+            Metric(figure_name(f"evaluate/{key}"), value, stamp, 0, model_id=model_id, run_id=run_id, **on)
             for key, value in numbers(metrics).items()
         ]
         for batch in batches(points, 1000):
             client.log_batch(run_id, metrics=batch)
         if parent:
-            client.log_outputs(parent, [LoggedModelOutput(info.model_id, 0)])
-    return Logged(info.model_id, run_id)
+            client.log_outputs(parent, [LoggedModelOutput(model_id, 0)])
+    return Logged(model_id, run_id)
+
+
+@contextlib.contextmanager
+def begun(client: Any, run_id: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """The id of a new logged model of a run, which is to get its files in the block; deleted again where that fails."""
+    import mlflow
+
+    run = client.get_run(run_id)
+    model = mlflow.initialize_logged_model(
+        name=contracts.MODEL_NAME, source_run_id=run_id, experiment_id=run.info.experiment_id, tags=dict(tags),
+        params=run.data.params,
+    )  # fmt: skip
+    try:
+        yield str(model.model_id)
+    except BaseException:
+        with contextlib.suppress(*store.errors()):  # what went wrong first is what is told; `gc` finds what is left
+            client.delete_logged_model(model.model_id)
+        raise
 
 
 def new_run(uri: str, experiment: str, root: Path, tags: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,7 +147,8 @@ def run(
         if registered(registry, model.digest) is None:
             run_id = run_id or new_run(registry.uri, config.experiment, root, made_from)
             logged = log_model(folder, path, metrics, registry.uri, run_id, made_from)
-        version, result, note, aliases = entered(registry, model, policy, logged, path)
+        with not_left_behind(registry, logged):
+            version, result, note, aliases = entered(registry, model, policy, logged, path)
         files = [out / contracts.REGISTRATION, out / contracts.MODEL_CARD]
         report = RegisterReport(version, aliases, result, note, files)
         write_registration(work / contracts.REGISTRATION, report, model.digest)
@@ -196,7 +197,7 @@ def enter(
         if version is None:
             if logged is None:
                 raise UserError(f"{registry.name}: the registry changed meanwhile: register the model again")
-            version = created(registry, logged, {DIGEST: model.digest, **judged, **model.made_from}, text)
+            version = registry.create(logged, {DIGEST: model.digest, **judged, **model.made_from}, text)
             log.info("registered %s", version.uri)
         else:
             log.info("%s is this very model: nothing new to register", version.uri)
@@ -214,13 +215,15 @@ def enter(
     return version, result, note, aliases
 
 
-def created(registry: Registry, logged: Logged, tags: Mapping[str, str], card: str) -> Version:
-    """The logged model as a new version; where the registry refuses it, no logged model is left behind."""
+@contextlib.contextmanager
+def not_left_behind(registry: Registry, logged: Logged | None) -> Iterator[None]:
+    """Where what is done in the block fails, no logged model stays that became no version."""
     try:
-        return registry.create(logged, tags, card)
-    except UserError:
+        yield
+    except BaseException:
         with contextlib.suppress(UserError):  # what went wrong first is what is told
-            if logged.model_id not in {one.model_id for one in registry.versions()}:  # an answer may have been lost
+            # An answer of the registry may have been lost.
+            if logged is not None and logged.model_id not in {one.model_id for one in registry.versions()}:
                 registry.forget(logged.model_id)
         raise
 
