@@ -168,7 +168,7 @@ def test_source_never_imports_kfp() -> None:
 
 
 LAZY = {
-    "huesong.model.decoding.arithmetic": {"threadpoolctl"},
+    "huesong.runtime.workers": {"threadpoolctl"},
     "huesong.va": {"pandas"},
     "huesong.runtime.progress": {"rich"},
 }

@@ -214,12 +214,12 @@ def fit(
     from huesong.config import load_params
     from huesong.experiments.pictures.rated import Rated
     from huesong.experiments.pictures.refit import encoder_for, refit
-    from huesong.model.folder import as_damage, load_model
+    from huesong.model.folder import as_damage, load_modules
     from huesong.pictures.encoders import Encoder
 
     settings = load_params(params)
     with as_damage(model):
-        loaded, own = load_model(model), Encoder.load(model / contracts.ENCODER)
+        loaded, own = load_modules(model), Encoder.load(model / contracts.ENCODER, many=True)
     other = None if encoder is None else encoder_for(loaded, encoder, scales)
     rated = Rated.read(data, other or own, settings.preprocess)
     refit(loaded, rated, out, request_map or settings.label.request_map, other)

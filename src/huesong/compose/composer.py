@@ -97,7 +97,7 @@ class Composer:
         >>> piece.save("photo.mp3")
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", name: str | None = None) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         """Load model, tokenizer, picture encoder and music labeller; `name` is what to call it, else its folder.
 
         Raises:
@@ -112,19 +112,18 @@ class Composer:
 
         self.name = name or str(folder)
         with as_damage(folder):
-            self.model = load_model(folder, device)
+            self.model = load_model(folder)
             self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
             self.encoder = Encoder.load(folder / contracts.ENCODER)
             self.scorer = LabellerScorer.of_model(folder, self.tokenizer)
             self.certainty = ReadingCertainty.of_model(self.model)
 
     @classmethod
-    def load(cls, model: str | Path | None = None, device: str = "cpu") -> Self:
+    def load(cls, model: str | Path | None = None) -> Self:
         """The composer of a model folder, a registry URI such as `models:/huesong@champion`, a hub's `user/name`, or the default.
 
         Args:
             model: None: the registry's champion if it learnt from rated photographs, else the model that comes along.
-            device: where it computes, as torch calls it.
 
         Raises:
             UserError: there is no such model, or it is damaged.
@@ -132,7 +131,7 @@ class Composer:
         from huesong.compose.output import hub
 
         folder, name = hub.model_of(None if model is None else str(model))
-        return cls(folder, device, name)
+        return cls(folder, name)
 
     def push(self, name: str, private: bool = False) -> str:
         """Push the model to the Hugging Face Hub as `user/name`, and return its address; needs `huesong[hub]` and HF_TOKEN.
@@ -188,12 +187,10 @@ class Composer:
 
     def read(self, picture: Picture) -> VA:
         """Valence and arousal that a picture asks of the music (UserError: it cannot be read)."""
-        import torch
-
         from huesong.model.requests import conditioning_of
 
         image = image_of(Path(picture) if isinstance(picture, str | PathLike) else picture)
-        with _ONE_AT_A_TIME, torch.inference_mode():
+        with _ONE_AT_A_TIME:
             return conditioning_of(self.model, Request(self.encoder.encode([image])[0])).requested
 
     def _compose(self, asked: Sequence[Request], config: SamplingConfig, on_step: OnStep | None) -> list[Piece]:

@@ -155,12 +155,7 @@ def explain(
 
 def readings(composer: Composer, pictures: Sequence[Image]) -> np.ndarray:
     """Valence and arousal [N, 2] that the model sees in pictures."""
-    import torch
-
-    rows = composer.encoder.encode(pictures)
-    with torch.inference_mode():
-        encoding = composer.model.network.encode_picture(torch.from_numpy(rows).to(composer.model.device))
-        return encoding.va_B2.cpu().numpy()
+    return composer.model.network.encode_picture(composer.encoder.encode(pictures)).va_B2
 
 
 def neighbours_of(composer: Composer, picture: Image) -> tuple[Neighbour, ...]:
@@ -169,24 +164,21 @@ def neighbours_of(composer: Composer, picture: Image) -> tuple[Neighbour, ...]:
     Raises:
         UserError: the file of names is damaged.
     """
-    import torch
-
+    from huesong.model.decoding.pictures import KernelHead
     from huesong.model.folder import read_document
-    from huesong.model.image_encoder import KernelRidgeHead
 
     head, path = composer.model.network.picture.va_head, composer.model.folder / contracts.PICTURE_NAMES
-    if not isinstance(head, KernelRidgeHead) or not path.is_file():
+    if not isinstance(head, KernelHead) or not path.is_file():
         return ()
     found = read_document(path)
     names = found.get("names") if isinstance(found, dict) else None
     sound = isinstance(names, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in names)
     if not isinstance(names, list) or not sound or len(names) != len(head.known_KC):
         raise UserError(f"{path} is damaged: run `huesong pictures fit` for this model")
-    row_SC = torch.from_numpy(composer.encoder.encode([picture])[0].astype(np.float32)).to(composer.model.device)
-    with torch.inference_mode():
-        alike_K = head.alike(head.standardised(row_SC.mean(dim=0)[None]))[0]
-        order = alike_K.argsort(descending=True)[:NEAREST]
-        read_N2 = (head.alike(head.known_KC[order]) @ head.dual_K2 + head.bias_2).clamp(-1, 1)
+    row_SC = composer.encoder.encode([picture])[0].astype(np.float32)
+    alike_K = head.alike(head.standardised(row_SC.mean(axis=0)[None]))[0]
+    order = np.argsort(-alike_K, kind="stable")[:NEAREST]
+    read_N2 = (head.alike(head.known_KC[order]) @ head.dual_K2 + head.bias_2).clip(-1, 1)
     rows = zip(order.tolist(), read_N2.tolist(), strict=True)
     return tuple(Neighbour(names[at], float(alike_K[at]), (valence, arousal)) for at, (valence, arousal) in rows)
 

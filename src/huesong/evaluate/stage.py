@@ -24,7 +24,6 @@ from huesong.evaluate.note_judge import SecondJudge
 from huesong.evaluate.novelty import Library
 from huesong.evaluate.quality.group import quality_figures
 from huesong.evaluate.report import write_pieces, write_report
-from huesong.model.critic import predict_va
 from huesong.model.dataset import load_examples
 from huesong.model.folder import Model, load_model
 from huesong.music import reading, statistics
@@ -152,8 +151,9 @@ def critic_scores(
     rows = ((pieces["split"] == "test") & (label_weights(pieces) > 0) & (pieces["token_count"] > 0)).to_numpy()
     if rows.sum() < 2:
         return {}
-    context = model.network.config.context
-    heard = predict_va(model.critic, load_examples(preprocess, label), np.flatnonzero(rows), context, model.device)
+    context, music = model.network.config.context, load_examples(preprocess, label).pieces
+    spans = zip(music.start_N[rows].tolist(), music.count_N[rows].tolist(), strict=True)
+    heard = np.array([model.critic(music.tokens[start : start + min(count, context)]) for start, count in spans])
     own = scores_by_source(by_piece(pieces[rows], heard), Bootstrap(config.bootstrap, config.seed))
     return {f"critic_{key}": value for key, value in own.items()}
 

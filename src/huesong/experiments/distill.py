@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
 from huesong import contracts
+from huesong.experiments.pupil import Pupil
 from huesong.model.trainer import Part, Schedule, Trainer
 from huesong.pictures.decode import decode
 from huesong.pictures.encoders import Encoder, squash
@@ -199,9 +200,9 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
     """Train on the pool; the same pool and recipe give the same weights on the same machine."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        student = Student(recipe.architecture)
+        pupil = Pupil(recipe.architecture)
         va_head = nn.Linear(recipe.architecture.channels, 2)
-    trained = nn.ModuleList([student, va_head])
+    trained = nn.ModuleList([pupil, va_head])
     steps = recipe.epochs * math.ceil(len(pool.va_N2) / recipe.batch_size)
     optimizer = torch.optim.AdamW(trained.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.1)
@@ -216,7 +217,7 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
     def parts(step: int) -> Iterator[Part]:
         pixels_N3HW, tokens_NCgg, va_N2, rated_N = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            map_NChw = student.train()(pixels_N3HW)
+            map_NChw = pupil.train()(pixels_N3HW)
         seen_NCgg = adaptive_avg_pool2d(map_NChw.float(), grid)
         pooled_NC = seen_NCgg.mean(dim=(2, 3))
         feature_loss = mse_loss(seen_NCgg, tokens_NCgg) + mse_loss(pooled_NC, tokens_NCgg.mean(dim=(2, 3)))
@@ -227,7 +228,7 @@ def train_student(pool: Pool, recipe: Recipe) -> Student:
 
     schedule = Schedule(steps, rate, log_every=max(1, steps // 10))
     Trainer("distill", trained, [optimizer], schedule, parts, remedy="lower Recipe.learning_rate").run()
-    return student.eval().requires_grad_(False)
+    return pupil.graduated()
 
 
 def _batches(pool: Pool, recipe: Recipe, grid: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:

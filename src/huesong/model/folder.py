@@ -1,34 +1,39 @@
-"""The model folder: everything that composing needs and nothing outside it, each file with its digest."""
+"""The model folder: everything that composing needs and nothing outside it, each file with its digest.
+
+`load_model` reads it as arrays, for all who compose, without PyTorch; `load_modules` as modules, for those who train.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch.overrides import TorchFunctionMode
+from safetensors.numpy import load_file, save_file
 
 from huesong import contracts
 from huesong.config import CriticConfig, NetworkConfig, Section, describe
-from huesong.model.copying.recall import BarTokens
-from huesong.model.critic import Critic
-from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.decoding.decoder import Decoder
+from huesong.model.decoding.hearing import Hearing
+from huesong.model.decoding.history import BarTokens
+from huesong.model.decoding.pictures import PictureShape
+from huesong.model.decoding.tensors import REMEDY, VOCABULARY_KEY, Tensors, arrays_of
 from huesong.music.grammar import Grammar
 from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import require, sha256, write_json
 
-REMEDY = "train again with `huesong train`, or copy the whole model folder again"
-VOCABULARY_KEY = "vocabulary"
-"""Metadata of the weight files: digest of the vocabulary they were trained on, since another may have the same size."""
+if TYPE_CHECKING:
+    import torch
+
+    from huesong.model.critic import Critic
+    from huesong.model.network import HuesongNetwork
+
 MOST_BYTES = 4 * 2**30
 """Of a file of a model folder; the shipped model's largest has 7 MB."""
 MOST_TEXT = 16 * 2**20
@@ -52,10 +57,10 @@ Settings = TypeVar("Settings", bound=Section)
 
 @dataclass
 class Model:
-    """A loaded model folder; `network` and `critic` are in evaluation mode, float32, on one device."""
+    """A loaded model folder: network and critic as arrays."""
 
-    network: HuesongNetwork
-    critic: Critic
+    network: Decoder
+    critic: Hearing
     vocabulary: Vocabulary
     grammar: Grammar
     config: dict[str, Any]
@@ -73,10 +78,27 @@ class Model:
         shares = {metre: float(learnt.get("/".join(map(str, metre)), 0)) for metre in known}
         return sorted((m for m in known if shares[m] >= RARE), key=lambda metre: -shares[metre]) or known
 
+
+@dataclass
+class Modules:
+    """A model of PyTorch: what is trained, and what reads many pieces at once; `folder` as of `Model`."""
+
+    network: HuesongNetwork
+    critic: Critic
+    vocabulary: Vocabulary
+    grammar: Grammar
+    config: dict[str, Any]
+    folder: Path
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.network.embedding.weight.device
+
+    def player(self) -> Model:
+        """The model that composes with these weights, as they are now."""
+        network, critic = Decoder.of(self.network), Hearing.of(self.critic)
+        return Model(network, critic, self.vocabulary, self.grammar, self.config, self.folder)
 
 
 def save_model(
@@ -113,7 +135,7 @@ def save_model(
                 shutil.copyfile(label / name, folder / name)
     digest = Vocabulary.load(folder / contracts.VOCABULARY).digest
     for name, module in ((contracts.MODEL_WEIGHTS, network), (contracts.CRITIC_WEIGHTS, critic)):
-        save_file(weights_of(module, half), folder / name, metadata={VOCABULARY_KEY: digest})
+        save_file(arrays_of(module, half), folder / name, metadata={VOCABULARY_KEY: digest})
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / contracts.MODEL_CONFIG)
     write_json(
         folder / contracts.MODEL_CONFIG,
@@ -130,23 +152,40 @@ def save_model(
     )
 
 
-def weights_of(module: torch.nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict on the host, as float16 if `half`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    return {name: t.half() if half and t.is_floating_point() else t for name, t in tensors.items()}
-
-
-def load_model(folder: Path, device: str | torch.device = "cpu") -> Model:
+def load_model(folder: Path) -> Model:
     """Load a model folder of this or an older format, after checking every file's digest.
 
     Raises:
         UserError: no model folder, another format, a missing, damaged or foreign file.
     """
     with as_damage(folder):
-        return _loaded(folder, device)
+        return _loaded(folder)
 
 
-def _loaded(folder: Path, device: str | torch.device) -> Model:
+def load_modules(folder: Path, device: str | torch.device = "cpu") -> Modules:
+    """Load a model folder for PyTorch: network and critic in evaluation mode, float32, on one device, frozen.
+
+    Raises:
+        UserError: as `load_model`, which looks at it first.
+    """
+    model = load_model(folder)
+    import torch
+
+    from huesong.model.critic import Critic
+    from huesong.model.network import HuesongNetwork
+
+    bars, size, own = BarTokens.of(model.vocabulary), model.vocabulary.size, model.network
+    with torch.random.fork_rng(devices=[]):  # weights of the files take the place of the first random ones
+        network = HuesongNetwork(own.config, size, own.picture_shape, bars)
+        critic = Critic(model.critic.config, size, model.grammar.table.heads_V)
+    for module, name in ((network, WEIGHTS[model.config["format"]]), (critic, contracts.CRITIC_WEIGHTS)):
+        module.load_state_dict({key: torch.from_numpy(array) for key, array in load_file(folder / name).items()})
+    network.to(device).eval().requires_grad_(False)
+    critic.to(device).freeze()
+    return Modules(network, critic, model.vocabulary, model.grammar, model.config, folder)
+
+
+def _loaded(folder: Path) -> Model:
     config = _read_config(folder)
     weights = WEIGHTS[config["format"]]
     _check_files(folder, config["files"], (weights, *REQUIRED))
@@ -163,34 +202,13 @@ def _loaded(folder: Path, device: str | torch.device) -> Model:
     if (vocabulary.size, vocabulary.digest) != (size, digest):
         raise UserError(f"{folder / contracts.VOCABULARY} is not the vocabulary this model was trained on: {REMEDY}")
     check_settings(folder, size, picture)
-    bars = BarTokens.of(vocabulary)
-    with torch.device("meta"), _Unfilled():  # shapes without memory: what does not fit its weights is never made
-        shapes = HuesongNetwork(network_config, size, picture, bars), Critic(critic_config, size)
-    for module, name in zip(shapes, (weights, contracts.CRITIC_WEIGHTS), strict=True):
-        check_shapes(module, folder / name)
     grammar = Grammar(vocabulary)
-    with _Unfilled():
-        network = HuesongNetwork(network_config, size, picture, bars)
-        critic = Critic(critic_config, size, grammar.table.heads_V)
-    load_weights(network, folder / weights, digest)
-    load_weights(critic, folder / contracts.CRITIC_WEIGHTS, digest)
-    network.to(device).eval().requires_grad_(False)
-    critic.to(device).freeze()
+    tensors = Tensors.of_file(folder / weights), Tensors.of_file(folder / contracts.CRITIC_WEIGHTS)
+    network = Decoder(tensors[0], network_config, size, picture, BarTokens.of(vocabulary))
+    critic = Hearing(tensors[1], critic_config, size, grammar.table.heads_V)
+    for each in tensors:
+        each.finish(digest)
     return Model(network, critic, vocabulary, grammar, config, folder)
-
-
-class _Unfilled(TorchFunctionMode):
-    """Modules made within it have no first random values: weights of a file take their place.
-
-    To draw them costs more than to read the file, and on the `meta` device PyTorch would import its compiler for it.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__module__", None) == torch.nn.init.__name__:
-            return (kwargs or {}).get("tensor", *args[:1])
-        return func(*args, **(kwargs or {}))
 
 
 def settings_of(kind: type[Settings], value: object, path: Path, key: str) -> Settings:
@@ -205,50 +223,6 @@ def settings_of(kind: type[Settings], value: object, path: Path, key: str) -> Se
         raise UserError(
             f"{describe(error, path, kind)}: {path.name} does not describe a model ({key}): {REMEDY}"
         ) from error
-
-
-def load_weights(module: torch.nn.Module, path: Path, vocabulary: str) -> None:
-    """Fill `module` from a safetensors file; every tensor must be there, none may be left over.
-
-    Args:
-        module: what to fill.
-        path: the file.
-        vocabulary: digest of the vocabulary, which the file's metadata must name.
-
-    Raises:
-        UserError: a damaged file, or weights of another architecture, or of another or an unnamed vocabulary.
-    """
-    try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as stream:
-            learnt = (stream.metadata() or {}).get(VOCABULARY_KEY)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
-    odd = next((name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()), None)
-    if odd is not None:
-        raise UserError(f"{path} holds values that are no numbers ('{odd}'): {REMEDY}")
-    if learnt is None:
-        raise UserError(f"{path} does not name the vocabulary it was trained on: {REMEDY}")
-    if learnt != vocabulary:
-        raise UserError(f"{path} was trained on another vocabulary: {REMEDY}")
-    module.load_state_dict(tensors)
-
-
-def check_shapes(module: torch.nn.Module, path: Path) -> None:
-    """Hold the shapes of a file of weights against those of `module`; only the file's head is read.
-
-    Raises:
-        UserError: a damaged file, or weights of another architecture.
-    """
-    try:
-        with safe_open(path, "pt") as stream:
-            found = {name: list(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): {REMEDY}") from error
-    own = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
-    wrong = sorted(own.keys() ^ found.keys()) + sorted(n for n in own.keys() & found.keys() if own[n] != found[n])
-    if wrong:
-        raise UserError(f"{path} holds weights of another architecture ('{wrong[0]}' does not fit): {REMEDY}")
 
 
 def check_settings(folder: Path, size: object, picture: PictureShape) -> None:

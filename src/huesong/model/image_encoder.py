@@ -9,39 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huesong.model.decoding.pictures import (
+    CNN_CHANNELS,
+    CNN_GROUPS,
+    CNN_STRIDES,
+    FARTHEST,
+    FREQUENCIES,
+    KNOTS,
+    PictureShape,
+)  # fmt: skip
 from huesong.model.precision import full_precision
-
-FARTHEST = 6.0
-"""Standard deviations at which a channel is cut off, as in emotion.kernel.PictureKernelVA."""
-
-
-@dataclass(frozen=True)
-class PictureShape:
-    """What one picture is to the network.
-
-    kind "features": float [S, C] of a frozen backbone (`tokens`, `channels`); the VA head compares their mean with that
-        of `rated` pictures (`KernelRidgeHead`).
-    kind "pixels": uint8 [size, size, 3], read by the network's own CNN, with a linear VA head.
-    """
-
-    kind: Literal["features", "pixels"]
-    tokens: int = 0
-    channels: int = 0
-    size: int = 0
-    rated: int = 0
-
-    @classmethod
-    def of(cls, row: tuple[int, ...], rated: int = 0) -> PictureShape:
-        """The shape of one row of the picture array: (S, C) features or (H, W, 3) pixels."""
-        if len(row) == 2:
-            return cls("features", tokens=row[0], channels=row[1], rated=rated)
-        return cls("pixels", size=row[0])
 
 
 @dataclass
@@ -50,15 +32,10 @@ class PictureEncoding:
 
     tokens_BSD: image tokens for cross-attention.
     va_B2: the pictures' own valence and arousal, on the scale of people's picture ratings.
-    request_B2: the same in the music's VA distribution (the pairing's map): what to ask of the music when the
-        user asks for nothing else.
-    pooled_BC: pooled picture features.
     """
 
     tokens_BSD: Tensor
     va_B2: Tensor
-    request_B2: Tensor
-    pooled_BC: Tensor
 
 
 class ImageEncoder(nn.Module):
@@ -69,11 +46,11 @@ class ImageEncoder(nn.Module):
     map_from_K2: Tensor
     map_to_K2: Tensor
 
-    def __init__(self, shape: PictureShape, width: int, seen: bool = True, knots: int = 33) -> None:
+    def __init__(self, shape: PictureShape, width: int, seen: bool = True) -> None:
         """`seen`: whether the music sees image tokens; else learnt ones stand in their place, as without a picture."""
         super().__init__()
         self.cnn = PictureCNN(shape.size) if shape.kind == "pixels" else None
-        channels = self.cnn.channels[-1] if self.cnn else shape.channels
+        channels = CNN_CHANNELS[-1] if self.cnn else shape.channels
         self.tokens = self.cnn.grid**2 if self.cnn else shape.tokens
         # Standardisation of frozen features, set from the training pictures; the identity for the own CNN.
         self.register_buffer("feature_mean_C", torch.zeros(channels))
@@ -84,8 +61,9 @@ class ImageEncoder(nn.Module):
         self.null_SD = nn.Parameter(torch.empty(self.tokens, width))
         # Without rated pictures, and in models of earlier versions, the head of frozen features is linear, too.
         self.va_head = KernelRidgeHead(shape.rated, channels) if shape.rated else nn.Linear(channels, 2)
-        # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis.
-        identity = torch.linspace(-1, 1, knots, device="cpu")[:, None].repeat(1, 2)  # on `meta` it would import sympy
+        # The pairing's monotone map from picture VA to music VA, as knots of a piecewise linear function per axis; what
+        # composes reads it (decoding/pictures.py).
+        identity = torch.linspace(-1, 1, KNOTS)[:, None].repeat(1, 2)
         self.register_buffer("map_from_K2", identity.clone())
         self.register_buffer("map_to_K2", identity.clone())
 
@@ -93,49 +71,30 @@ class ImageEncoder(nn.Module):
         """`pictures`: [B, S, C] float features or [B, H, W, 3] uint8 pixels."""
         grid_BSC = self.cnn(pictures) if self.cnn else pictures.to(self.null_SD.dtype)
         features_BSC = (grid_BSC - self.feature_mean_C) / self.feature_scale_C
-        pooled_BC = features_BSC.mean(dim=1)
         kernel = isinstance(self.va_head, KernelRidgeHead)
-        raw_B2 = full_precision(self.va_head(grid_BSC.mean(dim=1) if kernel else pooled_BC))
+        raw_B2 = full_precision(self.va_head((grid_BSC if kernel else features_BSC).mean(dim=1)))
         # What was fitted in closed form is clamped; a head trained by gradient needs tanh.
         va_B2 = raw_B2.tanh() if self.cnn else raw_B2.clamp(-1, 1)
         if self.project is None or self.norm is None or self.places_SD is None:
             tokens_BSD = self.null_SD.expand(len(pictures), -1, -1)
         else:
             tokens_BSD = self.norm(self.project(features_BSC)) + self.places_SD
-        return PictureEncoding(tokens_BSD, va_B2, self.map_va(va_B2), pooled_BC)
-
-    @property
-    def neutral_2(self) -> Tensor:
-        """The map's centre: what is asked of the music for the median picture."""
-        return self.map_to_K2[len(self.map_to_K2) // 2]
-
-    def map_va(self, va_B2: Tensor) -> Tensor:
-        """Picture VA to music VA: linear between the knots, constant beyond the outermost."""
-        mapped = []
-        for axis in range(2):
-            from_K, to_K = self.map_from_K2[:, axis].contiguous(), self.map_to_K2[:, axis]
-            value_B = va_B2[:, axis].contiguous().to(from_K.dtype)
-            upper_B = torch.searchsorted(from_K, value_B).clamp(1, len(from_K) - 1)
-            left_B, right_B = from_K[upper_B - 1], from_K[upper_B]
-            share_B = ((value_B - left_B) / (right_B - left_B).clamp_min(1e-9)).clamp(0, 1)
-            mapped.append(torch.lerp(to_K[upper_B - 1], to_K[upper_B], share_B))
-        return torch.stack(mapped, dim=-1)
+        return PictureEncoding(tokens_BSD, va_B2)
 
 
 class PictureCNN(nn.Module):
     """The project's own small CNN, `builtin`: 64 x 64 pixels to a 4 x 4 grid of features, trained with the model."""
 
-    channels = (32, 64, 96, 128, 128)
-    strides = (2, 2, 2, 2, 1)
-
     def __init__(self, size: int) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         before, grid = 3, size
-        for channels, stride in zip(self.channels, self.strides, strict=True):
+        for channels, stride in zip(CNN_CHANNELS, CNN_STRIDES, strict=True):
             blocks += [
                 nn.Conv2d(before, channels, kernel_size=3, stride=stride, padding=1, bias=False),
-                nn.GroupNorm(8, channels),  # not batch norm: a picture's tokens must not depend on its neighbours
+                nn.GroupNorm(
+                    CNN_GROUPS, channels
+                ),  # not batch norm: a picture's tokens must not depend on its neighbours
                 nn.GELU(),
             ]
             before, grid = channels, -(-grid // stride)
@@ -177,29 +136,20 @@ class KernelRidgeHead(nn.Module):
         """(valence, arousal) [N, 2], in full precision whatever the features are in."""
         with torch.autocast(pooled_NC.device.type, enabled=False):
             pooled_NC = pooled_NC.to(self.known_KC.dtype)
-            found_N2: Tensor = self.alike(self.standardised(pooled_NC)) @ self.dual_K2 + self.bias_2
+            root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
+            u_NC = ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)
+            # As a product of matrices: exact enough, as the distances that count are of the size of C.
+            apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
+            found_N2: Tensor = (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp() @ self.dual_K2 + self.bias_2
             return found_N2
-
-    def alike(self, u_NC: Tensor) -> Tensor:
-        """The kernel [N, K] in [0, 1] of standardised features and those of the rated pictures."""
-        # As a product of matrices: exact enough, as the distances that count are of the size of C.
-        apart_NK = u_NC.square().sum(1)[:, None] + self.known_KC.square().sum(1) - 2 * u_NC @ self.known_KC.T
-        return (-apart_NK.clamp_min(0) / u_NC.shape[1]).exp()
-
-    def standardised(self, pooled_NC: Tensor) -> Tensor:
-        """The features as the kernel compares them [N, C]."""
-        root_NC = pooled_NC.sign() * pooled_NC.abs().sqrt()
-        return ((root_NC - self.mean_C) / self.scale_C).clamp(-FARTHEST, FARTHEST)
 
 
 class Condition(nn.Module):
     """(V, A) to one vector of the network's width; a learned vector stands for "nothing was asked"."""
 
-    frequencies = 4
-
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(2 + 4 * self.frequencies, 2 * width)
+        self.expand = nn.Linear(2 + 4 * FREQUENCIES, 2 * width)
         self.project = nn.Linear(2 * width, width)
         self.null_D = nn.Parameter(torch.empty(width))
 
@@ -207,7 +157,7 @@ class Condition(nn.Module):
         """[B, D]; rows with keep False get the learned null."""
         va_B2 = va_B2.to(self.null_D.dtype)
         # Half-periods of 2, 1, 2/3 ... over [-1, 1]: smooth, yet near-by requests can be told apart.
-        order_F = torch.arange(1, self.frequencies + 1, device=va_B2.device, dtype=va_B2.dtype)
+        order_F = torch.arange(1, FREQUENCIES + 1, device=va_B2.device, dtype=va_B2.dtype)
         angle_BF = (va_B2[:, :, None] * order_F * (math.pi / 2)).flatten(1)
         wave_BF = torch.cat([va_B2, angle_BF.sin(), angle_BF.cos()], dim=-1)
         asked_BD = self.project(F.gelu(self.expand(wave_BF)))

@@ -26,10 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huesong.config import NetworkConfig
-from huesong.model.copying.recall import BarTokens, Recall
-from huesong.model.image_encoder import Condition, ImageEncoder, PictureEncoding, PictureShape
+from huesong.model.copying.recall import Recall
+from huesong.model.decoding.arithmetic import EMBEDDING_STD
+from huesong.model.decoding.history import BarTokens
+from huesong.model.decoding.pictures import PictureShape
+from huesong.model.image_encoder import Condition, ImageEncoder, PictureEncoding
 
-EMBEDDING_STD = 0.05
 Memory = list[tuple[Tensor, Tensor]]
 """Of each decoder layer the keys and values [B, H, M, E] that the music attends to."""
 

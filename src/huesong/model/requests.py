@@ -1,6 +1,6 @@
 """What one piece is composed for: the request, checked once, when it is made; and the same as the network gets it.
 
-No torch is imported before a request meets a model: a bad value is refused before anything slow happens.
+A bad value is refused before a model is read.
 
 Shapes: S image tokens, C channels, D the network's width.
 """
@@ -27,8 +27,6 @@ from huesong.runtime.errors import UserError
 from huesong.va import Trajectory, check_emotion, mean_of, value_at
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from huesong.model.folder import Model
 
 MOST_BARS = 300
@@ -185,7 +183,7 @@ def parse_trajectory(text: str | None, name: str) -> Trajectory | None:
 class Conditioning:
     """What the network gets of a request."""
 
-    picture_tokens_1SD: Tensor
+    picture_tokens_1SD: np.ndarray
     valence: Trajectory
     arousal: Trajectory
     predicted: VA | None
@@ -212,17 +210,15 @@ class Conditioning:
 
 def conditioning_of(model: Model, request: Request) -> Conditioning:
     """Image tokens and the valence and arousal to ask for; one picture at a time, so that batches do not matter."""
-    import torch
-
     valence, arousal = request.valence, request.arousal
     if request.picture is None:
         assert valence is not None, "refused when the request was made"
         assert arousal is not None, "likewise"
         return Conditioning(model.network.no_picture(1), valence, arousal, None)
-    encoding = model.network.encode_picture(torch.from_numpy(np.array(request.picture)[None]).to(model.device))
+    encoding = model.network.encode_picture(np.asarray(request.picture)[None])
     request_B2, neutral_2 = encoding.request_B2, model.network.picture.neutral_2
     if request.intensity is not None:
-        request_B2 = (neutral_2 + request.intensity * (request_B2 - neutral_2)).clamp(-1, 1)
+        request_B2 = (neutral_2 + request.intensity * (request_B2 - neutral_2)).clip(-1, 1)
     suggested_valence, suggested_arousal = request_B2[0].tolist()
     predicted_valence, predicted_arousal = encoding.va_B2[0].tolist()
     return Conditioning(

@@ -12,19 +12,14 @@ Shapes: R requests, B pieces being sampled, N rows of the network (B, or 2 B wit
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from huesong.config import SamplingConfig
-from huesong.model.decoding.arithmetic import one_thread_of_blas
 from huesong.model.decoding.cache import KVCache
-from huesong.model.decoding.decoder import Decoder
 from huesong.model.decoding.draw import Generator, draw, plausible
 from huesong.model.folder import Model
 from huesong.model.requests import Conditioning, Request, Sampled, conditioning_of, constraints_of, plan_of
@@ -33,6 +28,7 @@ from huesong.music.grammar import Grammar, LastRead, State
 from huesong.music.oddness import oddness
 from huesong.music.vocabulary import TokenTable
 from huesong.runtime.errors import UserError
+from huesong.runtime.workers import one_thread_of_blas
 
 MOST_PIECES = 32
 """Pieces sampled side by side; more wait."""
@@ -88,7 +84,6 @@ def cooler_at(plan: Plan, bar: int) -> float:
     return RETURNING[plan.bars[bar].relation] if 0 <= bar < len(plan.bars) else 1.0
 
 
-@torch.inference_mode()
 def sample(
     model: Model,
     requests: Sequence[Request],
@@ -109,7 +104,7 @@ def sample(
         UserError: a primer or tempo that does not fit the model or the length.
     """
     pieces = []
-    with _one_thread(model.device):
+    with one_thread_of_blas():  # a step's matrices are too small to share, and sums must not depend on the core count
         hypotheses = roll_out(model, requests, config, on_step, scorer)
         for start in range(0, len(hypotheses), config.candidates):
             group = hypotheses[start : start + config.candidates]
@@ -129,7 +124,6 @@ def distances(model: Model, hypotheses: Sequence[Hypothesis], scorer: Scorer | N
     return far_N + [oddness(model.grammar.table, each.ids) for each in hypotheses]
 
 
-@torch.inference_mode()
 def roll_out(
     model: Model,
     requests: Sequence[Request],
@@ -139,14 +133,13 @@ def roll_out(
 ) -> list[Hypothesis]:
     """All candidates of all requests, finished, in order; arguments and errors as in `sample`."""
     config = config.model_copy(update={"guidance": guidance_of(model, config)})
-    with _one_thread(model.device):
+    with one_thread_of_blas():
         hypotheses = [start for request in requests for start in first_hypotheses(model, request, config)]
         whole, most = len(hypotheses), max(1, MOST_PIECES // config.candidates) * config.candidates
         finished: list[Hypothesis] = []
-        decoder = Decoder(model.network)
         for start in range(0, whole, most):
             report = None if on_step is None else _part_of(on_step, start / whole, min(1, most / whole))
-            finished += _run(model, decoder, hypotheses[start : start + most], config, report, scorer)
+            finished += _run(model, hypotheses[start : start + most], config, report, scorer)
     return finished
 
 
@@ -157,19 +150,6 @@ def guidance_of(model: Model, config: SamplingConfig) -> float:
     """
     learned = model.config.get("training", {}).get("config", {})
     return 1.0 if config.guidance and learned.get("condition_dropout") == 0 else config.guidance
-
-
-@contextlib.contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """One thread: a step's matrices are too small to share, and sums must not depend on the core count."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        with one_thread_of_blas():
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _part_of(whole: OnStep, done: float, share: float) -> OnStep:
@@ -220,7 +200,6 @@ def _too_long(request: Request, state: State) -> str:
 
 def _run(
     model: Model,
-    decoder: Decoder,
     hypotheses: list[Hypothesis],
     config: SamplingConfig,
     on_step: OnStep | None,
@@ -229,7 +208,7 @@ def _run(
     """Sample all hypotheses to their ends; with several candidates a request, part by part."""
     parts, size = config.steering if config.candidates > 1 else 1, config.candidates
     for part in range(1, parts + 1):
-        _advance(model, decoder, hypotheses, config, part / parts, on_step)
+        _advance(model, hypotheses, config, part / parts, on_step)
         if part < parts:
             groups = [hypotheses[start : start + size] for start in range(0, len(hypotheses), size)]
             hypotheses = [each for group in groups for each in resample(model, group, scorer, part)]
@@ -261,7 +240,6 @@ def resample(model: Model, group: Sequence[Hypothesis], scorer: Scorer | None, p
 
 def _advance(
     model: Model,
-    decoder: Decoder,
     hypotheses: list[Hypothesis],
     config: SamplingConfig,
     until: float,
@@ -276,10 +254,10 @@ def _advance(
     active = [each for each in hypotheses if not waits(each)]
     if not active:
         return
-    cache = _remembered(model, decoder, active, copies)
+    cache = _remembered(model, active, copies)
     while active:
-        _make_room(model, decoder, active, cache)
-        _step(model, decoder, active, cache, config)
+        _make_room(model, active, cache)
+        _step(model, active, cache, config)
         if on_step is not None:
             on_step(float(np.mean([each.share for each in hypotheses])))
         going = [row for row, each in enumerate(active) if not waits(each)]
@@ -295,26 +273,26 @@ def _advance(
                 cache = cache.select(rows)
         # A trajectory moves on with every bar, as the labels of training did not change within one.
         if any(each.conditioning.changes and bar[each.next_id] for each in active):
-            decoder.recondition(cache, *_conditions(active, copies, model.device))
+            model.network.recondition(cache, *_conditions(active, copies))
 
 
-def _remembered(model: Model, decoder: Decoder, active: list[Hypothesis], copies: int) -> KVCache:
+def _remembered(model: Model, active: list[Hypothesis], copies: int) -> KVCache:
     """A cache of what each has read but its newest token; first all rows with their requests, then those without."""
     for each in active:
         if each.memory is None:
-            each.memory = decoder.new_cache(*_conditions([each], copies, model.device))
+            each.memory = model.network.new_cache(*_conditions([each], copies))
             if each.read:
                 for row in range(copies):
-                    decoder.prime(each.memory, row, _last_read(model, each, each.memory.capacity))
+                    model.network.prime(each.memory, row, _last_read(model, each, each.memory.capacity))
     kept = [each.memory for each in active if each.memory is not None]
     return KVCache.joined([(memory, row) for row in range(copies) for memory in kept])
 
 
-def _step(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCache, config: SamplingConfig) -> None:
+def _step(model: Model, active: list[Hypothesis], cache: KVCache, config: SamplingConfig) -> None:
     """Draw a token for each hypothesis and append it; what the plan says before it is read in the same pass."""
     grammar, copies = model.grammar, 1 if config.guidance == 1 else 2
     runs = [_with_planned(grammar, each, cache.capacity - cache.longest) for each in active]
-    logits_BV = decoder.next_logits(runs * copies, cache).astype(np.float64)
+    logits_BV = model.network.next_logits(runs * copies, cache).astype(np.float64)
     allowed_BV = grammar.masks([each.state for each in active])
     if copies == 2:
         with_it_BV, free_BV = np.split(logits_BV, 2)
@@ -340,12 +318,12 @@ def _with_planned(grammar: Grammar, hypothesis: Hypothesis, room: int) -> list[i
     return run
 
 
-def _conditions(hypotheses: list[Hypothesis], copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _conditions(hypotheses: list[Hypothesis], copies: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image tokens [N, S, D], request [N, 2] at the present point of each piece, and whether a row keeps them [N]."""
-    pictures_BSD = torch.cat([each.conditioning.picture_tokens_1SD for each in hypotheses])
-    va_B2 = torch.tensor([each.conditioning.at(each.share) for each in hypotheses], device=device)
-    keep_N = torch.arange(copies * len(hypotheses), device=device) < len(hypotheses)
-    return pictures_BSD.repeat(copies, 1, 1), va_B2.repeat(copies, 1), keep_N
+    pictures_BSD = np.concatenate([each.conditioning.picture_tokens_1SD for each in hypotheses])
+    va_B2 = np.array([each.conditioning.at(each.share) for each in hypotheses], np.float32)
+    keep_N = np.arange(copies * len(hypotheses)) < len(hypotheses)
+    return np.tile(pictures_BSD, (copies, 1, 1)), np.tile(va_B2, (copies, 1)), keep_N
 
 
 def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
@@ -356,13 +334,13 @@ def _append(grammar: Grammar, hypothesis: Hypothesis, token: int) -> None:
     hypothesis.ids += grammar.advance(hypothesis.state, token)
 
 
-def _make_room(model: Model, decoder: Decoder, active: list[Hypothesis], cache: KVCache) -> None:
+def _make_room(model: Model, active: list[Hypothesis], cache: KVCache) -> None:
     """Let every row that has filled the context forget all but its last bars."""
     if cache.longest < cache.capacity:
         return
     for row, length in enumerate(cache.lengths):
         if length == cache.capacity:
-            decoder.prime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
+            model.network.prime(cache, row, _last_read(model, active[row % len(active)], cache.capacity))
     assert cache.longest < cache.capacity, "re-priming makes room"
 
 
@@ -411,7 +389,7 @@ def predict_va(model: Model, ids: list[int]) -> tuple[float, float]:
     """The critic's valence and arousal of a piece; of a piece longer than the context, the mean over its parts."""
     context = model.network.config.context
     parts = [ids[start : start + context] for start in range(0, len(ids), context)]
-    heard_P2 = torch.stack([model.critic(torch.tensor([part], device=model.device))[0] for part in parts])
-    weight_P1 = torch.tensor([[len(part)] for part in parts], device=model.device, dtype=heard_P2.dtype)
-    valence, arousal = ((heard_P2 * weight_P1).sum(dim=0) / weight_P1.sum()).tolist()
+    heard_P2 = np.array([model.critic(np.array(part)) for part in parts])
+    weight_P = np.array([len(part) for part in parts], np.float32)
+    valence, arousal = (weight_P @ heard_P2 / weight_P.sum()).tolist()
     return float(valence), float(arousal)

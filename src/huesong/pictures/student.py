@@ -1,25 +1,27 @@
-"""The project's own small picture encoder: a residual CNN, distilled from a large backbone (distill.py).
+"""The project's own small picture encoder: a residual CNN, distilled from a large backbone (experiments/distill.py).
 
-It needs nothing but torch, and its weights are the project's own, so they can be shipped with a trained model.
-
-Shapes: N pictures, H = W side in pixels, h = w = H / 16 side of the feature map, C channels.
+Its weights are the project's own, so they can be shipped with a trained model; convolution.py runs it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.numpy import load_file, save_file
 
 from huesong import contracts
+from huesong.pictures.convolution import Block, Convolution, with_norm
 from huesong.runtime.errors import UserError
 
 MOST, MOST_NUMBERS = 1024, 20
 """Of an architecture's numbers: the largest, and how many there are."""
+BATCH_NORM_EPS = 1e-5
+NORM = ("weight", "bias", "running_mean", "running_var")
 Figures = dict[str, dict[str, float]]
 """By source of validation pictures: how well student and teacher tell people's ratings of them."""
 
@@ -36,46 +38,73 @@ class Architecture:
     channels: int = 128
 
 
-class Student(nn.Module):
-    """Normalised pixels [N, 3, H, W] -> feature map [N, C, h, w]."""
+@dataclass
+class Student:
+    """Normalised pixels [H, W, 3] -> feature map [H / 16, W / 16, C]; `convolution.run` of its blocks.
 
-    def __init__(self, architecture: Architecture | None = None) -> None:
-        super().__init__()
-        self.architecture = architecture or Architecture()
-        self.figures: Figures = {}
-        layers: list[nn.Module] = []
-        before = 3
-        for width, blocks in zip(self.architecture.widths, self.architecture.blocks, strict=True):
-            layers += [_conv(before, width, stride=2), nn.ReLU()]
-            layers += [Residual(width) for _ in range(blocks)]
+    tensors: the weights, named as `experiments.pupil.Pupil` names them. figures: how good it is.
+
+    Raises:
+        ValueError: weights of another architecture, or that are no numbers.
+    """
+
+    architecture: Architecture
+    tensors: Mapping[str, np.ndarray]
+    figures: Figures = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        left = set(self.tensors)
+        infinite = float("inf")
+
+        def taken(name: str, *shape: int) -> np.ndarray:
+            if name not in left or (found := self.tensors[name]).shape != shape:
+                raise ValueError(f"weights of another architecture: {name}")
+            left.discard(name)
+            if found.dtype.kind == "f" and not np.isfinite(found).all():
+                raise ValueError("values that are no numbers")
+            return found.astype(np.float32)
+
+        def convolution(name: str, before: int, after: int, stride: int = 1, most: float | None = None) -> Convolution:
+            kernel, norm = taken(f"{name}.0.weight", after, before, 3, 3), (taken(f"{name}.1.{k}", after) for k in NORM)
+            taken(f"{name}.1.num_batches_tracked")
+            return Convolution(*with_norm(kernel, norm, BATCH_NORM_EPS), stride, most=most)
+
+        self.blocks: list[Block] = []
+        before, place = 3, 0
+        for width, residuals in zip(self.architecture.widths, self.architecture.blocks, strict=True):
+            self.blocks.append(Block((convolution(f"trunk.{place}", before, width, 2, infinite),)))
+            place += 2  # its ReLU is counted, too
+            for _ in range(residuals):
+                first, second = (f"trunk.{place}.layers.{layer}" for layer in (0, 2))
+                layers = convolution(first, width, width, most=infinite), convolution(second, width, width)
+                self.blocks.append(Block(layers, around=True, most=infinite))
+                place += 1
             before = width
-        self.trunk = nn.Sequential(*layers)
-        self.features = nn.Conv2d(before, self.architecture.channels, 1)
-
-    def forward(self, pixels_N3HW: Tensor) -> Tensor:
-        """The feature map [N, C, h, w]."""
-        map_NChw: Tensor = self.features(self.trunk(pixels_N3HW))
-        return map_NChw
+        last = self.architecture.channels
+        self.blocks.append(
+            Block((Convolution(taken("features.weight", last, before, 1, 1), taken("features.bias", last)),))
+        )
+        if left:
+            raise ValueError(f"weights of another architecture: {min(left)}")
 
     def save(self, folder: Path) -> None:
         """Write weights, architecture and figures as one file into `folder`."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         texts = {"architecture": asdict(self.architecture), "figures": self.figures}
         metadata = {key: json.dumps(value, sort_keys=True) for key, value in texts.items()}
         path = folder / contracts.STUDENT_WEIGHTS
-        save_file(tensors, path, metadata)
+        save_file(dict(self.tensors), path, metadata)
         path.chmod(0o644)  # written as 0600, which other users of a server could not read
 
     @classmethod
     def load(cls, folder: Path) -> Student:
-        """Read what `save` wrote (float16 weights become float32), in evaluation mode.
+        """Read what `save` wrote; float16 weights become float32.
 
         Raises:
             UserError: missing, damaged, or weights of another architecture.
         """
         path = folder / contracts.STUDENT_WEIGHTS
         try:
-            with safe_open(path, "pt") as stream:
+            with safe_open(path, "np") as stream:
                 raw, figures = (json.loads((stream.metadata() or {})[key]) for key in ("architecture", "figures"))
             architecture = Architecture(tuple(raw["widths"]), tuple(raw["blocks"]), raw["channels"])
             numbers = (*architecture.widths, *architecture.blocks, architecture.channels)
@@ -84,29 +113,11 @@ class Student(nn.Module):
                 or len(numbers) > MOST_NUMBERS
             ):
                 raise ValueError(f"an architecture of {numbers}"[:200])
-            student = cls(architecture)
-            student.figures = figures
-            tensors = load_file(path)
-            if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in tensors.values()):
-                raise ValueError("values that are no numbers")
-            student.load_state_dict(tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            tensors = {
+                name: array.astype(np.float32) if array.dtype.kind == "f" else array
+                for name, array in load_file(path).items()
+            }
+            return cls(architecture, tensors, figures)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             detail = " ".join(str(error).split())[:200]
             raise UserError(f"{path} is missing or damaged ({detail}): copy the whole encoder folder again") from error
-        return student.eval().requires_grad_(False)
-
-
-class Residual(nn.Module):
-    """Two convolutions and the way around them: [N, D, h, w] -> [N, D, h, w]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(_conv(width, width), nn.ReLU(), _conv(width, width))
-
-    def forward(self, map_NDhw: Tensor) -> Tensor:
-        """The map, refined."""
-        return nn.functional.relu(map_NDhw + self.layers(map_NDhw))
-
-
-def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after))

@@ -171,14 +171,16 @@ def halve(path: Path) -> None:
     Raises:
         UserError: a value that float16 cannot hold.
     """
+    import numpy as np
     from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.numpy import load_file, save_file
 
-    with safe_open(path, "pt") as stream:
+    with safe_open(path, "np") as stream:
         metadata = stream.metadata()
-    tensors = {key: t.half() if t.is_floating_point() else t for key, t in load_file(path).items()}
+    with np.errstate(over="ignore"):
+        tensors = {key: t.astype(np.float16) if t.dtype.kind == "f" else t for key, t in load_file(path).items()}
     for key, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if not np.isfinite(tensor).all():
             raise UserError(f"{path.name}: '{key}' holds values that float16 cannot: this model cannot be shipped")
     save_file(tensors, path, metadata)
     path.chmod(0o644)

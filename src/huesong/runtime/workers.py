@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -222,3 +222,12 @@ def _limit(folder: Path) -> float | None:
         return int(quota) / int(period) if quota not in ("max", "-1") and int(period) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def one_thread_of_blas() -> AbstractContextManager[object]:
+    """NumPy's matrix products by one thread; where threadpoolctl is missing, as on a bare training machine, by several."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(1, user_api="blas")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from huesong.model.dataset import Examples
-from huesong.model.image_encoder import PictureShape
+from huesong.model.decoding.pictures import PictureShape
 from huesong.model.network import HuesongNetwork
 from huesong.runtime.errors import UserError
 from huesong.va import agreement_figures

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from huesong.config import ReinforceConfig, SamplingConfig
 from huesong.model.dataset import Examples
-from huesong.model.folder import Model
+from huesong.model.folder import Model, Modules
 from huesong.model.requests import Request
 from huesong.model.sampling import Hypothesis, Scorer, cooler_at, predict_va, roll_out
 from huesong.model.trainer import Part, Schedule, Trainer, adamw, seed_step
@@ -37,7 +37,7 @@ COLUMNS = ("step", "reward", "va", "kl", "grad_norm")
 
 
 def reinforce(
-    model: Model,
+    model: Modules,
     examples: Examples,
     config: ReinforceConfig,
     checkpoints: Checkpoints,
@@ -73,8 +73,9 @@ def reinforce(
 
     def parts(step: int) -> Iterator[Part]:
         seed_step(seed, PHASE, step)
-        jobs = roll_out(model, draw_requests(examples, config, seed, step), sampling)
-        reward_B, error_B = rewards(model, jobs, scorer)
+        player = model.player()
+        jobs = roll_out(player, draw_requests(examples, config, seed, step), sampling)
+        reward_B, error_B = rewards(player, jobs, scorer)
         advantage_B = advantages(reward_B.reshape(-1, config.samples)).reshape(-1)
         figures = {"reward": float(reward_B.mean()), "va": float(error_B.mean())}
         for start in range(0, len(jobs), config.batch_size):
@@ -115,8 +116,7 @@ def draw_requests(examples: Examples, config: ReinforceConfig, seed: int, step: 
 def rewards(model: Model, jobs: Sequence[Hypothesis], scorer: Scorer | None) -> tuple[np.ndarray, np.ndarray]:
     """Minus the distance [B] between request and predicted VA, and the mean absolute error [B] of both axes."""
     pieces = [job.ids for job in jobs]
-    with torch.inference_mode():
-        found_B2 = np.array([predict_va(model, ids) for ids in pieces])
+    found_B2 = np.array([predict_va(model, ids) for ids in pieces])
     if scorer is not None:
         found_B2 = (found_B2 + scorer(pieces)) / 2
     apart_B2 = found_B2 - np.array([job.conditioning.requested for job in jobs])
@@ -130,7 +130,7 @@ def advantages(reward_GK: np.ndarray) -> np.ndarray:
 
 
 def policy_loss(
-    model: Model,
+    model: Modules,
     supervised: nn.Module,
     jobs: Sequence[Hypothesis],
     advantage_B: np.ndarray,
@@ -158,7 +158,7 @@ def masked_log_softmax(logits_BTV: Tensor, allowed_BTV: Tensor) -> Tensor:
     return F.log_softmax(logits_BTV.float().masked_fill(~allowed_BTV, -1e9), dim=-1)
 
 
-def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def replay(model: Modules, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What each piece read and drew: ids and targets [B, T], the grammar's masks [B, T, V], where T is drawn music, and how
     much cooler it was drawn, as returning bars are [B, T, 1].
 
@@ -186,10 +186,8 @@ def replay(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor, Te
     return ids_BT.to(device), targets_BT.to(device), allowed_BTV.to(device), drawn_BT.to(device), cooler_BT1.to(device)
 
 
-def conditions(model: Model, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:
+def conditions(model: Modules, jobs: Sequence[Hypothesis]) -> tuple[Tensor, Tensor]:
     """Image tokens [B, S, D] and request [B, 2] of each piece."""
-    with torch.no_grad():  # the image encoder is frozen
-        fresh = {id(job.conditioning): job.conditioning for job in jobs}
-        tokens = {key: condition.picture_tokens_1SD.clone() for key, condition in fresh.items()}
-    pictures_BSD = torch.cat([tokens[id(job.conditioning)] for job in jobs])
-    return pictures_BSD, torch.tensor([job.conditioning.requested for job in jobs], device=model.device)
+    pictures_BSD = np.concatenate([job.conditioning.picture_tokens_1SD for job in jobs])
+    requested = [job.conditioning.requested for job in jobs]
+    return torch.from_numpy(pictures_BSD).to(model.device), torch.tensor(requested, device=model.device)

@@ -20,10 +20,10 @@ from torch.utils import deterministic
 from huesong import __version__, contracts
 from huesong.config import TrainConfig
 from huesong.model.copying.passages import Row, copy_rows
-from huesong.model.copying.recall import BarTokens
 from huesong.model.critic import Critic
 from huesong.model.dataset import Examples, load_examples
-from huesong.model.folder import Model, save_model, weights_of
+from huesong.model.decoding.history import BarTokens
+from huesong.model.folder import Modules, save_model
 from huesong.model.network import HuesongNetwork
 from huesong.music.grammar import Grammar
 from huesong.music.vocabulary import Vocabulary
@@ -284,7 +284,8 @@ def make_critic(
             context, seed = config.network.context, config.base_seed
             history, figures = train_critic(critic, examples, context=context, seed=seed, device=device)
             if saved.load(CRITIC) is None:  # another run, started beside this one, may have been faster
-                saved.save_as(CRITIC, {"critic": weights_of(critic)}, {"history": history, "figures": figures})
+                tensors = {name: tensor.cpu() for name, tensor in critic.state_dict().items()}
+                saved.save_as(CRITIC, {"critic": tensors}, {"history": history, "figures": figures})
     processes.give_all(critic)
     return critic.to(device).freeze(), history, figures
 
@@ -314,7 +315,7 @@ def reward(
         return {}
     LabellerScorer, PieceLabeller, tokens = labeller_parts()
     vocabulary = Vocabulary.load(preprocess / contracts.VOCABULARY)
-    model = Model(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
+    model = Modules(training.network, critic, vocabulary, Grammar(vocabulary), {}, preprocess)
     scorer = LabellerScorer(
         tokens.load(preprocess / contracts.TOKENIZER), PieceLabeller.load(label / contracts.PIECE_LABELLER)
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from huesong import contracts
 from huesong.config import TrainConfig
-from huesong.model.folder import load_model
+from huesong.model.folder import load_modules
 from huesong.model.network import HuesongNetwork
 from huesong.music.vocabulary import Vocabulary
 from huesong.runtime.errors import UserError
@@ -32,7 +32,7 @@ def start_from(folder: Path, network: HuesongNetwork, vocabulary: Vocabulary) ->
     Raises:
         UserError: no model folder, or a network of another architecture.
     """
-    model = load_model(folder)
+    model = load_modules(folder)
     for name, value in network.config.model_dump().items():
         theirs = getattr(model.network.config, name)
         if theirs != value and name not in FREE and not (name == GAINED and value):

@@ -27,7 +27,6 @@ def learnt_counts(preprocess: Path, train: Path) -> Counts:
     """
     import numpy as np
     import pandas as pd
-    import torch
 
     from huesong.model.folder import load_model
     from huesong.model.requests import Request, conditioning_of
@@ -41,10 +40,9 @@ def learnt_counts(preprocess: Path, train: Path) -> Counts:
     pictures = np.load(preprocess / contracts.PICTURE_FEATURES, mmap_mode="r", allow_pickle=False)
     statistics = np.load(preprocess / contracts.PICTURE_COLOURS, allow_pickle=False)
     values = []
-    with torch.inference_mode():
-        for row in rows.tolist():
-            seen = conditioning_of(model, Request(pictures[row])).predicted
-            assert seen is not None, "it has a picture"
-            own = dict(zip(COLOUR_NAMES, statistics[row].tolist(), strict=True))
-            values.append({"valence": seen[0], "arousal": seen[1], **{name: own[name] for name in LOOKS}})
+    for row in rows.tolist():
+        seen = conditioning_of(model, Request(pictures[row])).predicted
+        assert seen is not None, "it has a picture"
+        own = dict(zip(COLOUR_NAMES, statistics[row].tolist(), strict=True))
+        values.append({"valence": seen[0], "arousal": seen[1], **{name: own[name] for name in LOOKS}})
     return of_values(values)

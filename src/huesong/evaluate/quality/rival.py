@@ -129,7 +129,7 @@ class Rivalry:
             return self.preprocess
         shown = asked[asked["row"] >= 0].drop_duplicates("row")
         images = (decode(self.data / path, PreprocessConfig().max_pixels) for path in shown["image_path"])
-        np.save(work / contracts.PICTURE_FEATURES, Encoder.load(encoder).encode(images))
+        np.save(work / contracts.PICTURE_FEATURES, Encoder.load(encoder, many=True).encode(images))
         place = {row: number for number, row in enumerate(shown["row"])}
         asked["row"] = [place.get(row, -1) for row in asked["row"]]
         return work

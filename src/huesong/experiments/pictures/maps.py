@@ -27,7 +27,7 @@ from huesong.evaluate.judges import VERDICTS, Judges
 from huesong.label.picture_reader import read_as_new
 from huesong.label.va_map import VAMap, request_map
 from huesong.model.dataset import IGNORE, load_examples, make_batch
-from huesong.model.folder import load_model
+from huesong.model.folder import load_model, load_modules
 from huesong.model.requests import Request
 from huesong.model.sampling import sample
 from huesong.music import reading, tokens
@@ -101,7 +101,7 @@ def run(
     """
     known, new = pictures(preprocess, "train"), pictures(preprocess, "val", most)
     own = load_model(model).network.picture
-    rank = VAMap("rank", [(own.map_from_K2[:, axis].numpy(), own.map_to_K2[:, axis].numpy()) for axis in range(2)])
+    rank = VAMap("rank", [(own.map_from_K2[:, axis], own.map_to_K2[:, axis]) for axis in range(2)])
     asked = requests_of(known, new, rank)
     arms: dict[str, tuple[np.ndarray, np.ndarray | None]] = {kind: (asked[kind], new.rows_PSC) for kind in MAPS}
     # Half a turn along the order of themes: the other picture is of another theme wherever there are enough of them.
@@ -159,8 +159,8 @@ def token_losses(model: Path, preprocess: Path, label: Path, most: int = 120, se
 
     At most `most` validation pairs, evenly spread; differences to the picture's own tokens with intervals over pictures.
     """
-    loaded = load_model(model)
-    network, examples = loaded.network.eval(), load_examples(preprocess, label)
+    loaded = load_modules(model)
+    network, examples = loaded.network, load_examples(preprocess, label)
     pairs = np.flatnonzero(examples.pairs.split_P == "val")
     pairs = pairs[np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)]
     picture_P, piece_P = examples.pairs.picture_P[pairs], examples.pairs.piece_P[pairs]

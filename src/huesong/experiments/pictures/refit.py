@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from huesong import contracts
 from huesong.emotion.certainty import Certainty
@@ -23,10 +23,12 @@ from huesong.emotion.kernel import PictureKernelVA
 from huesong.experiments.pictures.rated import Rated
 from huesong.label.picture_reader import names_of, out_of_fold, picture_certainty, request_of, thinned
 from huesong.label.va_map import VAMap
-from huesong.model.copying.recall import BarTokens
-from huesong.model.folder import VOCABULARY_KEY, Model, load_model, weights_of
+from huesong.model.decoding.history import BarTokens
+from huesong.model.decoding.pictures import PictureShape
+from huesong.model.decoding.tensors import VOCABULARY_KEY, arrays_of
+from huesong.model.folder import Modules, load_model
 from huesong.model.image_encoder import KernelRidgeHead
-from huesong.model.network import HuesongNetwork, PictureShape
+from huesong.model.network import HuesongNetwork
 from huesong.pictures.encoders import Encoder, load_encoder
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import check_replaceable, read_json, replacing_folder, sha256, write_json
@@ -37,7 +39,7 @@ OF_ANOTHER = (contracts.MODEL_CARD, "SHA256SUMS")
 
 
 def refit(
-    model: Model, rated: Rated, out: Path, kind: str = "rank", encoder: Encoder | None = None
+    model: Modules, rated: Rated, out: Path, kind: str = "rank", encoder: Encoder | None = None
 ) -> Certainty | None:
     """Write the model to the folder `out` with head, map and certainty fitted to the training pictures of `rated`.
 
@@ -86,7 +88,7 @@ def refit(
     return certainty
 
 
-def with_encoder(model: Model, encoder: Encoder, rated: Rated) -> Model:
+def with_encoder(model: Modules, encoder: Encoder, rated: Rated) -> Modules:
     """The model reading by another encoder, with a head that is not fitted yet; its music does not see image tokens.
 
     `rated`: pictures by that encoder, whose features say the scale.
@@ -104,13 +106,13 @@ def with_encoder(model: Model, encoder: Encoder, rated: Rated) -> Model:
     return replace(model, network=network.requires_grad_(False))
 
 
-def encoder_for(model: Model, name: str, scales: int) -> Encoder:
+def encoder_for(model: Modules, name: str, scales: int) -> Encoder:
     """The encoder called `name` with as many tokens as the model's pictures have (errors: `load_encoder`)."""
     return load_encoder(name, size=0, grid=math.isqrt(model.network.picture.tokens), scales=scales)
 
 
 def _write(
-    model: Model, certainty: Certainty | None, pictures: dict[str, list[str]], work: Path, encoder: Encoder | None
+    model: Modules, certainty: Certainty | None, pictures: dict[str, list[str]], work: Path, encoder: Encoder | None
 ) -> None:
     shutil.copytree(model.folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*OF_ANOTHER))
     if encoder is not None:
@@ -118,7 +120,7 @@ def _write(
         encoder.save(work / contracts.ENCODER)
     config = read_json(work / contracts.MODEL_CONFIG, "huesong train")
     half = _is_half(work / contracts.MODEL_WEIGHTS)
-    tensors = weights_of(model.network, half)
+    tensors = arrays_of(model.network, half)
     save_file(tensors, work / contracts.MODEL_WEIGHTS, metadata={VOCABULARY_KEY: model.vocabulary.digest})
     (work / contracts.MODEL_WEIGHTS).chmod(0o644)
     write_json(work / contracts.PICTURE_NAMES, pictures)
@@ -138,5 +140,5 @@ def _write(
 def _is_half(path: Path) -> bool:
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as stream:
+    with safe_open(path, "np") as stream:
         return any(str(stream.get_slice(name).get_dtype()) == "F16" for name in stream.keys())  # noqa: SIM118

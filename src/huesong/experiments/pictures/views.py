@@ -107,7 +107,9 @@ def _map(encoder: Encoder, pixels_HW3: np.ndarray, size: int) -> np.ndarray:
     side = size * encoder.settings.side
     grid = side // 32
     seer = Encoder(
-        replace(encoder.settings, side=side, grid=grid, shape=(grid * grid, encoder.shape[1])), encoder.backbone
+        replace(encoder.settings, side=side, grid=grid, shape=(grid * grid, encoder.shape[1])),
+        encoder.backbone,
+        encoder.many,
     )
     found_SC: np.ndarray = seer.encode_pixels(pixels_HW3[None])[0].astype(np.float64)
     return found_SC

@@ -23,7 +23,7 @@ from huesong.experiments.quality.page import markdown
 from huesong.experiments.quality.real import RealPiece, long_enough, real_pieces, sources_of
 from huesong.model.copying.losses import copy_figures
 from huesong.model.copying.passages import copy_rows
-from huesong.model.folder import load_model
+from huesong.model.folder import load_modules
 from huesong.music import tokens
 from huesong.music.form import header
 from huesong.music.form.analysis import analyse
@@ -177,7 +177,7 @@ def as_learnt(tokenizer: Any, score: Score, heads: bool) -> list[int]:
 
 def copy_test(folder: Path, real: Sequence[RealPiece], seed: int) -> dict[str, float]:
     """The copy test of a model folder, with passages of held-out pieces under the heads that their own plans give them."""
-    model = load_model(folder)
+    model = load_modules(folder)
     tokenizer = tokens.load(folder / contracts.TOKENIZER)
     rows = np.random.default_rng(seed).permutation(len(real))[:COPY_PIECES]
     heads = model.vocabulary.has_heads

@@ -15,45 +15,12 @@ Shapes: B rows, T tokens, K tokens so far, D width, V vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from huesong.music.vocabulary import Vocabulary
-
-SINCE = 64
-"""Tokens since the last Position are told apart up to here."""
-WHOLE_BAR = 2**20
-"""More than any place: keys are WHOLE_BAR * bar + place."""
-RETURNS = ("Repeat", "Variation", "Sequence")
-
-
-@dataclass(frozen=True)
-class BarTokens:
-    """What each id says of the bar: opens_V, whether one begins; position_V, the last Position (-1: none); back_V, how
-    many bars back the one it refers to stands (0: new; -1: says nothing of it)."""
-
-    opens_V: np.ndarray
-    position_V: np.ndarray
-    back_V: np.ndarray
-
-    @classmethod
-    def of(cls, vocabulary: Vocabulary) -> BarTokens:
-        """From the names of base tokens."""
-        opens_V = np.zeros(vocabulary.size, dtype=bool)
-        position_V, back_V = (np.full(vocabulary.size, -1) for _ in range(2))
-        for index, names in enumerate(vocabulary.tokens):
-            for name in names:
-                kind, _, value = name.partition("_")
-                if kind == "Bar":
-                    opens_V[index] = True
-                elif kind == "Position":
-                    position_V[index] = int(value)
-                elif kind in RETURNS or kind == "New":
-                    back_V[index] = int(value) if kind in RETURNS else 0
-        return cls(opens_V, position_V, back_V)
+from huesong.model.decoding.history import SINCE, WHOLE_BAR, BarTokens
 
 
 class Recall(nn.Module):

@@ -5,13 +5,14 @@ Shapes: any leading ones, then D channels.
 
 from __future__ import annotations
 
-import contextlib
 import math
 
 import numpy as np
 
 EPS = 1e-5
-"""Of layer norms, PyTorch's own."""
+"""Of layer and group norms, PyTorch's own."""
+EMBEDDING_STD = 0.05
+"""Of the network's embeddings at the start of training; what says where a token stands is as small."""
 # Abramowitz and Stegun (1964), 7.1.26: the error is below 1.5e-7, about float32's own.
 _ERF_P = 0.3275911 / math.sqrt(2)
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
@@ -58,12 +59,3 @@ def attention(query: np.ndarray, keys: np.ndarray, values: np.ndarray, hidden: n
     mixed: np.ndarray = scores @ values
     mixed /= np.add.reduce(scores, axis=-1, keepdims=True)
     return mixed
-
-
-def one_thread_of_blas() -> contextlib.AbstractContextManager[object]:
-    """NumPy's matrix products by one thread; where threadpoolctl is missing, as on a bare training machine, by several."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return contextlib.nullcontext()
-    return threadpool_limits(1, user_api="blas")

@@ -1,11 +1,11 @@
-"""The network's pass over new tokens alone, on plain arrays: the same numbers as `HuesongNetwork.forward`, up to rounding.
+"""The network on plain arrays, over new tokens alone: the same numbers as `HuesongNetwork.forward`, up to rounding.
 
-Composing is thousands of passes over one token a piece, in which the calls of PyTorch cost more than the arithmetic. So
-the layers' weights are taken out of their modules once, as arrays of NumPy, whose calls cost a fourth as much. Rows may
+Composing is thousands of passes over one token a piece, in which the calls of PyTorch cost more than the arithmetic, and
+importing it costs more than a piece. So the weights are arrays of NumPy, whose calls cost a fourth as much. Rows may
 read several tokens at once (what is planned need not be sampled): the new tokens of all rows stand one after the other.
 
-Shapes: B rows, N new tokens of all rows, T of one row, K tokens so far, D width, H heads of S of keys, E width of a head,
-V vocabulary.
+Shapes: B rows, N new tokens of all rows, T of one row, K tokens so far, M memory tokens, D width, H heads of S of keys,
+E width of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from huesong.model.decoding.arithmetic import attention, gelu, layer_norm
+from huesong.config import NetworkConfig
+from huesong.model.decoding.arithmetic import EMBEDDING_STD, attention, gelu, layer_norm
 from huesong.model.decoding.cache import KVCache, Memory
-from huesong.model.decoding.history import said_by
-from huesong.model.network import EMBEDDING_STD, HuesongNetwork, Layer
+from huesong.model.decoding.history import BarTokens, said_by
+from huesong.model.decoding.pictures import Condition, Pictures, PictureShape, Seen
+from huesong.model.decoding.tensors import Tensors, arrays_of
+
+if TYPE_CHECKING:
+    from huesong.model.network import HuesongNetwork
 
 Norm = tuple[np.ndarray, np.ndarray]
 
@@ -56,51 +60,93 @@ class Reading:
 
 
 class Decoder:
-    """A network that reads token by token; it must not change meanwhile, for its weights are copied to the host."""
+    """A network that reads token by token."""
 
-    def __init__(self, network: HuesongNetwork) -> None:
-        self.network, config = network, network.config
+    def __init__(
+        self,
+        tensors: Tensors,
+        config: NetworkConfig,
+        vocabulary_size: int,
+        picture: PictureShape,
+        bars: BarTokens | None,
+    ) -> None:
+        """`tensors`: all weights of a `HuesongNetwork` of these settings; `bars`: the tokens of bars, for `recall`."""
+        assert config.width % (2 * config.heads) == 0, "width must be a multiple of twice the heads"
+        self.config, self.picture_shape, self.width = config, picture, config.width
         self.heads, self.shared = config.heads, config.kv_heads or config.heads
-        self.width, self.head_width = config.width, config.width // config.heads
-        layers = [layer for layer in (*network.encoder, *network.decoder) if isinstance(layer, Layer)]
-        self.layers = [weights_of(layer, self.head_width) for layer in layers]
-        self.embedding_VD = array_of(network.embedding.weight)
+        self.head_width = config.width // config.heads
+        self.embedding_VD = tensors.take("embedding.weight", vocabulary_size, self.width)
         self.embedded_VD = self.embedding_VD * np.float32(math.sqrt(self.width))
         self.embedding_t = np.ascontiguousarray(self.embedding_VD.T)
-        self.final_norm = array_of(network.final_norm.weight), array_of(network.final_norm.bias)
-        self.recall_t = None if network.recall is None else transposed(network.recall.project)
-        self.said = [] if network.recall is None else said_by(network.recall.bars)
+        self.recall_t = tensors.transposed("recall.project", self.width, self.width) if config.recall else None
+        self.said = said_by(bars) if config.recall and bars is not None else []
+        self.picture = Pictures(tensors, picture, self.width, config.image_tokens)
+        self.condition = Condition(tensors, self.width)
+        self.condition_token = tensors.linear("condition_token", self.width, self.width)
+        self.memory_norm = tensors.norm("memory_norm", self.width)
+        names = [f"encoder.{layer}" for layer in range(config.encoder_layers)]
+        self.layers = [weights_of(tensors, name, config, cross=False) for name in names]
+        names = [f"decoder.{layer}" for layer in range(config.decoder_layers)]
+        self.layers += [weights_of(tensors, name, config, cross=True) for name in names]
+        self.crossings = [
+            tensors.transposed(f"{name}.cross_attention.key_value", 2 * self.width, self.width) for name in names
+        ]
+        self.final_norm = tensors.norm("final_norm", self.width)
         self.rotation: tuple[np.ndarray, np.ndarray] | None = None
         self.places_KD: np.ndarray | None = None
         if config.positions == "rotary":
-            angles = array_of(network.angles(config.context, self.head_width), np.float64)[:, None, None]
+            angles = angles_of(config.context, self.head_width)[:, None, None]
             sin = np.sin(angles).astype(np.float32)
             self.rotation = np.cos(angles).astype(np.float32), np.concatenate([-sin, sin], axis=2)
         else:
-            angles = array_of(network.angles(config.context, self.width), np.float64)
+            angles = angles_of(config.context, self.width)
             waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
             self.places_KD = (EMBEDDING_STD * waves).astype(np.float32)
 
+    @classmethod
+    def of(cls, network: HuesongNetwork) -> Decoder:
+        """What reads token by token as this network does now."""
+        bars = None if network.recall is None else network.recall.bars
+        weights = Tensors.of_arrays(arrays_of(network))
+        return cls(weights, network.config, network.vocabulary_size, network.picture_shape, bars)
+
+    def encode_picture(self, pictures: np.ndarray) -> Seen:
+        """Image tokens and VA of [B, S, C] features or [B, H, W, 3] uint8 pixels."""
+        return self.picture.read(pictures)
+
+    def no_picture(self, batch: int) -> np.ndarray:
+        """[B, S, D]: the learned image tokens of a request without a picture."""
+        return np.repeat(self.picture.null_SD[None], batch, axis=0)
+
     def new_cache(
-        self, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
+        self, picture_tokens_BSD: np.ndarray | None, va_B2: np.ndarray, keep_condition_B: np.ndarray | None = None
     ) -> KVCache:
         """An empty cache for these requests; arguments as in `HuesongNetwork.forward`."""
         condition_BD, memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
-        shape = (self.shared, self.head_width)
-        return KVCache(condition_BD, memory, len(self.layers), shape, self.network.config.context)
+        return KVCache(condition_BD, memory, len(self.layers), (self.shared, self.head_width), self.config.context)
 
     def recondition(
-        self, cache: KVCache, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None = None
-    ) -> None:
+        self, cache: KVCache, picture_tokens_BSD: np.ndarray | None, va_B2: np.ndarray,
+        keep_condition_B: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         """Ask anew of the tokens to come; what the cache holds was composed under the request before."""
         cache.condition_BD, cache.memory = self._memory(picture_tokens_BSD, va_B2, keep_condition_B)
 
-    @torch.no_grad()
     def _memory(
-        self, picture_tokens_BSD: Tensor | None, va_B2: Tensor, keep_condition_B: Tensor | None
+        self, picture_tokens_BSD: np.ndarray | None, va_B2: np.ndarray, keep_condition_B: np.ndarray | None
     ) -> tuple[np.ndarray, Memory]:
-        condition_BD, memory = self.network.memory(picture_tokens_BSD, va_B2, keep_condition_B)
-        return array_of(condition_BD), [(array_of(keys), array_of(values)) for keys, values in memory]
+        """The condition [B, D] and each decoder layer's cross-attention keys and values [B, H, M, E]."""
+        keep_B = np.ones(len(va_B2), dtype=bool) if keep_condition_B is None else keep_condition_B
+        image_BSD = null_BSD = self.no_picture(len(va_B2))
+        if picture_tokens_BSD is not None:
+            image_BSD = np.where(keep_B[:, None, None], picture_tokens_BSD, null_BSD)
+        condition_BD = self.condition(va_B2, keep_B)
+        bias, weight = self.condition_token
+        memory_BMD = np.concatenate([image_BSD, (condition_BD @ weight + bias)[:, None]], axis=1)
+        memory_BMD = layer_norm(memory_BMD, *self.memory_norm)
+        shape = (*memory_BMD.shape[:2], 2, self.heads, self.head_width)
+        found = [(memory_BMD @ key_value_t).reshape(shape) for key_value_t in self.crossings]
+        return condition_BD, [(each[:, :, 0].swapaxes(1, 2), each[:, :, 1].swapaxes(1, 2)) for each in found]
 
     def step(self, ids_BT: np.ndarray, cache: KVCache) -> np.ndarray:
         """Logits [B, T, V] after the next T tokens of every row of the cache, which then holds them."""
@@ -224,35 +270,33 @@ class Decoder:
             x_ND[rows] += self.embedded_VD[[token for token in found if token is not None]] @ self.recall_t
 
 
-def array_of(tensor: Tensor, dtype: type[np.floating] = np.float32) -> np.ndarray:
-    """A copy of a tensor on the host."""
-    array: np.ndarray = tensor.detach().cpu().numpy().astype(dtype)
-    return array
+def angles_of(count: int, width: int) -> np.ndarray:
+    """Angles [T, width / 2] of the first positions, float64: one frequency a pair of channels."""
+    frequencies = 10000.0 ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+    angles: np.ndarray = np.arange(count)[:, None] * frequencies
+    return angles
 
 
-def transposed(module: nn.Linear) -> np.ndarray:
-    """A linear layer's weight, transposed and contiguous."""
-    return np.ascontiguousarray(array_of(module.weight).T)
-
-
-def weights_of(layer: Layer, head_width: int) -> Weights:
+def weights_of(tensors: Tensors, name: str, config: NetworkConfig, cross: bool) -> Weights:
     """The weights of a layer as a pass uses them; queries come out scaled for attention."""
-    own, cross, scale = layer.self_attention, layer.cross_attention, np.float32(1 / math.sqrt(head_width))
-    projection_t = transposed(own.query_key_value)
-    projection_t[:, : projection_t.shape[0]] *= scale
-
-    def norm(module: nn.LayerNorm) -> Norm:
-        return array_of(module.weight), array_of(module.bias)
-
+    width, hidden, head_width = config.width, config.width * config.feed_forward, config.width // config.heads
+    shared, scale = config.kv_heads or config.heads, np.float32(1 / math.sqrt(head_width))
+    own = f"{name}.self_attention"
+    projection_t = tensors.transposed(f"{own}.query_key_value", width + 2 * head_width * shared, width)
+    projection_t[:, :width] *= scale
+    smear_C = None
+    if config.smear:
+        smear_C = np.repeat(1 / (1 + np.exp(-tensors.take(f"{own}.smear_H", shared))), head_width)
+    crossing = f"{name}.cross_attention"
     return Weights(
-        self_norm=norm(layer.self_norm),
+        self_norm=tensors.norm(f"{name}.self_norm", width),
         projection_t=projection_t,
-        smear_C=None if own.smear_H is None else np.repeat(array_of(own.smear_H.detach().sigmoid()), head_width),
-        out_t=transposed(own.out),
-        cross_norm=None if layer.cross_norm is None else norm(layer.cross_norm),
-        query_t=None if cross is None else transposed(cross.query) * scale,
-        cross_out_t=None if cross is None else transposed(cross.out),
-        feed_norm=norm(layer.feed_norm),
-        feed_in=(array_of(layer.feed_in.bias), transposed(layer.feed_in)),
-        feed_out=(array_of(layer.feed_out.bias), transposed(layer.feed_out)),
+        smear_C=smear_C,
+        out_t=tensors.transposed(f"{own}.out", width, width),
+        cross_norm=tensors.norm(f"{name}.cross_norm", width) if cross else None,
+        query_t=tensors.transposed(f"{crossing}.query", width, width) * scale if cross else None,
+        cross_out_t=tensors.transposed(f"{crossing}.out", width, width) if cross else None,
+        feed_norm=tensors.norm(f"{name}.feed_norm", width),
+        feed_in=tensors.linear(f"{name}.feed_in", hidden, width),
+        feed_out=tensors.linear(f"{name}.feed_out", width, hidden),
     )

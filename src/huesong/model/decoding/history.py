@@ -4,11 +4,45 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from huesong.model.copying.recall import SINCE, WHOLE_BAR, BarTokens
+import numpy as np
 
+from huesong.music.vocabulary import Vocabulary
+
+SINCE = 64
+"""Tokens since the last Position are told apart up to here."""
+WHOLE_BAR = 2**20
+"""More than any place: keys are WHOLE_BAR * bar + place."""
+RETURNS = ("Repeat", "Variation", "Sequence")
 Said = tuple[int, int, int]
 """Of a token, as in `BarTokens`: whether a bar opens, its last Position, how many bars back it refers to."""
+
+
+@dataclass(frozen=True)
+class BarTokens:
+    """What each id says of the bar: opens_V, whether one begins; position_V, the last Position (-1: none); back_V, how
+    many bars back the one it refers to stands (0: new; -1: says nothing of it)."""
+
+    opens_V: np.ndarray
+    position_V: np.ndarray
+    back_V: np.ndarray
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> BarTokens:
+        """From the names of base tokens."""
+        opens_V = np.zeros(vocabulary.size, dtype=bool)
+        position_V, back_V = (np.full(vocabulary.size, -1) for _ in range(2))
+        for index, names in enumerate(vocabulary.tokens):
+            for name in names:
+                kind, _, value = name.partition("_")
+                if kind == "Bar":
+                    opens_V[index] = True
+                elif kind == "Position":
+                    position_V[index] = int(value)
+                elif kind in RETURNS or kind == "New":
+                    back_V[index] = int(value) if kind in RETURNS else 0
+        return cls(opens_V, position_V, back_V)
 
 
 def said_by(bars: BarTokens) -> list[Said]:
