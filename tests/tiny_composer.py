@@ -17,7 +17,7 @@ from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.music.features import features
 from huesong.pictures.encoders import load_encoder
-from tests.tiny_music import model, pieces, tokenizer
+from tests.tiny_music import modules, pieces, tokenizer
 
 SHORT = SamplingConfig(seconds=5.0, guidance=1.0, candidates=1)
 
@@ -37,7 +37,7 @@ def model_folder(root: Path) -> Path:
         "label_kind": "construction", "group": [f"g{row}" for row in range(len(heard))], "n_raters": 1, "split": "train",
     })  # fmt: skip
     PieceLabeller.fit(table, heard).save(label / contracts.PIECE_LABELLER)
-    made = model(128, PictureShape("pixels", size=32))
+    made = modules(128, PictureShape("pixels", size=32))
     save_model(
         root / "model", network=made.network, critic=made.critic, preprocess=preprocess, label=label, training={}
     )

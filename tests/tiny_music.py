@@ -14,9 +14,9 @@ from symusic import Score
 
 from huesong.config import CriticConfig, NetworkConfig, TokenizerConfig
 from huesong.data.sample.music import compose_by_rule
-from huesong.model.copying.recall import BarTokens
 from huesong.model.critic import Critic
-from huesong.model.folder import Model
+from huesong.model.decoding.history import BarTokens
+from huesong.model.folder import Model, Modules
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.music import tokens
 from huesong.music.form import header
@@ -68,7 +68,7 @@ def grammar(positions_per_beat: int = 8) -> Grammar:
 
 
 @lru_cache
-def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
+def modules(context: int = 128, shape: PictureShape = SHAPE) -> Modules:
     """Random weights: what it composes is noise that only the grammar holds together."""
     rules = grammar()
     torch.manual_seed(0)
@@ -84,7 +84,13 @@ def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
     # At the start of training nothing is recalled.
     torch.nn.init.normal_(network.recall.project.weight, std=0.02)
     critic = Critic(CriticConfig(width=16, heads=2, layers=1), rules.vocabulary.size).freeze()
-    return Model(network, critic, rules.vocabulary, rules, {}, Path("nowhere"))
+    return Modules(network, critic, rules.vocabulary, rules, {}, Path("nowhere"))
+
+
+@lru_cache
+def model(context: int = 128, shape: PictureShape = SHAPE) -> Model:
+    """What composes with the weights of `modules`."""
+    return modules(context, shape).player()
 
 
 def walk(

@@ -35,7 +35,7 @@ from huesong.pictures.encoders import load_encoder
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 from tests.tiny_composer import SHORT, files, never
-from tests.tiny_music import model
+from tests.tiny_music import modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ from huesong.model.folder import save_model
 from huesong.model.network import PictureShape
 from huesong.pictures.encoders import load_encoder
 from tests.tiny_composer import SHORT, files, model_folder, never, photo
-from tests.tiny_music import model, tokenizer
+from tests.tiny_music import modules, tokenizer
 from huesong.music import tokens
 
 root = Path({str(tmp_path)!r})
@@ -59,7 +59,7 @@ encoder = load_encoder("efficientnet_lite2", size=32, grid=2, scales=2)
 encoder.save(root / "preprocess" / "encoder")
 tokens.save(tokenizer(), root / "preprocess" / "tokenizer.json")
 tokens.write_vocabulary(tokenizer(), root / "preprocess" / "vocabulary.json")
-made = model(128, PictureShape.of(encoder.shape))
+made = modules(128, PictureShape.of(encoder.shape))
 save_model(root / "model", network=made.network, critic=made.critic, preprocess=root / "preprocess", label=None, training={{}})
 print(compose(Path({str(picture)!r}), root / "piece", root / "model", config=SamplingConfig(seconds=4, candidates=1)))
 """
@@ -76,7 +76,7 @@ def sure(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Composer:
     shutil.copytree(folder, root / "from", ignore=shutil.ignore_patterns("encoder"))
     encoder = load_encoder("efficientnet_lite2", size=32, grid=2)
     encoder.save(root / "from" / contracts.ENCODER)
-    made = model(128, PictureShape.of(encoder.shape, rated=24))
+    made = modules(128, PictureShape.of(encoder.shape, rated=24))
     head, rng = made.network.picture.va_head, torch.Generator().manual_seed(1)
     head.known_KC.normal_(generator=rng)
     head.bias_2.copy_(torch.tensor([0.4, -0.1]))
@@ -135,7 +135,8 @@ from huesong.compose import Composer, Request
 from huesong.config import SamplingConfig
 made = Composer(Path("models/huesong-small")).compose([Request(Path({str(picture)!r}))], SamplingConfig(seconds=4, candidates=2))
 assert made[0].obtained
-print(sorted({{"scipy", "sklearn", "skops", "pandas", "pyarrow", "transformers", "matplotlib", "mlflow"}} & set(sys.modules)))
+unwanted = {{"scipy", "sklearn", "skops", "pandas", "pyarrow", "transformers", "matplotlib", "mlflow", "torch"}}
+print(sorted(unwanted & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

@@ -98,9 +98,7 @@ def test_the_shipped_model_labels_what_nobody_rated_and_a_model_is_trained_on_it
     labels = pd.read_parquet(folders["label"] / contracts.IMAGE_LABELS)
     assert set(labels["origin"]) == {"predicted"}
     assert labels["weight"].between(0.01, 0.5).all()
-    import torch
-
-    seen = shipped.network.encode_picture(torch.from_numpy(rows)).va_B2.numpy()
+    seen = shipped.network.encode_picture(rows).va_B2
     np.testing.assert_allclose(labels[["valence", "arousal"]], seen, atol=0.02)
     assert json.loads((folders["label"] / contracts.FIGURES).read_text())["pairs"] > 0
     digest = (PLACE / contracts.PIECE_LABELLER).read_bytes()
@@ -109,7 +107,7 @@ def test_the_shipped_model_labels_what_nobody_rated_and_a_model_is_trained_on_it
     alone = params.train.model_copy(update={"reinforce": params.train.reinforce.model_copy(update={"steps": 0})})
     train.run(alone, **folders, out=tmp_path / "train", checkpoints=tmp_path / "checkpoints")
     own = load_model(tmp_path / "train" / contracts.MODEL)
-    np.testing.assert_allclose(own.network.encode_picture(torch.from_numpy(rows)).va_B2.numpy(), seen, atol=1e-3)
+    np.testing.assert_allclose(own.network.encode_picture(rows).va_B2, seen, atol=1e-3)
 
 
 def test_the_error_of_a_lent_head_is_that_of_leaving_pictures_out() -> None:

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from huesong.config import ReinforceConfig, SamplingConfig
-from huesong.model.folder import Model
+from huesong.model.folder import Modules
 from huesong.model.sampling import RETURNING, roll_out
 from huesong.runtime.checkpoints import Checkpoints
 from huesong.runtime.errors import UserError
 from huesong.train import rewards as module
 from huesong.train.rewards import advantages, conditions, draw_requests, policy_loss, reinforce, replay
-from tests.tiny_music import grammar, model
+from tests.tiny_music import grammar, modules
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
 CONFIG = ReinforceConfig(
@@ -29,10 +29,10 @@ EXAMPLES: Any = SimpleNamespace(
 )
 
 
-def fresh() -> Model:
+def fresh() -> Modules:
     """A model of this test's own: reinforce changes the network in place."""
-    shared = model()
-    return Model(copy.deepcopy(shared.network), shared.critic, shared.vocabulary, shared.grammar, {}, Path("nowhere"))
+    shared = modules()
+    return Modules(copy.deepcopy(shared.network), shared.critic, shared.vocabulary, shared.grammar, {}, Path("nowhere"))
 
 
 def low_notes(pieces: Sequence[list[int]]) -> np.ndarray:
@@ -63,7 +63,9 @@ def test_replayed_likelihoods_are_those_of_the_drawing() -> None:
     """Teacher-forced under the masks, every drawn token is possible, and forced ones are no decisions."""
     player = fresh()
     jobs = roll_out(
-        player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(candidates=1, guidance=1.0, temperature=1.0)
+        player.player(),
+        draw_requests(EXAMPLES, CONFIG, 0, 0),
+        SamplingConfig(candidates=1, guidance=1.0, temperature=1.0),
     )
     ids, targets, allowed, drawn, cooler = replay(player, jobs)
     assert allowed.gather(-1, targets[..., None]).all()
@@ -88,7 +90,9 @@ def test_one_update_makes_the_better_pieces_likelier() -> None:
     player, config = fresh(), CONFIG.model_copy(update={"kl_weight": 0.0})
     supervised = copy.deepcopy(player.network).requires_grad_(False)
     jobs = roll_out(
-        player, draw_requests(EXAMPLES, CONFIG, 0, 0), SamplingConfig(candidates=1, guidance=1.0, temperature=1.0)
+        player.player(),
+        draw_requests(EXAMPLES, CONFIG, 0, 0),
+        SamplingConfig(candidates=1, guidance=1.0, temperature=1.0),
     )
     advantage = np.array([1.0, -1.0, 0.0, 1.0, 0.0, -1.0])
     player.network.requires_grad_(True)
@@ -135,7 +139,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     half = CONFIG.model_copy(update={"steps": 1})
     reinforce(fresh(), EXAMPLES, half, Checkpoints(tmp_path / "b"), seed=1, scorer=low_notes)
     assert reinforce(resumed, EXAMPLES, CONFIG, Checkpoints(tmp_path / "b"), seed=1, scorer=low_notes) == rows
-    start = model().network.state_dict()
+    start = modules().network.state_dict()
     for name, weight in straight.network.state_dict().items():
         assert torch.equal(weight, resumed.network.state_dict()[name]), name
     assert torch.equal(straight.network.picture.null_SD, frozen)

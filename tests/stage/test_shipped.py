@@ -15,12 +15,13 @@ from huesong import contracts
 from huesong.cli.app import app
 from huesong.compose.composer import Composer, compose
 from huesong.config import Params, SamplingConfig
+from huesong.experiments.pupil import Pupil
 from huesong.model.folder import load_model, save_model
 from huesong.model.network import PictureShape
 from huesong.music import tokens
 from huesong.pictures import efficientnet_lite
 from huesong.pictures.encoders import PACKAGED, Encoder, Settings, write_settings
-from huesong.pictures.student import Architecture, Student
+from huesong.pictures.student import Architecture
 from huesong.register import shipped
 from huesong.register.life import promotion
 from huesong.register.model_logging import log_model, new_run
@@ -29,7 +30,7 @@ from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
 from tests.conftest import Finished
 from tests.stores import new_database
-from tests.tiny_music import model, tokenizer
+from tests.tiny_music import modules, tokenizer
 
 DATA = [{"source": "pop909", "kind": "music segments", "items": 3, "licence": "MIT", "labels": "none"}]
 METRICS = {"n": 12, "valence_ccc": 0.51, "valence_ccc_low": 0.4, "valence_ccc_high": 0.6, "arousal_r": 0.8123}
@@ -38,7 +39,7 @@ FIGURES = {"oasis": {"val_pictures": 70.0, "student_valence_r": 0.345, "teacher_
 
 def encoder() -> Encoder:
     torch.manual_seed(0)
-    student = Student(Architecture((8, 8, 8, 12), (0, 0, 1, 0), 8)).eval().requires_grad_(False)
+    student = Pupil(Architecture((8, 8, 8, 12), (0, 0, 1, 0), 8)).graduated()
     student.figures = FIGURES
     return Encoder(Settings("student", "features", (), 112, 1, (0.45,) * 3, (0.27,) * 3), student).with_pooling(2)
 
@@ -52,7 +53,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens.save(tokenizer(), root / "preprocess" / contracts.TOKENIZER)
     tokens.write_vocabulary(tokenizer(), root / "preprocess" / contracts.VOCABULARY)
     encoder().save(root / "preprocess" / contracts.ENCODER)
-    made = model(128, PictureShape("features", tokens=4, channels=8))
+    made = modules(128, PictureShape("features", tokens=4, channels=8))
     save_model(
         root / "train" / contracts.MODEL, network=made.network, critic=made.critic, preprocess=root / "preprocess",
         label=None, training={"data": DATA},
@@ -87,7 +88,7 @@ def test_the_export_is_the_model_in_float16(artifacts: Path, exported: Path) -> 
         for key, tensor in half.items():
             assert tensor.dtype == (torch.float16 if full[key].is_floating_point() else full[key].dtype)
             assert torch.allclose(tensor.float(), full[key].float(), rtol=1e-3, atol=1e-6)
-    assert load_model(exported).network.embedding.weight.dtype == torch.float32
+    assert load_model(exported).network.embedding_VD.dtype == np.float32
     rows = [Image.new("RGB", (30, 30), "navy")]
     own = Encoder.load(exported / contracts.ENCODER).encode(rows).astype(float)
     assert np.allclose(own, encoder().encode(rows).astype(float), atol=2e-2)

@@ -9,8 +9,8 @@ import torch
 
 from huesong import contracts
 from huesong.config import NetworkConfig
-from huesong.model.copying.recall import BarTokens
-from huesong.model.folder import load_model, save_model
+from huesong.model.decoding.history import BarTokens
+from huesong.model.folder import load_model, load_modules, save_model
 from huesong.model.network import HuesongNetwork
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import read_json
@@ -57,7 +57,7 @@ def test_tokens_are_found_by_what_they_stand_for(world: World) -> None:
 
 def test_another_architecture_is_refused(world: World) -> None:
     folder = world.train / contracts.MODEL
-    model = load_model(folder)
+    model = load_modules(folder)
     other = NetworkConfig.model_validate(model.network.config.model_dump() | {"smear": False})
     network = HuesongNetwork(other, model.vocabulary.size, model.network.picture_shape, BarTokens.of(model.vocabulary))
     with pytest.raises(UserError, match=r"has network.smear = True, the settings say False: make them equal"):
@@ -72,7 +72,7 @@ def test_a_network_that_recalls_may_start_from_one_that_did_not_and_is_at_first_
     world: World, tmp_path: Path
 ) -> None:
     folder = world.train / contracts.MODEL
-    model = load_model(folder)
+    model = load_modules(folder)
     without = NetworkConfig.model_validate(model.network.config.model_dump() | {"recall": False})
     older = HuesongNetwork(without, model.vocabulary.size, model.network.picture_shape)
     weights = model.network.state_dict()

@@ -201,7 +201,7 @@ def test_the_model_imports_without_pandas() -> None:
 
 NOT_TO_COMPOSE = (
     "sklearn", "skops", "scipy", "pandas", "matplotlib", "mlflow", "transformers", "great_expectations", "kfp",
-    "torch._dynamo", "torch._inductor", "sympy", "IPython",
+    "torch", "sympy", "IPython",
 )  # fmt: skip
 """Each costs from a fifth of a second to three seconds; what imports them without need is often a library's own default."""
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from huesong import contracts
 from huesong.config import CriticConfig
 from huesong.model.critic import Critic
-from huesong.model.folder import load_model, save_model
+from huesong.model.folder import load_model, load_modules, save_model
 from huesong.model.network import HuesongNetwork, PictureShape
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import sha256
@@ -44,7 +44,7 @@ def renew_digest(folder: Path, name: str) -> None:
 def test_a_saved_model_comes_back_the_same(folder: Path) -> None:
     torch.manual_seed(0)
     network, critic = HuesongNetwork(NETWORK, SIZE, SHAPE).eval(), Critic(CRITIC, SIZE).eval()
-    model = load_model(folder)
+    model = load_modules(folder)
     ids, va = torch.randint(0, SIZE, (2, 9)), torch.rand(2, 2)
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     tokens = network.encode_picture(pixels).tokens_BSD
@@ -75,7 +75,7 @@ def test_half_precision_is_half_as_large_and_nearly_the_same(tmp_path: Path) -> 
     save_model(tmp_path / "half", **given, half=True)
     sizes = [(tmp_path / name / contracts.MODEL_WEIGHTS).stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.6 * sizes[0]
-    model = load_model(tmp_path / "half")
+    model = load_modules(tmp_path / "half")
     assert model.network.embedding.weight.dtype == torch.float32
     ids, va = torch.randint(0, SIZE, (1, 9)), torch.zeros(1, 2)
     torch.testing.assert_close(model.network(ids, None, va), network(ids, None, va), atol=2e-3, rtol=0)
@@ -132,7 +132,7 @@ def test_the_config_says_what_it_is_as_a_model_hub_asks(folder: Path) -> None:
 
 
 def test_a_folder_of_format_1_is_the_same_model(folder: Path, tmp_path: Path) -> None:
-    old, new = load_model(format_1(folder, tmp_path / "old")), load_model(folder)
+    old, new = load_modules(format_1(folder, tmp_path / "old")), load_modules(folder)
     ids, va = torch.randint(0, SIZE, (2, 9)), torch.rand(2, 2)
     assert torch.equal(old.network(ids, None, va), new.network(ids, None, va))
     assert torch.equal(old.critic(ids), new.critic(ids))

@@ -59,8 +59,8 @@ def test_cached_steps_equal_the_uncached_pass(positions: str, smear: bool, kv_he
     keep = torch.tensor([True, False, True])
     tokens = network.encode_picture(pictures).tokens_BSD
     whole = network(ids, tokens, va, keep)
-    decoder = Decoder(network)
-    cache = decoder.new_cache(tokens, va, keep)
+    decoder = Decoder.of(network)
+    cache = decoder.new_cache(tokens.detach().numpy(), va.numpy(), keep.numpy())
     read = ids.numpy()
     parts = [decoder.step(read[:, :5], cache), decoder.step(read[:, 5:7], cache)]
     parts += [decoder.step(read[:, t : t + 1], cache) for t in range(7, 12)]
@@ -73,8 +73,8 @@ def test_a_compacted_cache_goes_on_as_before() -> None:
     pictures, va = pictures.float(), va.float()
     tokens = network.encode_picture(pictures).tokens_BSD
     whole = network(ids, tokens, va)
-    decoder = Decoder(network)
-    cache = decoder.new_cache(tokens, va)
+    decoder = Decoder.of(network)
+    cache = decoder.new_cache(tokens.detach().numpy(), va.numpy())
     decoder.step(ids[:, :8].numpy(), cache)
     kept = cache.select([2, 0])
     assert len(kept) == 2
@@ -90,8 +90,8 @@ def test_rows_may_read_several_tokens_in_a_pass_and_others_one(positions: str, s
     pictures, va = pictures.float(), va.float()
     tokens = network.encode_picture(pictures).tokens_BSD
     whole = network(ids, tokens, va)
-    decoder = Decoder(network)
-    cache, read = decoder.new_cache(tokens, va), [0, 0, 0]
+    decoder = Decoder.of(network)
+    cache, read = decoder.new_cache(tokens.detach().numpy(), va.numpy()), [0, 0, 0]
     for counts in ((1, 4, 2), (1, 1, 1), (3, 1, 1), (1, 5, 1), (2, 1, 3)):
         runs = [ids[row, at : at + count].tolist() for row, (at, count) in enumerate(zip(read, counts, strict=True))]
         read = [at + count for at, count in zip(read, counts, strict=True)]
@@ -107,8 +107,8 @@ def test_a_row_primed_anew_forgets_and_leaves_the_others_alone() -> None:
     ids, pictures, va = inputs()
     pictures, va = pictures.float(), va.float()
     tokens = network.encode_picture(pictures).tokens_BSD
-    decoder = Decoder(network)
-    cache = decoder.new_cache(tokens, va)
+    decoder = Decoder.of(network)
+    cache = decoder.new_cache(tokens.detach().numpy(), va.numpy())
     decoder.step(ids[:, :8].numpy(), cache)
     decoder.prime(cache, 1, ids[1, 5:8].tolist())
     following = decoder.step(ids[:, 8:9].numpy(), cache)
@@ -190,11 +190,13 @@ def test_picture_tokens_do_not_depend_on_their_neighbours() -> None:
 
 
 def test_the_map_is_linear_between_knots_and_constant_beyond() -> None:
-    side = tiny().picture
-    side.map_from_K2[:] = torch.linspace(-0.5, 0.5, 33)[:, None]
-    side.map_to_K2[:] = torch.linspace(-1, 1, 33)[:, None]
-    mapped = side.map_va(torch.tensor([[0.0, 0.25], [-0.9, 0.9]], dtype=torch.float64))
-    torch.testing.assert_close(mapped, torch.tensor([[0.0, 0.5], [-1.0, 1.0]], dtype=torch.float64), atol=1e-6, rtol=0)
+    network = tiny()
+    network.picture.map_from_K2[:] = torch.linspace(-0.5, 0.5, 33)[:, None]
+    network.picture.map_to_K2[:] = torch.linspace(-1, 1, 33)[:, None]
+    side = Decoder.of(network).picture
+    mapped = side.map_va(np.array([[0.0, 0.25], [-0.9, 0.9]], np.float32))
+    np.testing.assert_allclose(mapped, [[0.0, 0.5], [-1.0, 1.0]], atol=1e-6)
+    assert side.neutral_2.tolist() == [0.0, 0.0]
 
 
 def test_embedding_and_output_are_one_tensor() -> None:

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from huesong.config import NetworkConfig
 from huesong.model.copying.passages import copy_rows
-from huesong.model.copying.recall import BarTokens, Recall
+from huesong.model.copying.recall import Recall
 from huesong.model.decoding.decoder import Decoder
-from huesong.model.decoding.history import History, said_by
+from huesong.model.decoding.history import BarTokens, History, said_by
 from huesong.model.network import HuesongNetwork
 from huesong.music import tokens
 from tests.tiny_music import SHAPE, encoded, grammar, pieces, tokenizer
@@ -108,8 +108,8 @@ def test_token_by_token_is_all_at_once_also_after_rows_were_chosen_and_put_back(
     ids = torch.from_numpy(np.array([longest, np.roll(longest, 3), rng.integers(0, VOCABULARY.size, len(longest))]))
     va, keep = torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
     whole = model(ids, None, va, keep)
-    decoder = Decoder(model)
-    cache = decoder.new_cache(None, va, keep)
+    decoder = Decoder.of(model)
+    cache = decoder.new_cache(None, va.numpy(), keep.numpy())
     read = ids.numpy()
     close(decoder.step(read[:, :100], cache), whole[:, :100])
     for place in range(100, 130):

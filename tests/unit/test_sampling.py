@@ -26,7 +26,7 @@ from huesong.music.reading import parse_score
 from huesong.runtime.errors import UserError
 from tests import older
 from tests.examples import examples
-from tests.tiny_music import encoded, grammar, model, pieces, planned, tokenizer, walk
+from tests.tiny_music import encoded, grammar, model, modules, pieces, planned, tokenizer, walk
 
 PICTURE = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
 PLAIN = EvaluationSampling(guidance=1.5)
@@ -92,7 +92,7 @@ def test_requested_and_predicted() -> None:
     from_picture, overridden, blind = sample(
         model(), [asked(0, arousal=None), asked(0), asked(0, picture=None, valence=0.25)], PLAIN
     )
-    encoding = model().network.encode_picture(torch.from_numpy(PICTURE)[None])
+    encoding = model().network.encode_picture(PICTURE[None])
     assert from_picture.requested == pytest.approx(encoding.request_B2[0].tolist())
     assert from_picture.predicted == overridden.predicted == pytest.approx(encoding.va_B2[0].tolist())
     assert overridden.requested == pytest.approx((float(encoding.request_B2[0, 0]), 0.5))
@@ -108,10 +108,10 @@ def test_cached_batched_sampling_is_the_plain_algorithm(guidance: float) -> None
     config = EvaluationSampling(temperature=1.0, top_p=1e-9, guidance=guidance)  # greedy
     requests = [asked(3, 4.0), asked(4, 7.0)]
     player, rules = model(512), grammar()
-    network = player.network
+    network = modules(512).network
     for request, made in zip(requests, sample(player, requests, config), strict=True):
         picture = network.encode_picture(torch.from_numpy(PICTURE)[None])
-        va = torch.tensor([[float(picture.request_B2[0, 0]), 0.5]])
+        va = torch.tensor([[made.requested[0], 0.5]])
         state = rules.start(constraints_of(player, request, made.plan, config))
         ids, written = [rules.vocabulary.bos], list[int]()
         while not state.done:

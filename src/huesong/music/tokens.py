@@ -12,14 +12,13 @@ alike, whatever stands around it, a repeat is the same tokens again, and a trans
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import miditok
 import numpy as np
-from miditok import REMI, TokSequence
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
 from huesong.config import TokenizerConfig
@@ -28,6 +27,15 @@ from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
 from huesong.music.vocabulary import FORMATS, digest_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file
+
+_DATASETS = "miditok.pytorch_data"
+if _DATASETS not in sys.modules:  # where PyTorch is installed MidiTok imports it for these, which takes a second or two
+    sys.modules[_DATASETS] = None  # type: ignore[assignment]
+import miditok  # noqa: E402
+from miditok import REMI, TokSequence  # noqa: E402
+
+if sys.modules[_DATASETS] is None:  # who wants them may still import them
+    del sys.modules[_DATASETS]
 
 METRES = {4: (2, 3, 4, 5, 6), 8: (3, 5, 6, 7, 9, 12)}
 """Time signatures, by their denominator; `clean` rewrites all others."""
