@@ -327,13 +327,14 @@ def test_releases_pin_packages_that_an_image_leaves_out(tmp_path: Path, monkeypa
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "torch":
+        if name == "miditok":
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
-    assert [line for line in requirements() if line.startswith("torch")] == ["torch>=2.6"]
-    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    assert [line for line in requirements() if line.startswith("miditok")] == ["miditok>=3.0.5"]
+    (tmp_path / "constraints.txt").write_text("miditok==3.0.6\n")
     monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
-    assert "torch==2.13.0" in requirements()
+    assert "miditok==3.0.6" in requirements()
+    assert not [line for line in requirements() if line.startswith("torch")], "a registered model composes without it"

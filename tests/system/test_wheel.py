@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from huesong.cli.app import app
 from huesong.register import shipped
+from huesong.runtime.errors import TRAINING
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -114,6 +116,24 @@ def test_it_composes_outside_of_a_checkout(installed: Path, tmp_path: Path, monk
     here = CliRunner().invoke(app, [*options, "--out", "here"])
     assert here.exit_code == 0, here.output
     assert (tmp_path / "here.mid").read_bytes() == (tmp_path / "photo.mid").read_bytes()
+
+
+def test_what_only_training_needs_is_not_there_and_is_named(installed: Path, tmp_path: Path) -> None:
+    probe = f"import importlib.util as u; print([name for name in {TRAINING!r} if u.find_spec(name)])"
+    assert run(installed, "python", "-c", probe, where=tmp_path).stdout.strip() == "[]"
+    done = run(installed, "huesong", "data", "sample", where=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"huesong: \w+ is not installed, which composing needs not: pip install 'huesong\[train\]'\n", done.stderr
+    ), done.stderr
+    said = run(installed, "huesong", "doctor", where=tmp_path).stdout
+    assert re.search(r"not here +training \[train\] +pip install \"huesong\[train\]\"", said), said
+
+
+def test_every_package_of_training_is_known_by_its_module() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = [Requirement(line).name for line in extras["train"]]
+    assert sorted({"scikit-learn": "sklearn"}.get(name, name) for name in names) == sorted(TRAINING)
 
 
 def test_without_its_weights_it_says_what_to_do(installed: Path, tmp_path: Path) -> None:

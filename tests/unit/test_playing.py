@@ -57,7 +57,7 @@ def test_pictures_are_read_the_same(shape: PictureShape, seen: bool) -> None:
         if name.endswith("scale_C") or name.startswith(("feature_", "cnn.blocks.1.")):
             tensor.copy_(torch.rand_like(tensor) + 0.5)
         elif name.startswith("va_head"):
-            tensor.copy_(torch.randn_like(tensor) * 0.2)
+            tensor.copy_(torch.randn_like(tensor) * 0.05)
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (3, shape.size, shape.size, 3), dtype=np.uint8)
     if shape.kind == "features":

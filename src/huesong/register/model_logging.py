@@ -139,7 +139,7 @@ def carried_code(path: Path) -> Path:
 def requirements() -> list[str]:
     """What the model needs beside huesong, whose code it carries, each at the version that is installed here.
 
-    A container without torch registers models that were trained with it: what is not installed has the version of the
+    The container that registers holds little of what composing needs: what is not installed has the version of the
     constraints file that PIP_CONSTRAINT names, else the range that huesong declares.
     """
     import mlflow

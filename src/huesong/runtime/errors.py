@@ -18,6 +18,10 @@ SECRETS = (
 """Environment variables whose values no text may show."""
 
 
+TRAINING = ("torch", "sklearn", "skops", "pandas", "pyarrow", "jinja2", "psutil", "openpyxl")
+"""Modules of the packages of `huesong[train]`, which composing does without."""
+
+
 class UserError(ValueError):
     """Bad input or configuration. The console prints it as one line and exits with code 2.
 
@@ -41,9 +45,20 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def user_errors_in_one_line() -> Iterator[None]:
-    """For entry points: a user's error is one line and exit code 2, a bug a traceback and exit code 1."""
+    """For entry points: a user's error is one line and exit code 2, a bug a traceback and exit code 1.
+
+    So is a package that is not installed because only who trains needs it.
+    """
     try:
         yield
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING:
+            raise
+        print(
+            f"{SAID}{error.name} is not installed, which composing needs not: pip install 'huesong[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except UserError as error:
         print(printable(redacted(f"{SAID}{error}")), file=sys.stderr)
         sys.exit(2)

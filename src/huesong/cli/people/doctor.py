@@ -13,6 +13,7 @@ from huesong import __version__
 from huesong.runtime.errors import UserError
 
 EXTRAS = {
+    "train": ("training", ("torch", "sklearn", "pandas", "pyarrow")),
     "score": ("sheet music", ("music21", "verovio", "cairosvg", "pypdfium2")),
     "film": ("films", ("av",)),
     "formats": ("HEIC and JPEG XL", ("pillow_heif", "pillow_jxl")),
@@ -20,7 +21,7 @@ EXTRAS = {
     "hub": ("models of the hub", ("huggingface_hub",)),
     "registry": ("a model registry, S3", ("mlflow", "boto3")),
     "backbones": ("other picture encoders", ("transformers",)),
-    "pipeline": ("training and Kubeflow", ("dvc", "great_expectations", "kfp")),
+    "pipeline": ("DVC and Kubeflow", ("dvc", "great_expectations", "kfp")),
 }
 """Extra -> what for, and the modules that it brings."""
 
