@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from huesong.model.folder import Model
+from huesong.model.folder import Model, Modules
 from huesong.model.network import HuesongNetwork
 
 
@@ -40,7 +40,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bytes_a_step(model: Model, rows: int, tokens: int) -> int:
+def bytes_a_step(model: Modules, rows: int, tokens: int) -> int:
     """What a step of sampling reads at least, where each row has so many tokens: weights and cache, float32."""
     config = model.network.config
     width = config.width // config.heads * (config.kv_heads or config.heads)
@@ -55,7 +55,7 @@ def operations_a_token(network: HuesongNetwork) -> float:
     return 6.0 * sum(weight.numel() for weight in used)
 
 
-def gpt2(model: Model) -> Any:
+def gpt2(model: Model | Modules) -> Any:
     """A GPT-2 of transformers with as many layers, heads and tokens, and of the same width; random weights."""
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -116,11 +116,12 @@ def tokenizing(n: int) -> list[Row]:
 def sampling(n: int) -> list[Row]:
     """Tokens per second of one and eight pieces of 15 s, on one thread, as composing does it."""
     from huesong.config import SamplingConfig
-    from huesong.model.folder import load_model
+    from huesong.model.folder import load_modules
     from huesong.model.requests import Request
     from huesong.model.sampling import roll_out
 
-    model, threads = load_model(SHIPPED), torch.get_num_threads()
+    modules, threads = load_modules(SHIPPED), torch.get_num_threads()
+    model = modules.player()
     read, other, rows = statistics.median(bandwidth(n)), gpt2(model).eval(), []
     rows.append(row("reading memory, one thread", "GB/s", [read / 1e9]))
 
@@ -134,7 +135,7 @@ def sampling(n: int) -> list[Row]:
         each = tokens // count
         found = in_turn({"ours": functools.partial(compose, count), "theirs": generating(other, count, each)}, n)
         ours, theirs = ([tokens / spent for spent in found[name]] for name in ("ours", "theirs"))
-        most = count * read / bytes_a_step(model, count, each // 2)
+        most = count * read / bytes_a_step(modules, count, each // 2)
         rows.append(row(f"sampling, {count} rows of {each} tokens", "tokens/s", ours, ("transformers", theirs), most))
     torch.set_num_threads(threads)
     return rows
@@ -142,9 +143,9 @@ def sampling(n: int) -> list[Row]:
 
 def learning(n: int) -> list[Row]:
     """Tokens per second of a training step of 16 rows of 512 tokens, all threads, in both precisions."""
-    from huesong.model.folder import load_model
+    from huesong.model.folder import load_modules
 
-    model, rows = load_model(SHIPPED), []
+    model, rows = load_modules(SHIPPED), []
     network, other = model.network.train().requires_grad_(True), gpt2(model).train()
     ids = torch.randint(3, model.vocabulary.size, (16, 512))
     va, keep = torch.zeros(16, 2), torch.ones(16, dtype=torch.bool)
