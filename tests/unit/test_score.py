@@ -156,12 +156,29 @@ def test_hands_do_not_reach_too_far(seed: int) -> None:
     [
         (68, (9, False), ("G", 1, 4)), (68, (3, True), ("A", -1, 4)), (70, (10, False), ("B", -1, 4)),
         (69, (10, False), ("A", 0, 4)), (66, (7, True), ("F", 1, 4)), (61, (2, False), ("C", 1, 4)),
-        (60, (1, False), ("B", 1, 3)), (59, (11, True), ("B", 0, 3)), (66, (6, True), ("F", 1, 4)),
+        (61, (7, False), ("C", 1, 4)), (60, (1, False), ("B", 1, 3)), (59, (11, True), ("B", 0, 3)), (66, (6, True), ("F", 1, 4)),
     ],
 )  # fmt: skip
 def test_notes_are_spelled_for_their_key(pitch: int, key: tuple[int, bool], name: tuple[str, int, int]) -> None:
     """G sharp leads to A in A minor, but is A flat in E flat major."""
     assert spelled(pitch, fifths_of(*key), key[1]) == name
+
+
+@pytest.mark.parametrize("major", [True, False])
+def test_no_accidental_stands_before_what_the_signature_says(major: bool) -> None:
+    """In every key its scale has none; another note has one, which holds to the end of the bar."""
+    steps = (0, 2, 4, 5, 7, 9, 11) if major else (0, 2, 3, 5, 7, 8, 10)
+    bar = BarPlan((4, 4), "new", 0, "A", 1, "", (Chord(0.0, 0, "maj"),))
+    for tonic in range(12):
+        score = Score(480)
+        score.tracks.append(Track(program=0))
+        foreign = tonic + 6
+        for index, step in enumerate([*(tonic + step for step in steps), foreign, foreign, foreign]):
+            score.tracks[0].notes.append(Note(index * 240, 240, 60 + step, 60))
+        plan = Plan(tonic, "major" if major else "minor", 100.0, (bar,) * 2, (0.5,) * 2, (0.5,) * 2)
+        notes = list(ElementTree.fromstring(drawing.Score(score, plan).musicxml()).iter("note"))
+        shown = [note.find("accidental") is not None for note in notes if note.find("rest") is None]
+        assert shown == [False] * 7 + [True, True, False], tonic  # the bar line falls between the first two of the foreign ones
 
 
 def test_signatures() -> None:
@@ -195,6 +212,14 @@ def test_a_held_note_has_a_voice_of_its_own() -> None:
     assert [event.pitches for event in moving] == [(52,), (55,), (52,), (55,)]
     moving, held = voices_of(rows[1:])
     assert held == []
+
+
+def test_a_brief_note_on_an_eighth_is_an_eighth_with_a_dot() -> None:
+    rows = np.array([[0, 3, 60, 60], [12, 15, 60, 60], [24, 30, 60, 60], [39, 42, 60, 60]])
+    moving, _ = voices_of(rows)
+    assert [(event.start, event.end, event.short) for event in moving] == [
+        (0, 6, True), (12, 18, True), (24, 30, False), (39, 42, False),
+    ]  # fmt: skip
 
 
 def test_a_tempo_is_written_where_it_changes() -> None:

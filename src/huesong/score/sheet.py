@@ -14,6 +14,7 @@ import numpy as np
 from huesong.runtime.errors import UserError
 from huesong.score.hands import right_hand
 from huesong.score.writing import (
+    LETTERS,
     UNITS,
     Bar,
     Event,
@@ -210,7 +211,7 @@ class _Accidentals:
         letter, alter, octave = spelled(number, self.fifths, self.major)
         step: Any = letter
         made = pitch.Pitch(step=step, octave=octave, accidental=alter or None)
-        of_key = (self.fifths - _place(letter) + 6) // 7 if self.fifths else 0
+        of_key = (self.fifths - LETTERS.index(letter) + 6) // 7
         before = self.valid.get((letter, octave), of_key)
         if alter != before and alter == 0:
             made.accidental = pitch.Accidental(0)
@@ -219,11 +220,6 @@ class _Accidentals:
         if not tied:
             self.valid[letter, octave] = alter
         return made
-
-
-def _place(letter: str) -> int:
-    """Where a letter stands on the line of fifths: F is -1, C 0."""
-    return "FCGDAEB".index(letter) - 1
 
 
 def _stems(voices: tuple[tuple[Event, ...], ...]) -> list[str | None]:

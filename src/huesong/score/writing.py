@@ -106,19 +106,25 @@ def voices_of(notes: np.ndarray) -> tuple[list[Event], list[Event]]:
 
 
 def _stream(chords: list[np.ndarray]) -> list[Event]:
-    """Chords one after the other, each written up to the next where it sounds long enough."""
+    """Chords one after the other, each written up to the next where it sounds long enough.
+
+    A brief one on an eighth is an eighth with a dot: a sixteenth with its dotted rest says the same and is harder to read.
+    """
     found = []
     starts = [int(rows[0, 0]) for rows in chords]
     for rows, start, after in zip(chords, starts, [*starts[1:], None], strict=False):
         sounds = int(rows[:, 1].max()) - start
         room = (after - start) if after is not None else None
+        brief = False
         if room is not None and sounds >= FILLED * room:
             length = room
         else:
-            step = next(step for step in (SIXTEENTH, EIGHTH, UNITS) if start % step or step == UNITS or sounds <= step)
+            brief = start % EIGHTH == 0 and sounds <= SIXTEENTH and (room is None or room >= EIGHTH)
+            steps = (EIGHTH, UNITS) if brief else (SIXTEENTH, EIGHTH, UNITS)
+            step = next(step for step in steps if start % step or step == UNITS or sounds <= step)
             length = max(step, -(-(start + sounds) // step) * step - start)
             length = length if room is None else min(length, room)
-        short = sounds < STACCATO * length and length <= UNITS
+        short = length <= UNITS and (brief or sounds < STACCATO * length)
         pitches = tuple(sorted({int(pitch) for pitch in rows[:, 2]}))
         found.append(Event(start, start + length, pitches, int(rows[:, 3].max()), short))
     return found
@@ -195,10 +201,10 @@ def fifths_of(tonic: int, major: bool) -> int:
 def spelled(pitch: int, fifths: int, major: bool) -> tuple[str, int, int]:
     """Letter, alteration in semitones and octave of a MIDI pitch in a key (its signature's fifths).
 
-    From the twelve neighbours on the line of fifths that its scale and chords are made of; in minor the raised sixth and
-    seventh are sharpened.
+    From the twelve neighbours on the line of fifths that its scale and chords are made of: the raised fourth, which leads to
+    the dominant, and in minor the raised sixth and seventh, are sharpened.
     """
-    lowest = fifths - 5 if major else fifths - 3
+    lowest = fifths - 5 if major else fifths - 2
     place = lowest + (pitch * 7 - lowest) % 12
     letter, alter = LETTERS[(place + 1) % 7], (place + 1) // 7
     return letter, alter, (pitch - alter) // 12 - 1
