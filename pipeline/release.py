@@ -11,10 +11,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -23,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAME = "huesong-small"
 WEIGHTS = ROOT / "models" / NAME
 SUMS = "SHA256SUMS"
+ADDRESSES = {"Homepage": "", "Documentation": "/tree/main/docs", "Changelog": "/blob/main/CHANGELOG.md", "Issues": "/issues"}
 BY_DIGEST = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 
 
@@ -44,15 +48,19 @@ def version_of(tag: str) -> str:
 def package(version: str, out: Path) -> None:
     """Build `out`/python/*.whl and `out`/huesong-small-VERSION.tar.gz, check both, and write their SHA-256 beside them.
 
+    In a workflow the wheel names the repository that the workflow runs in: until then the project has no public address.
+
     Raises:
         SystemExit: weights are not those of their sums, or the wheel has other ones, or is of another version.
     """
     files = check_weights()
     python = out / "python"
     python.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(python), str(ROOT)]
-    if subprocess.run(words, check=False).returncode:
-        sys.exit("release: pip wheel failed")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = addressed(Path(scratch), version) if "GITHUB_REPOSITORY" in os.environ else ROOT
+        words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(python), str(source)]
+        if subprocess.run(words, check=False).returncode:
+            sys.exit("release: pip wheel failed")
     wheel = python / f"huesong-{version}-py3-none-any.whl"
     if [path.name for path in python.iterdir()] != [wheel.name]:
         sys.exit(f"release: {python} should hold {wheel.name} alone: empty it, and look at the version")
@@ -64,6 +72,21 @@ def package(version: str, out: Path) -> None:
     write_archive(archive, files)
     lines = [f"{digest(path.read_bytes())}  {path.relative_to(out).as_posix()}\n" for path in (archive, wheel)]
     (out / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def addressed(folder: Path, version: str) -> Path:
+    """A copy of what a wheel is built from, with the addresses of the repository, which links of its README lead to."""
+    home = f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{os.environ['GITHUB_REPOSITORY']}"
+    for name in ("LICENSE", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("src", f"models/{NAME}"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write("\n[project.urls]\n" + "".join(f'{name} = "{home}{path}"\n' for name, path in ADDRESSES.items()))
+    readme = folder / "README.md"
+    text = re.sub(r"!\[([^]]*)\]\((?!\w+:)", rf"![\1]({home}/raw/v{version}/", readme.read_text(encoding="utf-8"))
+    readme.write_text(re.sub(r"\]\((?!\w+:|#)", f"]({home}/blob/v{version}/", text), encoding="utf-8")
+    return folder
 
 
 def check_weights() -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Makes overview.png, the picture at the top of the README: sample pictures, and the music a model composed for them.
+"""Makes overview.png, a picture of the README: sample pictures, and the music a model composed for them.
 
 python docs/images/overview.py MODEL_FOLDER DATA_FOLDER
 """

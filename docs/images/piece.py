@@ -50,7 +50,8 @@ def top_of(page: str) -> Image.Image:
     image = Image.open(io.BytesIO(drawn)).convert("RGB")
     empty = np.asarray(image.convert("L")).min(axis=1) > 250
     most = round(image.height * SYSTEMS)
-    below = most - int(np.argmax(empty[most::-1]))
+    gap = most - int(np.argmax(empty[most::-1]))
+    below = gap - int(np.argmin(empty[gap::-1])) + EDGE
     return image.crop((0, max(0, int(np.argmin(empty)) - EDGE), WIDTH, below))
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,17 @@ def test_actions_are_named_by_digest_and_rights_are_asked_for_one_by_one() -> No
 @pytest.mark.slow
 def test_the_wheel_and_the_weights_are_built_checked_and_summed(checkout: Path) -> None:
     script = step("package", "Build and check the wheel and the weights")
-    done = run(script, checkout, GITHUB_REF_NAME=tag())
+    done = run(script, checkout, GITHUB_REF_NAME=tag(), GITHUB_REPOSITORY="team/huesong")
     assert done.returncode == 0, done.stderr
+    done = run(step("package", "PyPI would take it"), checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [wheel] = (checkout / "dist" / "python").glob("*.whl")
+    [about] = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA")]
+    said = zipfile.ZipFile(wheel).read(about).decode()
+    home = "https://github.com/team/huesong"
+    assert f"Project-URL: Issues, {home}/issues\n" in said
+    assert f"]({home}/raw/{tag()}/docs/images/piece.png)" in said, "PyPI shows the README's pictures"
+    assert not re.findall(r"\]\((?!https?:|#)[^)]*\)", said.partition("\n\n")[2]), "and its links lead somewhere"
     done = run(step("publish", "What was built is what is published"), checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     [archive] = (checkout / "dist").glob("*.tar.gz")

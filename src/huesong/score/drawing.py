@@ -25,8 +25,8 @@ PAGE = {
     "pageMarginBottom": 120, "scale": 40, "footer": "none", "spacingStaff": 10, "spacingSystem": 14,
 }  # fmt: skip
 """A4, in tenths of a millimetre."""
-SHOWN = {"\xa0\uecb7": ".", "\uecb7": ".", "\ueca5": "\u2669", "\ueca7": "\u266a"}
-"""Signs of the music font in the tempo mark -> what any font has."""
+SHOWN = {"[ \xa0]?\uecb7": '</tspan><tspan font-size="405px">.', "\ueca5": "\u2669", "\ueca7": "\u266a"}
+"""Signs of the music font in the tempo mark -> what any font has; a dot is a letter's, smaller and close to its note."""
 NO_CAIRO = (
     "a PDF needs the Cairo library: `apt-get install libcairo2`, or `brew install cairo`; MusicXML and SVG need none"
 )
@@ -137,7 +137,7 @@ def check_installed(kinds: Collection[str]) -> None:
 def _plain(page: str) -> str:
     """The page without what other programs show differently: signs of the music font as text, hairlines around its glyphs."""
     for sign, shown in SHOWN.items():
-        page = page.replace(sign, shown)
+        page = re.sub(sign, shown, page)
     return page.replace('<path transform="scale(1,-1)"', '<path style="stroke:none" transform="scale(1,-1)"')
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 DYNAMICS = ((36, "pp"), (48, "p"), (62, "mp"), (78, "mf"), (96, "f"), (128, "ff"))
 """Below which mean velocity of a phrase each is written."""
+BRIEFEST_PEDAL = 9
+"""Units of the shortest pedal that is written."""
 INSTALL = "sheet music needs more packages: `pip install 'huesong[score]'`"
 ONE_AT_A_TIME = threading.Lock()
 """music21 and verovio keep settings for the whole process."""
@@ -124,14 +126,18 @@ def _tempos(notes: Notes, plan: Plan, starts: list[int]) -> tuple[tuple[int, flo
 
 
 def _pedals(notes: Notes) -> tuple[tuple[int, int], ...]:
-    """When the pedal is down, in whole sixteenths: a reader is not told of the moment between chord and pedal."""
+    """When the pedal is down, in whole sixteenths: a reader is not told of the moment between chord and pedal.
+
+    A touch of it is not written: the two signs would stand on each other.
+    """
     spans = []
     for pedal in next((track.pedals for track in notes.tracks if len(track.pedals)), ()):  # both hands have the same
         down = round(pedal.time / notes.tpq * 4) * 3
         up = int((pedal.time + pedal.duration) / notes.tpq * 4) * 3  # before the next chord, so that both can be read
         spans.append((down, max(up, down + 3)))
     spans.sort()
-    return tuple((down, min(up, after)) for (down, up), (after, _) in pairwise([*spans, (1 << 60, 0)]))
+    cut = [(down, min(up, after)) for (down, up), (after, _) in pairwise([*spans, (1 << 60, 0)])]
+    return tuple((down, up) for down, up in cut if up - down >= BRIEFEST_PEDAL)
 
 
 def music21_score(sheet: Sheet) -> Any:
