@@ -1,6 +1,7 @@
 """How well a film's music follows its pictures: correlation of the emotion asked and heard over the sections of several films.
 
-Usage: python benchmarks/film.py PREPROCESS DATA [--model FOLDER] [--films 12] [--pictures 8] [--split test] [--page docs/library.md]
+    python benchmarks/film.py PREPROCESS DATA [--model FOLDER] [--films 12] [--pictures 8] [--split test] [--page PAGE]
+
 PREPROCESS: the folder of that stage, made with all rated sets; both judges of the evaluation are trained on its split `judge`.
 DATA: the data folder that it was made from; pictures of a split are drawn by chance. Prints a table, and the quietest quarter
 of a second of all films; `--page` writes both between `<!-- course -->` and `<!-- /course -->` of a page.

@@ -26,7 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NAME = "huesong-small"
 WEIGHTS = ROOT / "models" / NAME
 SUMS = "SHA256SUMS"
-ADDRESSES = {"Homepage": "", "Documentation": "/tree/main/docs", "Changelog": "/blob/main/CHANGELOG.md", "Issues": "/issues"}
+ADDRESSES = {
+    "Homepage": "",
+    "Documentation": "/tree/main/docs",
+    "Changelog": "/blob/main/CHANGELOG.md",
+    "Issues": "/issues",
+}
 BY_DIGEST = re.compile(r"[\w.:/-]+@sha256:[0-9a-f]{64}")
 
 

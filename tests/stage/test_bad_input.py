@@ -96,6 +96,9 @@ def test_films_that_cannot_be_written_are_refused_before_anything_is_composed(
     with pytest.raises(UserError, match=r"font\.mid is read for this film"):
         targets_of(tmp_path / "font.mp4", [album / "z.avif"], Wanted(soundfont=tmp_path / "font.mid", force=True))
     (tmp_path / "empty").mkdir()
+    assert "/proc takes no files (No such file or directory)" in one_line(
+        "compose", "album/z.avif", *FAST, "-o", "/proc/x", "--model", folder, cwd=tmp_path
+    )
     assert "empty holds no pictures" in one_line("film", "empty", "-o", "f.mp4", "--model", folder, cwd=tmp_path)
     assert "File name too long" in one_line("film", "x" * 300, "-o", "g.mp4", "--model", folder, cwd=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["album", "empty", "f.mid", "file", "model"]

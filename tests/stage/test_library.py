@@ -11,6 +11,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from PIL import Image
@@ -20,6 +21,7 @@ from huesong import Composer, Piece, UserError
 from huesong.compose.moods import BETWEEN, MOODS, RADIUS, RUSSELL, in_words, parse_mood
 from huesong.compose.output.formats import FORMATS
 from huesong.music.reading import listen, read_score
+from tests.benchmark_modules import benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -212,6 +214,19 @@ def test_moods_lie_on_the_circle_where_russell_has_them() -> None:
         a, b = ((MOODS[word].degrees - RUSSELL[each] + 180) % 360 - 180 for each in (one, other))
         assert a == pytest.approx(-b, abs=0.2), "half-way"
         assert abs(a) <= 45, "between neighbours"
+
+
+def test_moods_beside_rated_words() -> None:
+    """Agreement is 1 with norms that say the same; a word that people place elsewhere is named, one that they lack, too."""
+    same = [(word, mood.valence, mood.arousal) for word, mood in MOODS.items()]
+    agreement = benchmark("moods").agreement
+    columns = ["word", "valence_norm", "arousal_norm"]
+    said = agreement(pd.DataFrame(same, columns=columns))
+    assert f"{len(MOODS)} are words of the norms: valence r 1.00 [1.00, 1.00], arousal r 1.00" in said
+    assert "Further than 0.5 apart: none. Not in the norms: none." in said
+    other = [(word, -valence if word == "happy" else valence, arousal) for word, valence, arousal in same[:-1]]
+    said = agreement(pd.DataFrame(other, columns=columns))
+    assert f"Further than 0.5 apart: happy (1.48). Not in the norms: {same[-1][0]}." in said
 
 
 def test_a_mood_is_a_place_or_a_course() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import partitura
 import pypdfium2
 import pytest
-from symusic import ControlChange, Note, Score, Tempo, TimeSignature, Track
+from symusic import ControlChange, Note, Pedal, Score, Tempo, TimeSignature, Track
 
 from huesong.music.form.plan import BarPlan, Chord, Plan
 from huesong.music.form.planner import Settings, invent
@@ -103,6 +103,11 @@ def test_what_stands_around_the_notes() -> None:
     pedals = [pedal.get("type") for pedal in root.iter("pedal")]
     assert pedals == ["start", "stop"] * len(plan.bars)
     assert text == drawing.Score(notes, plan, "A & B").musicxml(), "the same text for the same piece"
+    assert not re.findall("[\ue000-\uf8ff]", "".join(drawing.Score(notes, plan).svg())), "no text needs a music font"
+    spans = [(down, down + 24) for down in (0, 48)] + [(96, 102)]
+    for track in notes.tracks:
+        track.pedals = [Pedal(down * 40, (up - down) * 40) for down, up in spans]
+    assert sheet.sheet_of(notes, plan).pedals == tuple(spans[:2]), "a touch of the pedal is not written"
 
 
 @pytest.mark.skipif(
@@ -178,7 +183,9 @@ def test_no_accidental_stands_before_what_the_signature_says(major: bool) -> Non
         plan = Plan(tonic, "major" if major else "minor", 100.0, (bar,) * 2, (0.5,) * 2, (0.5,) * 2)
         notes = list(ElementTree.fromstring(drawing.Score(score, plan).musicxml()).iter("note"))
         shown = [note.find("accidental") is not None for note in notes if note.find("rest") is None]
-        assert shown == [False] * 7 + [True, True, False], tonic  # the bar line falls between the first two of the foreign ones
+        assert shown == [False] * 7 + [True, True, False], (
+            tonic
+        )  # the bar line falls between the first two of the foreign ones
 
 
 def test_signatures() -> None:

@@ -249,7 +249,8 @@ def plot_of(course: Course, heard: np.ndarray | None) -> bytes:
     for axis, name in enumerate(("valence", "arousal")):
         axes = figure.add_subplot(2, 1, axis + 1)
         edges = [section.start for section in course.sections] + [course.seconds]
-        axes.stairs([section.emotion[axis] for section in course.sections], edges, color="#3d5a99", label="asked for", baseline=None)
+        asked = [section.emotion[axis] for section in course.sections]
+        axes.stairs(asked, edges, color="#3d5a99", label="asked for", baseline=None)
         if heard is not None:
             axes.stairs(heard[:, axis], edges, color="#d8433c", label="heard", baseline=None)
         axes.set(ylim=(-1.05, 1.05), xlim=(0, course.seconds), ylabel=name, xlabel="seconds" if axis else "")

@@ -52,9 +52,12 @@ FULL_WORDS = ("No space left", "File too large", "Disk quota exceeded", "Pytorch
 @contextlib.contextmanager
 def workspace(beside: Path) -> Iterator[Path]:
     """A new folder in `beside` (made if need be) that nobody else uses; removed at the end, whatever happens."""
-    beside.mkdir(parents=True, exist_ok=True)
-    sweep(beside)
-    work, lock = _locked_folder(beside)
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        sweep(beside)
+        work, lock = _locked_folder(beside)
+    except FileNotFoundError as error:  # such as in /proc, or in a folder that was removed while somebody is in it
+        raise UserError(f"{beside} takes no files ({error.strerror}): choose another folder with --out") from error
     try:
         yield work
     finally:
