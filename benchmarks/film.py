@@ -88,7 +88,7 @@ def main() -> None:
         row("labeller, which chose", asked_S2, np.concatenate(chosen), films_S),
     ]
     text = (
-        f"{table(('heard by', 'sections', 'valence r', 'arousal r'), rows)}\n"
+        f"{table(('heard by', 'sections', 'valence r', 'arousal r'), rows)}\n\n"
         f"On {datetime.date.today()}: {len(asked)} films of {arguments.pictures} pictures of split `{arguments.split}`, "
         f"{seconds:g} s in all; the quietest quarter of a second of any film has {min(quiet):.0f} dB of full scale (RMS).\n"
     )
