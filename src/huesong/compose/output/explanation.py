@@ -58,7 +58,13 @@ def page(explained: Explanation, title: str) -> bytes:
         valences, arousals = zip(*(one.va for one in explained.nearest), strict=True)
         place.scatter(valences, arousals, color=GREY, marker="x", s=30, label="rated pictures", zorder=2, clip_on=False)
     place.legend(  # below: in the plane its signs would be taken for places
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, fontsize=8, frameon=False, columnspacing=1, handletextpad=0
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=4,
+        fontsize=8,
+        frameon=False,
+        columnspacing=1,
+        handletextpad=0,
     )
     _traits(figure.add_subplot(grid[1, 1:]), explained)
     buffer = io.BytesIO()
