@@ -11,120 +11,37 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from huesong.runtime.files import WORK, sweep
-from tests.console import huesong
+from tests.conftest import World
 from tests.examples import many
-from tests.golden import measure
 from tests.killing import End, in_child
-from tests.stores import new_database
+from tests.tiny_composer import model_folder
+from tests.written import Place, commands
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
 
-ROOT = Path(__file__).parents[2]
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPERM, errno.EACCES)
 SIZES = (0, 2**10, 2**14)
 """Bytes that a file may have on a disk that is nearly full."""
-MARK = "of-an-earlier-run"
+NAMES = (
+    "sample", "import", "publish", "fetch", "settings", "compose", "film", "explain", "preprocess", "label", "train",
+    "evaluate",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command of the console, and the folder or the files that it writes."""
-
-    words: tuple[str | Path, ...]
-    out: str = "out"
-    replaces: bool = True
-    """Whether it takes the place of its own earlier result."""
-
-
-def commands() -> dict[str, Command]:
-    return {
-        "sample": Command(("data", "sample", "--out", "out", "--pictures", "8", "--pieces", "8"), replaces=False),
-        "fetch": Command(("data", "fetch", "--remote", "remote", "--out", "out", "--replace")),
-        "settings": Command(("settings", "use", ROOT / "presets" / "cpu.yaml", "--out", "out/params.yaml", "--force")),
-    }
-
-
-NAMES = ("sample", "fetch", "settings")
-
-
-class Place:
-    """A folder in which a command runs again and again, from the same beginning."""
-
-    def __init__(self, folder: Path, command: Command) -> None:
-        self.folder, self.command, self.out = folder, command, folder / command.out
-        (folder / "params.yaml").write_text("")
-        self.environment = {
-            "HUESONG_TRACKING": "off",
-            "MLFLOW_TRACKING_URI": new_database(folder / "mlflow.db"),
-            "MPLCONFIGDIR": str(folder / "matplotlib"),
-        }
-        if "remote" in command.words:
-            assert (
-                huesong("data", "sample", "--out", "data", "--pictures", "8", "--pieces", "8", cwd=folder).returncode
-                == 0
-            )
-            assert huesong("data", "publish", "--remote", "remote", "--data", "data", cwd=folder).returncode == 0
-        self.kept = shutil.copytree(folder, folder.with_name("kept"))
-        end = self.run()
-        assert (end.killed, end.code) == (False, 0), end.said
-        self.operations = end.operations
-        self.whole = self.content()
-        self.names = self.listing()
-        self.result = shutil.copytree(self.out, folder.with_name("result"))
-
-    def act(self) -> tuple[int, str]:
-        done = huesong(*self.command.words, cwd=self.folder, env=self.environment)
-        return done.returncode, done.stderr
-
-    def run(self, **how: object) -> End:
-        return in_child(self.act, below=self.folder, **how)  # type: ignore[arg-type]
-
-    def content(self) -> dict[str, str]:
-        return {name: each["sha256"] for name, each in measure({self.command.words[0]: self.out}).items()}
-
-    def listing(self) -> list[str]:
-        """All that lies in the folder, but the cache of a library."""
-        return sorted(
-            str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if not {"matplotlib", "mlartifacts"} & set(path.relative_to(self.folder).parts)
-        )
-
-    def reset(self, earlier: bool) -> None:
-        """As before the command ran, `earlier`: with a result of it, that bears a mark."""
-        shutil.rmtree(self.folder)
-        shutil.copytree(self.kept, self.folder)
-        if earlier:
-            shutil.copytree(self.result, self.out)
-            if self.command.words[0] == "data":
-                (self.out / MARK).write_text("yes")
-
-    def snapshot(self) -> dict[str, bytes]:
-        """What the command writes, byte for byte; an empty folder is nothing."""
-        files = sorted(path for path in self.out.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.out)): path.read_bytes() for path in files}
-
-    def tidy(self) -> None:
-        """What the next command that writes here does first."""
-        for folder in (self.folder, self.out):
-            if folder.is_dir():
-                sweep(folder)
-
-    def litter(self) -> list[str]:
-        return [name for name in self.listing() if any(part.startswith(WORK) for part in Path(name).parts)]
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, world: World, model: Path) -> Place:
     (tmp_path / "place").mkdir()
-    return Place(tmp_path / "place", commands()[request.param])
+    return Place(tmp_path / "place", commands(world, model)[request.param])
 
 
 def points(operations: int, tries: int) -> Iterator[int]:
@@ -161,7 +78,7 @@ def test_killed_anywhere(place: Place) -> None:
         assert place.listing() == place.names, f"operation {number}: litter"
 
     kills = each(place, many(3), check)
-    print(f"{place.command.words[0]}: {kills} kills of {place.operations} operations", file=sys.stderr)
+    print(f"{place.name}: {kills} kills of {place.operations} operations", file=sys.stderr)
     assert kills >= 3
 
 

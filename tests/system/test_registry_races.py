@@ -27,7 +27,8 @@ from tests.stores import new_database
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
 
 KILLED, FAILED = 9, 3
-ROUNDS = 20
+ROUNDS, RACES = 20, 50
+"""Of moves in one registry; of `make fuzz`, each in a registry of its own."""
 GATE_YAML = "absolute: {arousal_r: {min: 0.2}}\nrelative: {arousal_r: {better: higher, margin: 0}}\n"
 
 
@@ -150,7 +151,7 @@ def held(check: Callable[[], object]) -> None:
 
 def test_of_two_at_once_the_better_one_is_champion_and_both_tell_the_truth(place: tuple[Path, str]) -> None:
     folder, uri = place
-    for number in range(many(3)):
+    for number in range(min(many(3), RACES)):
         name, figures = f"better-{number}", (0.5, 0.6) if number % 2 else (0.6, 0.5)
         for index, figure in enumerate(figures):
             model(folder / f"{index}", 1000 * number + index, figure)
@@ -174,7 +175,7 @@ def test_of_two_at_once_the_better_one_is_champion_and_both_tell_the_truth(place
 
 def test_the_same_model_at_once_is_one_version(place: tuple[Path, str]) -> None:
     folder, uri = place
-    for number in range(many(3)):
+    for number in range(min(many(3), RACES)):
         for index in range(3):
             model(folder / f"{index}", number, 0.5)
         name = f"same-{number}"

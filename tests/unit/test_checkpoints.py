@@ -63,6 +63,13 @@ def test_leftovers_of_a_killed_save_are_ignored(tmp_path: Path) -> None:
     assert found.state["step"] == 1
 
 
+def test_what_a_killed_save_was_writing_is_removed_by_the_run_that_goes_on(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path), 1)
+    (tmp_path / ".huesong-abcd1234" / "new").mkdir(parents=True)
+    Checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
 def test_clear_removes_the_run(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run")
     save(checkpoints, 1)

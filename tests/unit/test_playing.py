@@ -100,7 +100,7 @@ def test_the_shipped_model_is_the_same_in_arrays(shipped: Path) -> None:
     """Features of the picture, what is read in them, what the critic hears, and the logits of a piece: within 1e-4."""
     arrays, modules = load_model(shipped), load_modules(shipped)
     pixels_NHW3 = np.random.default_rng(0).integers(0, 256, (1, 512, 512, 3), dtype=np.uint8)
-    few, many = (Encoder.load(shipped / "encoder", many).encode_pixels(pixels_NHW3) for many in (False, True))
+    few, many = (Encoder.load(shipped / "encoder", many=many).encode_pixels(pixels_NHW3) for many in (False, True))
     np.testing.assert_allclose(few.astype(float), many.astype(float), rtol=1e-3, atol=NEAR)  # float16
     seen, wanted = arrays.network.encode_picture(many), modules.network.encode_picture(torch.from_numpy(many))
     close(seen.va_B2, wanted.va_B2, NEAR)

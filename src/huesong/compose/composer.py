@@ -113,8 +113,8 @@ class Composer:
         self.name = name or str(folder)
         with as_damage(folder):
             self.model = load_model(folder)
-            self.tokenizer = tokens.load(folder / contracts.TOKENIZER)
-            self.encoder = Encoder.load(folder / contracts.ENCODER)
+            self.tokenizer = tokens.load(folder / contracts.TOKENIZER, self.model.vocabulary)
+            self.encoder = Encoder.load(folder / contracts.ENCODER, self.model.network.picture_shape.row)
             self.scorer = LabellerScorer.of_model(folder, self.tokenizer)
             self.certainty = ReadingCertainty.of_model(self.model)
 

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors.numpy import load_file, save_file
 
 from huesong import contracts
@@ -53,6 +53,30 @@ WEIGHTS = {1: "weights.safetensors", contracts.MODEL_FORMAT: contracts.MODEL_WEI
 RARE = 0.002
 """Share of bars below which a metre was not learnt."""
 Settings = TypeVar("Settings", bound=Section)
+
+
+class DataRow(Section):
+    """A set of one kind that a model learnt from."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    source: str = ""
+    licence: str = ""
+    kind: str = ""
+    labels: str = ""
+    items: int = Field(0, ge=0)
+
+
+class Remembered(Section):
+    """What is read of `training` in config.json, which says what a model learnt from and how."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    config: dict[str, Any] = {}
+    data: list[DataRow] | None = None
+    huesong: str = ""
+    metres: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
+    metrics: dict[str, Any] = {}
 
 
 @dataclass
@@ -196,6 +220,7 @@ def _loaded(folder: Path) -> Model:
         picture = PictureShape(**config["picture"])
         network_config = settings_of(NetworkConfig, OLDER_NETWORK | config["network"], path, "network")
         critic_config = settings_of(CriticConfig, config["critic"], path, "critic")
+        settings_of(Remembered, config.get("training", {}), path, "training")
     except (KeyError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{path} does not describe a model ({detail}): {REMEDY}") from error

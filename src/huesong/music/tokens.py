@@ -24,7 +24,7 @@ from symusic import Note, Score, Tempo, TimeSignature, Track
 from huesong.config import TokenizerConfig
 from huesong.music.form import header
 from huesong.music.reading import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, bars_of, changes_of_metre, seconds_at
-from huesong.music.vocabulary import FORMATS, digest_of
+from huesong.music.vocabulary import FORMATS, Vocabulary, digest_of
 from huesong.runtime.errors import UserError
 from huesong.runtime.files import replacing_file
 
@@ -189,11 +189,11 @@ def save(tokenizer: REMI, path: Path) -> None:
         tokenizer.save(part)
 
 
-def load(path: Path) -> REMI:
-    """Read a tokenizer file.
+def load(path: Path, vocabulary: Vocabulary | None = None) -> REMI:
+    """Read a tokenizer file; `vocabulary`: what its ids must stand for, as in the model folder that it lies in.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: missing or damaged, or its ids stand for something else.
     """
     remedy = "run `huesong preprocess` again, or copy the model folder again"
     if not path.is_file():
@@ -208,7 +208,24 @@ def load(path: Path) -> REMI:
     # MidiTok fills whatever a file lacks with its own defaults.
     if tokenizer.config.use_pitchdrum_tokens or list(tokenizer.special_tokens_ids) != [0, 1, 2]:
         raise UserError(f"{path} is not a tokenizer of huesong: {remedy}")
+    if vocabulary is not None and (other := _other_than(tokenizer, vocabulary)) is not None:
+        raise UserError(f"{path} is not the tokenizer of the vocabulary beside it ({other}): {remedy}")
     return tokenizer
+
+
+def _other_than(tokenizer: REMI, vocabulary: Vocabulary) -> str | None:
+    """Where a tokenizer and a vocabulary differ; ids that the one writes are read by the other."""
+    if tokenizer.config.max_num_pos_per_beat != vocabulary.positions_per_beat:
+        return "positions of a beat"
+    made, said = base_tokens(tokenizer), vocabulary.tokens
+    for index in range(max(len(made), len(said))):
+        if index >= min(len(made), len(said)) or tuple(made[index]) != said[index]:
+            return f"token {index}"
+    if tokenizer.vocab != {token[0]: index for index, token in enumerate(said) if len(token) == 1}:
+        return "names of base tokens"
+    # What MidiTok makes of its settings, and looks up when it decodes.
+    lengths = {f"Duration_{'.'.join(map(str, length))}" for length in tokenizer.durations}
+    return None if lengths == {name for name in tokenizer.vocab if name.startswith("Duration_")} else "durations"
 
 
 def base_tokens(tokenizer: REMI) -> list[list[str]]:

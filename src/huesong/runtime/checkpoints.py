@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from huesong.runtime.files import replacing_folder, sha256, write_json
+from huesong.runtime.files import replacing_folder, sha256, sweep, write_json
 from huesong.runtime.progress import log
 
 STATE = "state.json"
@@ -39,6 +39,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
+        if folder.is_dir():
+            sweep(folder)  # a run that goes on from what is complete may write nothing here
 
     def save(self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any]) -> None:
         """Write checkpoint `number` (numbers grow) and remove those before the last `keep`."""

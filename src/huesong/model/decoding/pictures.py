@@ -48,6 +48,11 @@ class PictureShape:
             return cls("features", tokens=row[0], channels=row[1], rated=rated)
         return cls("pixels", size=row[0])
 
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of one row of the picture array."""
+        return (self.tokens, self.channels) if self.kind == "features" else (self.size, self.size, 3)
+
 
 @dataclass
 class Seen:
