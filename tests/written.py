@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huesong.runtime.files import WORK, sweep
-from tests.conftest import TINY, World
+from tests.conftest import TINY, Finished
 from tests.console import ROOT, huesong
 from tests.golden import measure
 from tests.killing import End, in_child
@@ -38,11 +38,9 @@ class Command:
     """What of `out` counts, as a folder that is read in its place: of a remote, its current version."""
 
 
-def commands(world: World, model: Path) -> dict[str, Command]:
-    """By name; `world` holds the artifacts that are read, `model` a model folder."""
-    artifacts = {
-        "--data": world.data, "--preprocess": world.preprocess, "--label": world.label, "--train": world.train,
-    }  # fmt: skip
+def commands(finished: Finished, model: Path) -> dict[str, Command]:
+    """By name; `finished` holds the artifacts that are read, `model` a model folder."""
+    artifacts = {f"--{name}": folder for name, folder in finished.folders.items()}
 
     def stage(name: str, *reads: str) -> Command:
         given = [word for read in reads for word in (read, artifacts[read])]
@@ -77,6 +75,7 @@ def commands(world: World, model: Path) -> dict[str, Command]:
         "label": stage("label", "--preprocess"),
         "train": Command((*train.words, "--checkpoints", "checkpoints")),
         "evaluate": stage("evaluate", "--data", "--preprocess", "--label", "--train"),
+        "export": Command(("export", "out", "--train", finished.world.train, "--evaluate", finished.evaluate)),
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from huesong.compose.composer import Composer, opened
+from huesong.compose.composer import Composer, compose, opened
 from huesong.compose.primer import MOST_NOTES, fitted, playable
 from huesong.model.requests import Request, sampling_config
 from huesong.music.keys import Constraints, find_key
@@ -141,6 +141,21 @@ def test_silence_at_the_beginning_is_left_out(lines: pytest.LogCaptureFixture) -
     waltz = song([(9 + on, long, pitch) for on, long, pitch in SCALE], metre=(3, 4))
     assert notes(playable(waltz))[0][0] == 0
     assert notes(playable(playable(late))) == notes(fit)
+
+
+def test_what_is_left_out_is_said_once(
+    picture: Path, composer: Composer, tmp_path: Path, lines: pytest.LogCaptureFixture
+) -> None:
+    song([(8 + on, long, pitch) for on, long, pitch in [*SCALE, (0, 1, 5)]], metre=(4, 4)).dump_midi(tmp_path / "s.mid")
+    compose(
+        picture,
+        tmp_path / "out" / "piece",
+        composer,
+        config=sampling_config(seconds=12, candidates=1),
+        primer=tmp_path / "s.mid",
+    )
+    said = [line for line in lines.messages if "s.mid" in line]
+    assert [("no key" in line, "silence" in line) for line in said] == [(True, False), (False, True)]
 
 
 def test_keys_that_no_piano_has_are_said(lines: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import World
+from tests.conftest import Finished
 from tests.examples import many
 from tests.killing import End, in_child
 from tests.tiny_composer import model_folder
@@ -29,7 +29,7 @@ SIZES = (0, 2**10, 2**14)
 """Bytes that a file may have on a disk that is nearly full."""
 NAMES = (
     "sample", "import", "publish", "fetch", "settings", "compose", "film", "explain", "preprocess", "label", "train",
-    "evaluate",
+    "evaluate", "export",
 )  # fmt: skip
 
 
@@ -39,9 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path, world: World, model: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, finished: Finished, model: Path) -> Place:
     (tmp_path / "place").mkdir()
-    return Place(tmp_path / "place", commands(world, model)[request.param])
+    return Place(tmp_path / "place", commands(finished, model)[request.param])
 
 
 def points(operations: int, tries: int) -> Iterator[int]:

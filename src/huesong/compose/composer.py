@@ -280,8 +280,8 @@ class Composer:
         return replace(request, primer=tuple(ids), primer_plan=plan)
 
 
-def opened(request: Request) -> Request:
-    """The request with picture and primer read, where they are files; the picture is RGB and upright.
+def opened(request: Request, say: bool = True) -> Request:
+    """The request with picture (RGB, upright) and primer read, where they are files; `say`: what is left out of a primer.
 
     Raises:
         UserError: a bad file, or what is no picture.
@@ -291,9 +291,9 @@ def opened(request: Request) -> Request:
 
     primer = request.primer
     if isinstance(primer, Path):
-        primer = playable(read_score(primer), str(primer))
+        primer = playable(read_score(primer), str(primer), say)
     elif primer is not None:
-        primer = playable(primer)
+        primer = playable(primer, say=say)
     return replace(request, picture=image_of(request.picture), primer=primer)
 
 
@@ -368,7 +368,7 @@ def compose_many(
     names = output_names([request.picture for request in requests], outs, [*primers, how.soundfont], how)
     asked = requests
     for request in requests:
-        opened(request)  # what is bad is told before the model is loaded
+        opened(request, say=False)  # what is bad is told before the model is loaded
 
     from huesong.music.rendering.instruments import soundfont_of
     from huesong.score.drawing import check_installed

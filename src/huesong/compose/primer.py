@@ -29,12 +29,13 @@ OFF_GRID, OFF_SHARE = 0.25, 0.2
 """Of a step of the grid; and the share of onsets further off than that of which is told (triplets, free time)."""
 
 
-def playable(score: Score, name: str = "the primer") -> Score:
+def playable(score: Score, name: str = "the primer", say: bool = True) -> Score:
     """One piano track with the notes of a score that a piano has, from the first bar line with a note on.
 
     Args:
         score: as music.reading gives it.
         name: what errors call it.
+        say: log what is left out.
 
     Raises:
         UserError: there are no such notes, or far too many.
@@ -52,14 +53,14 @@ def playable(score: Score, name: str = "the primer") -> Score:
         raise UserError(
             f"{name} has no note on a piano's keys ({LOWEST_PITCH} to {HIGHEST_PITCH}): give another primer"
         )
-    if len(kept) < len(notes):
+    if say and len(kept) < len(notes):
         log.warning(
             "%s: %d of %d notes are on no key of a piano and left out", name, len(notes) - len(kept), len(notes)
         )
     first = score.time_signatures[0] if score.time_signatures else None
     bar = round(score.tpq * 4 * (first.numerator / first.denominator if first else 1))
     shift = min(note.time for note in kept) // bar * bar
-    if shift:
+    if say and shift:
         log.warning("%s: %d bars of silence at its beginning are left out", name, shift // bar)
     return _one_track(score, kept, shift)
 
