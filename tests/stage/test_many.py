@@ -152,6 +152,7 @@ def test_no_picture_of_the_batch_is_replaced(folder: Path, tmp_path: Path) -> No
     [
         (("--variations", "0"), "--variations 0: give a number from 1 to 100"),
         (("--jobs", "0", "--variations", "2"), "--jobs 0: give a number of processes from 1"),
+        (("--jobs", "-1"), "--jobs -1: give a number of processes from 1"),
         (("--format", "mid,aac"), "--format mid,aac: no 'aac' is written; give some of mid,wav"),
         (("--mood", "hangry"), "--mood hangry: 'hangry' is no mood"),
         (("--mood", "calm", "--arousal", "1"), "--mood says both valence and arousal"),

@@ -225,6 +225,20 @@ def test_without_a_registry_none_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dvc repro"):
         resolve_model("models:/huesong@champion", root=tmp_path)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "params.yaml").write_text("")
+    for words in (("list",), ("show", "1"), ("rollback",), ("audit",), ("backup", "all.tar"), ("gc",)):
+        done = huesong("registry", *words, cwd=tmp_path, env={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'm.db'}"})
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert f"no model registry at {tmp_path / 'm.db'}: run `dvc repro` first" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_what_is_no_number_is_no_version(logged: tuple[pyfunc_logging.Logged, Path], uri: str) -> None:
+    registry = registry_of("numbers", logged[0], uri, 1)
+    for name in ("latest", "-1", "1.0", "²", ""):
+        with pytest.raises(UserError, match="is no version: give its number, as `huesong registry list` shows it"):
+            registry.by_version(name)
+    assert registry.by_version("1").version == "1"
 
 
 def test_a_registry_that_is_down_is_a_user_error() -> None:

@@ -83,6 +83,9 @@ def test_version() -> None:
         (["compose", "nowhere.jpg", "--max-silence", "601"], "--max-silence 601.0: Input should be less than or equal"),
         (["status"], "dvc repro"),
         (["data", "import", "oasis", "nowhere"], "nowhere"),
+        (["data", "sample", "--out", "params.yaml"], "params.yaml is a file: choose a folder"),
+        (["compose", ""], "argument 2 is empty: is a variable unset?"),
+        (["label", "--out", ""], "argument 3 is empty"),
     ],
 )
 def test_user_errors_are_one_line_and_exit_code_2(arguments: list[str], remedy: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from huesong import __version__
 from huesong.cli.options import console
 from huesong.runtime import progress
-from huesong.runtime.errors import user_errors_in_one_line
+from huesong.runtime.errors import UserError, user_errors_in_one_line
 from huesong.runtime.files import disk_errors_in_words
 from huesong.runtime.signals import unwind_on_sigterm
 
@@ -107,6 +107,10 @@ def main() -> None:
     unwind_on_sigterm()
     try:
         with user_errors_in_one_line(), disk_errors_in_words():
+            if "" in sys.argv[1:]:  # as a path it would be the current folder, of which all would be read or replaced
+                raise UserError(
+                    f"argument {sys.argv.index('')} is empty: is a variable unset? Give a value, or leave it out"
+                )
             app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

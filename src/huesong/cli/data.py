@@ -32,6 +32,8 @@ def sample(
     """
     from huesong.data.sample.make import make_sample
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose a folder with --out")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another folder with --out, or remove it first")
     make_sample(out, seed=seed, pictures=pictures, pieces=pieces)

@@ -222,9 +222,10 @@ def _registry(params: Path) -> Any:
     """The registry, after what a killed command left half done was finished, and what waited for the store handed over."""
     from huesong.config import load_params
     from huesong.register.life.promotion import repair
-    from huesong.register.registry import Registry, answered
+    from huesong.register.registry import Registry, answered, check_there
     from huesong.tracking import records, store
 
+    check_there(store.tracking_uri(Path.cwd()))
     registry = Registry(load_params(params).register_.model_name)
     with answered(registry.uri), store.http_limits():
         records.replay(registry.client, registry.uri, registry.root)

@@ -119,6 +119,8 @@ class Registry:
         """
         from mlflow.exceptions import MlflowException
 
+        if not (version.isascii() and version.isdigit()):
+            raise UserError(f"{version} is no version: give its number, as `huesong registry list` shows it")
         with answered(self.uri):
             try:
                 return _version(self.client.get_model_version(self.name, version))
@@ -273,12 +275,7 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
         known = f"models:/{contracts.MODEL_NAME}@{contracts.CHAMPION} or models:/{contracts.MODEL_NAME}/3"
         raise UserError(f"{uri!r} is no model URI: write {known}, or name a model folder")
     where = store.tracking_uri(root or Path.cwd(), tracking_uri)
-    database = store.sqlite_path(where)
-    if database is not None and not database.is_file():
-        raise UserError(
-            f"no model registry at {database}: run `dvc repro` first (`huesong register` where it says up to date), or name a "
-            "model folder with --model"
-        )
+    check_there(where, ", or name a model folder with --model")
     registry = Registry(match["name"], uri=where)
     if match["version"]:
         return registry.folder(registry.by_version(match["version"]))
@@ -291,6 +288,15 @@ def resolve_model(uri: str, *, tracking_uri: str | None = None, root: Path | Non
             f"({known or 'there is none yet'}) or a model folder with --model"
         )
     return registry.folder(found)
+
+
+def check_there(uri: str, otherwise: str = "") -> None:
+    """Refuse (UserError) a sqlite file that is not there: whoever only asks makes no empty registry."""
+    database = store.sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise UserError(
+            f"no model registry at {database}: run `dvc repro` first (`huesong register` where it says up to date){otherwise}"
+        )
 
 
 @contextlib.contextmanager

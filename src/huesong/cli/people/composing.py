@@ -99,6 +99,8 @@ def compose_for(
     from huesong.compose.composer import compose_many
     from huesong.compose.output.files import place
 
+    if many.jobs < 1:
+        raise UserError(f"--jobs {many.jobs}: give a number of processes from 1")
     player = find_player() if many.play else None
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # names need not be UTF-8
