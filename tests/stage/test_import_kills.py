@@ -1,6 +1,7 @@
 """`data import`, killed at every file operation: the data folder is the old one or the new one, and nothing is left over."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def test_whole_or_untouched_at_every_point(world: Path) -> None:
         import_dataset("folder", world / "first", data, Options(name="own"))
         (data / "notes.txt").write_text("mine")
         assert snapshot(data) == before
+    print(f"{tried} kills of data import", file=sys.stderr)
     assert tried > 40
     assert tried > untouched > 20
     assert (data / "notes.txt").read_text() == "mine"
