@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Finished
-from tests.examples import many
+from tests.examples import many, profile
 from tests.killing import End, in_child
 from tests.tiny_composer import model_folder
 from tests.written import Place, commands
@@ -27,10 +27,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPERM, errno.EACCES)
 SIZES = (0, 2**10, 2**14)
 """Bytes that a file may have on a disk that is nearly full."""
-NAMES = (
-    "sample", "import", "publish", "fetch", "settings", "compose", "film", "explain", "preprocess", "label", "train",
-    "evaluate", "export",
-)  # fmt: skip
+NAMES = ("import", "publish", "fetch", "settings", "compose", "explain", "train", "export")
+LONG = ("sample", "film", "preprocess", "label", "evaluate")
+"""Tried by `make fuzz` alone."""
+NAMES += LONG if profile == "fuzz" else ()
 
 
 @pytest.fixture(scope="module")
