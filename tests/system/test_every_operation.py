@@ -78,7 +78,10 @@ def test_killed_anywhere(place: Place) -> None:
         assert place.listing() == place.names, f"operation {number}: litter"
 
     kills = each(place, many(3), check)
-    print(f"{place.name}: {kills} kills of {place.operations} operations", file=sys.stderr)
+    print(
+        f"{' '.join(map(str, place.command.words[:2]))}: {kills} kills of {place.operations} operations",
+        file=sys.stderr,
+    )
     assert kills >= 3
 
 
@@ -103,7 +106,10 @@ def test_refused_by_the_system_anywhere(place: Place) -> None:
         refused_or_whole(place, end, before, f"operation {number} and all after it: {errno.errorcode[code]}")
 
     tried = each(place, many(3), check)
-    print(f"{place.command.words[0]}: {tried} refusals of {place.operations} operations", file=sys.stderr)
+    print(
+        f"{' '.join(map(str, place.command.words[:2]))}: {tried} refusals of {place.operations} operations",
+        file=sys.stderr,
+    )
 
 
 @pytest.mark.parametrize("place", NAMES, indirect=True)

@@ -6,17 +6,18 @@ botocore, a body that breaks off here. boto3 is imported only where an `s3://` a
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
 from huesong.runtime.errors import UserError
-from huesong.runtime.files import replacing_file
+from huesong.runtime.files import WORK, scratch
 from huesong.runtime.progress import log
 
 Item = TypeVar("Item")
@@ -117,12 +118,17 @@ class FolderObjects:
             raise UserError(f"{self.uri}/{key} cannot be read: {error.strerror}; check its permissions") from error
 
     def put(self, path: Path, key: str) -> None:
-        with replacing_file(self.folder / key) as part:
-            shutil.copyfile(path, part)
+        target = self.folder / key
+        # A workspace at the top: what a killed process leaves is swept by whoever writes next, whichever key that is.
+        with scratch(self.folder / PurePosixPath(key).parts[0]) as work:
+            shutil.copyfile(path, work / "part")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(work / "part", target)
 
     def keys(self, prefix: str) -> dict[str, int]:
         start = self.folder / prefix.rpartition("/")[0]
-        found = {p.relative_to(self.folder).as_posix(): p.stat().st_size for p in start.rglob("*") if p.is_file()}
+        files = ((p.relative_to(self.folder).as_posix(), p) for p in start.rglob("*") if p.is_file())
+        found = {key: path.stat().st_size for key, path in files if WORK not in key}
         return {key: size for key, size in sorted(found.items()) if key.startswith(prefix)}
 
     def delete(self, keys: Iterable[str]) -> None:
