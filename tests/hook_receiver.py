@@ -14,11 +14,14 @@ from typing import Any
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Keeps the events whose signature is right, and answers the others with 401; the first `refused` get 503."""
+    """Keeps the events whose signature is right, and answers the others with 401; the first `refused` get 503.
 
-    def __init__(self, secret: str, refused: int = 0) -> None:
+    moved: it answers every event with another address.
+    """
+
+    def __init__(self, secret: str, refused: int = 0, moved: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.secret, self.refused = secret, refused
+        self.secret, self.refused, self.moved = secret, refused, moved
         self.events: list[dict[str, Any]] = []
 
     @property
@@ -31,7 +34,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.send_response(self.judged(body))
+        self.send_response(302 if self.server.moved else self.judged(body))
+        if self.server.moved:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
         self.end_headers()
 
     def judged(self, body: str) -> int:
@@ -50,9 +59,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def receiver(secret: str, refused: int = 0) -> Iterator[Receiver]:
+def receiver(secret: str, refused: int = 0, moved: bool = False) -> Iterator[Receiver]:
     """A running receiver."""
-    with Receiver(secret, refused) as server:
+    with Receiver(secret, refused, moved) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()

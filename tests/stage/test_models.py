@@ -278,7 +278,8 @@ def test_nothing_of_the_process_is_left_changed(
 def test_requirements_are_pinned_and_free_of_local_versions() -> None:
     found = pyfunc_logging.requirements()
     assert not any(line.startswith("huesong==") for line in found), "no index has it: a version carries it"
-    assert any(line.startswith("torch==") for line in found)
+    assert any(line.startswith("numpy==") for line in found)
+    assert not any(line.startswith(("torch==", "scikit-learn==")) for line in found), "composing needs neither"
     assert all("==" in line and "+" not in line for line in found)
     assert not any(line.startswith(("kfp", "dvc", "great")) for line in found)
 

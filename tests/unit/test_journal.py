@@ -119,6 +119,9 @@ def test_an_alias_that_was_moved_by_other_means_is_in_the_audit(registry: Regist
     (found,) = promotion.repair(registry)
     assert (found.kind, found.champion_before, found.champion) == ("found", "1", "3")
     assert "other means" in str(found)
+    assert aliases(registry) == ("3", "1"), "the one before it is where a roll-back goes"
+    promotion.roll_back(registry, "not this one")
+    assert aliases(registry) == ("1", None)
     registry.client.delete_registered_model_alias("life", contracts.CHAMPION)
     (gone,) = promotion.repair(registry)
     assert (gone.kind, gone.champion) == ("found", None)
@@ -286,6 +289,43 @@ def test_an_address_gets_the_event_signed(tmp_path: Path, monkeypatch: pytest.Mo
     assert kept[0]["event"]["error"] == "***"
     assert "127.0.0.1 could not be told" in said[0]
     assert "a-secret-path" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "https://me:s3cret@example.invalid/hook",
+        "http://[::1",
+        "http://host.invalid/a b",
+        "http://me:s3cret@/x",
+        "/no/such s3cret",
+    ],
+)
+def test_no_hook_fails_what_it_tells_of_and_none_is_shown(
+    hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "PAUSES_S", ())
+    said: list[str] = []
+    monkeypatch.setattr(hooks.log, "warning", lambda text, *given: said.append(text % given))
+    assert not hooks.notify(hook, {"event": "champion", "version": "3"}, dead_letters=tmp_path / "dead")
+    assert json.loads((tmp_path / "dead").read_text())["event"]["version"] == "3"
+    assert not hooks.notify(hook, {"event": "champion", "version": "4"}, dead_letters=tmp_path / "dead" / "below")
+    assert '"version": "4"' in said[1], "where no file can be written the log has the event"
+    assert "s3cret" not in "".join(said) + (tmp_path / "dead").read_text()
+
+
+def test_a_redirect_is_not_taken_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "PAUSES_S", ())
+    with receiver("the secret", moved=True) as there:
+        monkeypatch.setenv(hooks.SECRET, "the secret")
+        assert not hooks.notify(there.url, {"event": "champion"}, dead_letters=tmp_path / "dead")
+        assert there.events == []
+    assert json.loads((tmp_path / "dead").read_text())["why"] == "status 302"
+
+
+def test_a_hook_of_spaces_is_none(tmp_path: Path) -> None:
+    assert hooks.notify("  ", {"event": "champion"}, dead_letters=tmp_path / "dead")
+    assert not (tmp_path / "dead").exists()
 
 
 def test_a_command_that_cannot_be_split_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

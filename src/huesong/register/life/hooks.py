@@ -47,27 +47,42 @@ def notify(hook: str | None, event: Mapping[str, Any], *, dead_letters: Path | N
         event: what happened; flat, in JSON's types.
         dead_letters: the file that undelivered events are appended to; None: DEAD_LETTERS in the cache folder.
     """
-    if not hook:
+    if not hook or not hook.strip():
         return True
     text = redacted(json.dumps({**event, "at": now()}, sort_keys=True))
-    address = urlsplit(hook) if hook.startswith(("http://", "https://")) else None
-    deliver, why = _post if address else _run, ""
+    deliver, why = _post if hook.startswith(("http://", "https://")) else _run, ""
     for pause in (0.0, *PAUSES_S):
         time.sleep(pause)
         try:
             why = deliver(hook, text)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except Exception as error:  # whatever an operator's hook does, what it tells of has happened
             why = type(error).__name__
         if not why:
             return True
-    path = dead_letters or default_cache() / DEAD_LETTERS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"why": why, "event": json.loads(text)}, sort_keys=True) + "\n")
-    # Many an address is a password: its path is not shown.
-    shown = address.hostname if address else hook.split()[0]
-    log.warning("%s could not be told (%s): the event is kept in %s", shown, why, path)
+    _keep(text, why, hook, dead_letters or default_cache() / DEAD_LETTERS)
     return False
+
+
+def _keep(text: str, why: str, hook: str, path: Path) -> None:
+    """Write down an event that could not be told; where that cannot be either, the log has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"why": why, "event": json.loads(text)}, sort_keys=True) + "\n")
+        kept = f"the event is kept in {path}"
+    except OSError as error:
+        kept = f"{path} cannot be written ({error.strerror}), so the event stands here: {text}"
+    log.warning("%s could not be told (%s): %s", _shown(hook), why, kept)
+
+
+def _shown(hook: str) -> str:
+    """A hook as the log may name it: many an address is a password, and so is many an argument."""
+    if not hook.startswith(("http://", "https://")):
+        return hook.split()[0]
+    try:
+        return urlsplit(hook).hostname or "the hook's address"
+    except ValueError:
+        return "the hook's address"
 
 
 def _run(command: str, text: str) -> str:
@@ -82,10 +97,17 @@ def _post(address: str, text: str) -> str:
     """Post the event, signed with SECRET if there is one; why it was not taken, "" if it was."""
     request = urllib.request.Request(address, text.encode(), {"Content-Type": "application/json", **signed(text)})
     try:
-        with urllib.request.urlopen(request, timeout=TIME_LIMIT_S):
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=TIME_LIMIT_S):
             return ""
     except urllib.error.HTTPError as error:
         return f"status {error.code}"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is posted is not posted again elsewhere: urllib would get the new address without the event."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None: the status is an error."""
 
 
 def signed(text: str) -> dict[str, str]:

@@ -62,8 +62,11 @@ def repair(registry: Registry) -> list[Decision]:
         reason = (
             "there was no journal yet" if last is None else "an alias was moved by other means than huesong registry"
         )
-        version = champion or known or ""
-        found = journal.write(Decision("found", version, known, champion, reason))
+        found = journal.write(
+            Decision(
+                "found", champion or known or "", known, champion, reason, effects=_following(registry, known, reason)
+            )
+        )
         journal.carry_out(found)
         return [found]
 
@@ -223,6 +226,16 @@ def _promoting(
     tags: dict[str, str | None] = {PROMOTION: str(last + 1), PROMOTED_AT: now(), PROMOTED_WHY: reason[:1000]}
     tags |= {key: None for key in (ROLLED_BACK_AT, RETIRED_AT) if key in version.tags}
     return tags, {contracts.PREVIOUS: _number(champion), contracts.CHAMPION: version.version}
+
+
+def _following(registry: Registry, known: str | None, reason: str) -> dict[str, Any]:
+    """What makes a champion whom nobody decided on the one after `known`, so that a roll-back leads there; {}: nothing does."""
+    champion = registry.by_alias(contracts.CHAMPION)
+    before = [one for one in registry.versions() if one.version == known]
+    if champion is None or not before:
+        return {}
+    tags, aliases = _promoting(registry, champion, before[0], reason)
+    return {"tags": {champion.version: tags}, "aliases": aliases}
 
 
 def _decide(registry: Registry, decision: Decision) -> Decision:

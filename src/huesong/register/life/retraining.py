@@ -31,6 +31,8 @@ DVC_LOCK = Path(".dvc") / "tmp" / "rwlock"
 """Where DVC writes down which process reads and writes what."""
 START = Path("out") / "champion"
 """Where the champion's files are put if `train.start_from` names this folder."""
+REMEDIES = {"pull": "; where data were changed here, `dvc add data` keeps them, and --no-pull trains on what is there"}
+"""What helps where a command of DVC fails."""
 REGISTRATION = Path("artifacts") / "register" / contracts.REGISTRATION
 
 
@@ -50,7 +52,7 @@ def retrain(params: Params, root: Path, *, pull: bool = True, dry_run: bool = Fa
         forget_the_dead(root / DVC_LOCK)
         try:
             if pull:
-                dvc(root, "pull", "-q", "data.dvc")
+                dvc(root, "pull", "data.dvc", quiet=True)
             changed = stale(root)
             if dry_run:
                 return (PROMOTED, f"would run {', '.join(changed)}") if changed else (NOTHING_NEW, "nothing new")
@@ -154,10 +156,11 @@ def dvc(root: Path, *words: str, quiet: bool = False) -> str:
     # The stages' `huesong` is the one that runs this, and a failure is told of once: here.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {**os.environ, "PATH": path, hooks.ON_FAILURE: ""}
+    pipe = subprocess.PIPE if quiet else None
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=root, env=env, text=True, check=False,
-        stdout=subprocess.PIPE if quiet else None,
-    )  # fmt: skip
+        [sys.executable, "-m", "dvc", *words], cwd=root, env=env, text=True, check=False, stdout=pipe, stderr=pipe
+    )
     if done.returncode:
-        raise UserError(f"dvc {words[0]} failed (exit code {done.returncode}): what it said stands above")
+        said = " ".join((done.stderr or "").split())[-400:] or "what it said stands above"
+        raise UserError(f"dvc {words[0]} failed (exit code {done.returncode}): {said}{REMEDIES.get(words[0], '')}")
     return done.stdout or ""
