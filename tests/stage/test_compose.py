@@ -99,7 +99,8 @@ def test_it_says_how_sure_it_is(sure: Composer, composer: Composer, picture: Pat
     assert valence.middle == pytest.approx(1.5 * made.piece.predicted[0], abs=1e-3)
     assert (valence.word, arousal.word) == ("sure", "unsure"), "Phi(.6 / .223) > .9, Phi(.1 / .223) < .7"
     assert valence.high - valence.low == pytest.approx(2 * 1.2816 * math.exp(-1.5), abs=1e-3)
-    assert f"certainty  valence sure ({valence.low:+.2f} to {valence.high:+.2f}), arousal unsure" in str(made)
+    said = f"certainty  valence sure ({valence.middle:+.2f}, {valence.low:+.2f} to {valence.high:+.2f}), arousal unsure"
+    assert said in str(made)
     record = json.loads((tmp_path / "piece.json").read_text())["certainty"]
     assert record["arousal"]["word"] == "unsure"
     assert record["valence"]["low"] == valence.low

@@ -78,10 +78,12 @@ class Composition:
         lines += [f"  {name:9}  {in_words(va)}   {note}" for name, va, note in rows if va]
         if piece.certainty is not None:
             said = [
-                f"{axis} {one.word} ({one.low:+.2f} to {one.high:+.2f})"
+                f"{axis} {one.word} ({one.middle:+.2f}, {one.low:+.2f} to {one.high:+.2f})"
                 for axis, one in zip(("valence", "arousal"), piece.certainty, strict=True)
             ]
-            lines.insert(2, f"  {'certainty':9}  {', '.join(said)}   four of five such pictures are rated within")
+            lines.insert(
+                2, f"  {'certainty':9}  {', '.join(said)}   people's ratings of such pictures: mean, four of five"
+            )
         lines += [f"  {'plan':9}  {line}" for line in piece.plan.describe().splitlines()[:2]]
         lines += [f"  {'model':9}  {piece.model}"]
         files = [(TITLES[kind], path) for kind, path in self.files.items() if kind != "json"]
