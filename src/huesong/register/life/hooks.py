@@ -36,6 +36,8 @@ SECRET = "HUESONG_HOOK_SECRET"
 PAUSES_S = (1.0, 4.0)
 TIME_LIMIT_S = 60.0
 DEAD_LETTERS = "dead-letters.jsonl"
+ADDRESS = ("http://", "https://")
+"""How a hook begins that is no command."""
 
 
 def notify(hook: str | None, event: Mapping[str, Any], *, dead_letters: Path | None = None) -> bool:
@@ -50,7 +52,7 @@ def notify(hook: str | None, event: Mapping[str, Any], *, dead_letters: Path | N
     if not hook or not hook.strip():
         return True
     text = redacted(json.dumps({**event, "at": now()}, sort_keys=True))
-    deliver, why = _post if hook.startswith(("http://", "https://")) else _run, ""
+    deliver, why = _post if hook.startswith(ADDRESS) else _run, ""
     for pause in (0.0, *PAUSES_S):
         time.sleep(pause)
         try:
@@ -77,7 +79,7 @@ def _keep(text: str, why: str, hook: str, path: Path) -> None:
 
 def _shown(hook: str) -> str:
     """A hook as the log may name it: many an address is a password, and so is many an argument."""
-    if not hook.startswith(("http://", "https://")):
+    if not hook.startswith(ADDRESS):
         return hook.split()[0]
     try:
         return urlsplit(hook).hostname or "the hook's address"
