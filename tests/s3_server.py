@@ -19,6 +19,8 @@ from huesong.runtime import objects
 
 KEY, SECRET = "test-key", "test-secret-of-some-length"
 BUCKET = "bucket"
+FORGOTTEN_S = 1
+"""The server keeps for so long what it knows of folders, which a test may change behind its back."""
 
 
 @dataclass
@@ -44,6 +46,18 @@ class S3Server:
         else:
             client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
+    def noticed(self, key: str) -> None:
+        """Wait until an object can be written, where a test has just put a folder back; the object does not stay."""
+        for left in reversed(range(30)):
+            try:
+                self.change(key, b"")
+                break
+            except Exception:
+                if not left:
+                    raise
+                time.sleep(FORGOTTEN_S)
+        self.change(key, None)
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -68,7 +82,7 @@ def serve(folder: Path, room: str = "") -> Iterator[S3Server]:
     server = subprocess.Popen(
         [
             *disk, str(program), "serve", "s3", str(folder), f"--addr=127.0.0.1:{port}", "--vfs-cache-mode=off",
-            "--config", str(folder.parent / "rclone.conf"),
+            f"--dir-cache-time={FORGOTTEN_S}s", "--config", str(folder.parent / "rclone.conf"),
         ],
         env={**os.environ, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,8 @@ from huesong.cli.people import composing, doctor
 from huesong.compose import batch
 from huesong.music.reading import read_score
 from huesong.runtime.errors import UserError
-from tests.console import ROOT, Done, huesong
+from tests.console import Done, huesong
+from tests.interrupting import interrupted
 
 FAST = ("--seconds", "4", "--candidates", "1", "--format", "mid,png")
 
@@ -177,28 +175,32 @@ def test_a_folder_that_cannot_be_written_is_said_for_each(album: Path, folder: P
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half(album: Path, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("moment", "later"), [(1, 0.0), (2, 0.3), (3, 0.0)], ids=["read", "composed", "written"])
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half(
+    moment: int, later: float, album: Path, folder: Path, tmp_path: Path
+) -> None:
+    """While the second picture is read, its piece composed, and its files written: three times it is opened."""
     (album / "broken.jpg").unlink()
-    command = [sys.executable, "-u", "-m", "huesong.cli", "compose", "album", "-o", "music", "--seconds", "240"]
-    command += ["--candidates", "1", "--jobs", "1", "--format", "mid", "--model", str(folder)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        # A shell starts what runs in its background with Ctrl-C ignored, and all below it inherit that.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert ": done: " in first
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert "huesong: stopped; what is done stays, and the same command goes on from there" in err
-    kept = sorted(path.name for path in (tmp_path / "music").iterdir())
-    assert {"1x1.mid", "1x1.json"} <= set(kept)
-    assert all(name.endswith((".mid", ".json")) and not name.startswith(".huesong") for name in kept)
+    command = [
+        "compose",
+        "album",
+        "-o",
+        "music",
+        "--seconds",
+        "240",
+        "--candidates",
+        "1",
+        "--jobs",
+        "1",
+        "--format",
+        "mid",
+    ]
+    done = interrupted(*command, "--model", folder, end="/2.png", moment=moment, later=later, cwd=tmp_path)
+    assert [line.split(":")[1] for line in done.stdout.splitlines()] == [" done"]
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "huesong: stopped; what is done stays, and the same command goes on from there" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "music").iterdir()) == ["1x1.json", "1x1.mid"]
 
 
 # --- play, doctor, completion ------------------------------------------------------------------------

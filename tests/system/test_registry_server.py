@@ -328,6 +328,7 @@ def test_a_store_of_artifacts_that_takes_no_model_changes_nothing_that_serves(se
     finally:
         models.unlink()
         kept.rename(models)
+    servers.s3.noticed(f"{models.relative_to(servers.s3.folder / s3_server.BUCKET)}/probe")
     assert champion(registry) == ("1", None)
     assert [one.version for one in registry.versions()] == ["1"]
     assert cleaning.leftovers(registry, "races", 0) == []
