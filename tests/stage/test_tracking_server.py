@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -179,10 +180,27 @@ def test_a_name_that_the_registry_does_not_allow_is_refused_in_the_settings(tmp_
         ("(sqlite3.OperationalError) database or disk is full", "free some space"),
         ("(sqlite3.DatabaseError) file is not a database", "the file is damaged"),
         ("(sqlite3.OperationalError) database is locked", "another process writes"),
+        ("Detected out-of-date database schema (found version 1, but expected 2)", "mlflow db upgrade"),
+        ("no such table: alembic_version", "a database of something else"),
     ],
 )
 def test_each_trouble_of_a_database_has_its_remedy(text: str, remedy: str) -> None:
     assert remedy in store.remedy(OSError(text))
+
+
+def test_a_driver_that_is_not_installed_is_one_line() -> None:
+    uri = "postgresql+pg8000://user:secret-of-it@127.0.0.1/registry"
+    with pytest.raises(UserError) as caught, answered(uri):
+        store.connect(uri)
+    assert "No module named 'pg8000'" in str(caught.value)
+    assert "install the package of that driver" in str(caught.value)
+    assert "secret-of-it" not in str(caught.value)
+
+
+def test_a_moved_checkout_that_may_only_be_read_is_one_line() -> None:
+    """What follows the move speaks to SQLite itself."""
+    with pytest.raises(UserError, match="may only be read: change its permissions"), answered("sqlite:///x.db"):
+        raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
 # --- passwords -----------------------------------------------------------------------------------

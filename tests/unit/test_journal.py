@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tarfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,20 @@ def test_no_secret_is_in_a_decision(registry: Registry, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlflow.db", "notes.txt", "photos.tar"])
+def test_a_backup_replaces_nothing_but_a_backup(registry: Registry, name: str, tmp_path: Path) -> None:
+    promotion.promote(registry, "1")
+    (tmp_path / "notes.txt").write_text("mine")
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(tmp_path / "notes.txt", "notes.txt")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(UserError, match="is there and is no backup of a registry: give another name"):
+        backup.back_up(registry, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == before
+    backup.back_up(registry, tmp_path / "registry.tar")
+    backup.back_up(registry, tmp_path / "registry.tar")
+
+
 def test_a_backup_brings_back_versions_aliases_and_decisions_in_another_folder(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -103,7 +103,7 @@ class GateResult:
     @property
     def summary(self) -> str:
         """`passed (7 checks)`, or the figures that failed."""
-        failed = [check.metric for check in self.checks if not check.passed]
+        failed = dict.fromkeys(check.metric for check in self.checks if not check.passed)  # one may fail two checks
         return f"failed: {', '.join(failed)}" if failed else f"passed ({len(self.checks)} checks)"
 
     def table(self) -> str:

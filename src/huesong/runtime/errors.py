@@ -14,6 +14,7 @@ SAID = "huesong: "
 
 SECRETS = (
     "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HUESONG_HOOK_SECRET",
+    "HUESONG_KFP_TOKEN",
 )  # fmt: skip
 """Environment variables whose values no text may show."""
 

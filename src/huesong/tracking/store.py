@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -152,6 +153,12 @@ def remedy(error: BaseException) -> str:
         return "the store may only be read: change its permissions"
     if "not a database" in text or "malformed" in text:
         return "the file is damaged: put a copy of it back, or move it away and run `huesong register`"
+    if "No module named" in text:
+        return "install the package of that driver with pip, or name another one: postgresql+psycopg2://..."
+    if "out-of-date database schema" in text:
+        return "an older MLflow wrote it: back it up, then run `mlflow db upgrade ADDRESS`"
+    if "no such table" in text:
+        return "it is a database of something else: check MLFLOW_TRACKING_URI"
     if "database is locked" in text:
         return "another process writes to it: run the command again"
     if code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):
@@ -166,7 +173,10 @@ def _open_database(uri: str) -> None:
     import sqlalchemy
     from mlflow import MlflowClient
 
-    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ModuleNotFoundError as error:  # the driver, which is a package of its own
+        raise OSError(f"{error} (the driver of {urlsplit(uri).scheme})") from None
     with contextlib.ExitStack() as stack:
         stack.callback(engine.dispose)
         if (path := sqlite_path(uri)) is None:
@@ -251,7 +261,8 @@ def errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    found: list[type[Exception]] = [MlflowException, SQLAlchemyError, OSError]  # OSError: requests' errors, too
+    # OSError: requests' errors, too; sqlite3: what follows a moved checkout, and copies, without SQLAlchemy.
+    found: list[type[Exception]] = [MlflowException, SQLAlchemyError, OSError, sqlite3.Error]
     if "botocore" in sys.modules:
         from botocore.exceptions import BotoCoreError, ClientError
 

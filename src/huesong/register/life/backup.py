@@ -21,9 +21,11 @@ def back_up(registry: Registry, archive: Path) -> None:
     """Write database and artifacts into a tar file; an older one of that name is replaced at the end. Call it `alone`.
 
     Raises:
-        UserError: the registry is a server.
+        UserError: the registry is a server, or a file of that name is there that is no backup.
     """
     database = beside(registry.uri)
+    if archive.exists() and not _is_backup(archive):
+        raise UserError(f"{archive} is there and is no backup of a registry: give another name, or move it away")
     with artifacts.replacing_file(archive) as path, artifacts.scratch(archive) as work:
         copy = work / store.DATABASE
         # SQLite's own copy: of one moment, whoever writes meanwhile.
@@ -33,6 +35,16 @@ def back_up(registry: Registry, archive: Path) -> None:
             tar.add(copy, store.DATABASE)
             if (folder := database.parent / store.ARTIFACTS).is_dir():
                 tar.add(folder, store.ARTIFACTS)
+
+
+def _is_backup(path: Path) -> bool:
+    """Whether `back_up` may have written this file: it puts the database first."""
+    try:
+        with tarfile.open(path) as tar:
+            first = tar.next()
+    except (tarfile.TarError, OSError):
+        return False
+    return first is not None and first.name == store.DATABASE
 
 
 def restore(uri: str, archive: Path) -> None:
