@@ -198,6 +198,10 @@ def test_a_model_is_fitted_anew_without_training(data: Path, folder: Path, tmp_p
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
     with pytest.raises(UserError, match="model"):
         run("fit", str(folder), "--out", str(folder), "--data", str(data))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").touch()
+    with pytest.raises(UserError, match="files that this command did not write"):  # before anything is read
+        run("fit", str(folder), "--out", str(tmp_path / "mine"), "--data", str(tmp_path / "nowhere"))
 
 
 @pytest.fixture(scope="module")

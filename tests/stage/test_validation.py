@@ -31,7 +31,8 @@ Rows = list[dict[str, str]]
 Change = Callable[[Rows], object]
 """Damages the rows of images.csv; what it returns, if that is a list, takes their place."""
 ITEMS = 24
-NO_PICTURE = "is not a picture in JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, JPEG2000, PPM: convert, replace or remove it"
+KNOWN = "JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, JPEG2000, PPM, HEIC, JPEG XL"
+NO_PICTURE = f"is not a picture in {KNOWN}: convert, replace or remove it"
 CRITICAL, WARNING = "critical", "warning"
 
 

@@ -197,6 +197,10 @@ def test_bad_backbones_are_named(backbones: dict[str, Path], tmp_path: Path) -> 
 
     assert "no such folder" in error("./nowhere")
     assert "no such folder" in error("data/encoders/nowhere")
+    for name in ("efficientnet_lit2", "resnet-50", "-x/y", "../x", "a b/c"):  # the hub is not asked
+        said = error(name)
+        assert "no such folder, and not a hub name" in said
+        assert "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, builtin" in said
     assert "no config.json" in error(str(tmp_path))
     assert "BertModel reads input_ids" in error(str(backbones["bert"]))
     bad = tmp_path / "bad"
@@ -231,7 +235,9 @@ def test_a_local_folder_needs_no_network(
 
 def test_a_hub_name_without_the_hub_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # what HF_HUB_OFFLINE=1 does at import
-    with pytest.raises(UserError, match=r"'someone/model': not a folder here, .* local folder or `builtin`") as caught:
+    with pytest.raises(
+        UserError, match=r"'someone/model': not a folder here, and the hub cannot be reached: .*"
+    ) as caught:
         load_encoder("someone/model", size=32, grid=2)
     assert "\n" not in str(caught.value)
 

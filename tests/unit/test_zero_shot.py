@@ -105,3 +105,13 @@ def test_models_without_texts_are_refused(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(UserError, match="cannot load its tokenizer"):
         ZeroShot.load(str(folder))
+
+
+def test_what_cannot_read_by_sentences_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="efficientnet_lite2 knows no texts: by sentences read CLIP and SigLIP"):
+        ZeroShot.load("efficientnet_lite2")
+    with pytest.raises(UserError, match="'clip': no such folder, and not a hub name"):
+        ZeroShot.load("clip")
+    found = CliRunner().invoke(app, ["pictures", "read", "clip", str(tmp_path)])
+    assert isinstance(found.exception, UserError)
+    assert "holds no pictures" in str(found.exception)

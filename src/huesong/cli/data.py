@@ -6,6 +6,7 @@ Heavy imports live inside the commands, as everywhere in the console.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -177,18 +178,22 @@ def check(
 @pictures.command("read")
 def read_(
     encoder: Annotated[str, typer.Argument(help="Folder or hub name of a CLIP or SigLIP model.")],
-    photos: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    photos: Annotated[
+        list[str], typer.Argument(help="Pictures, patterns or folders; - reads names from standard input.")
+    ],
     params: ParamsOption = PARAMS,
 ) -> None:
     """Read valence and arousal by sentences, with no rated picture needed."""
+    from huesong.compose.batch import find_pictures
     from huesong.config import load_params
     from huesong.pictures.decode import decode
     from huesong.pictures.zero_shot import ZeroShot
 
     most = load_params(params).preprocess.max_pixels
-    images = [decode(photo, most) for photo in photos]
+    found = find_pictures(photos, sys.stdin)
     reader = ZeroShot.load(encoder)
-    for photo, image in zip(photos, images, strict=True):
+    for photo in found:
+        image = decode(photo, most)
         valence, arousal = reader.read([image])[0]
         typer.echo(f"{printable(str(photo))}  valence {valence:+.2f}  arousal {arousal:+.2f}")
 
@@ -215,11 +220,13 @@ def fit(
     from huesong import contracts
     from huesong.config import load_params
     from huesong.experiments.pictures.rated import Rated
-    from huesong.experiments.pictures.refit import encoder_for, refit
+    from huesong.experiments.pictures.refit import OWN, encoder_for, refit
     from huesong.model.folder import as_damage, load_modules
     from huesong.pictures.encoders import Encoder
+    from huesong.runtime.files import check_replaceable
 
     settings = load_params(params)
+    check_replaceable(out, OWN, [model])  # before minutes of reading
     with as_damage(model):
         loaded, own = load_modules(model), Encoder.load(model / contracts.ENCODER, many=True)
     other = None if encoder is None else encoder_for(loaded, encoder, scales)

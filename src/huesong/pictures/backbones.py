@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from huesong.runtime.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+KNOWN = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "builtin")
+"""Encoders that are neither a folder nor on the hub."""
 Triple = tuple[float, float, float]
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -38,6 +42,8 @@ def _transformers() -> Any:
             "this picture encoder needs the transformers package: pip install 'huesong[backbones]'"
         ) from error
     transformers.utils.logging.disable_progress_bar()
+    # A hub that is out of reach is told of once, in the end, not at each of its six tries.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return transformers
 
 
@@ -52,11 +58,13 @@ def image_and_text(name: str) -> tuple[Any, Any, dict[str, Any]]:
     Raises:
         UserError: no such model, or it knows no texts.
     """
+    folder = Path(name)
+    local = folder.is_dir()
+    if not local:
+        check_hub_name(name)
     transformers = _transformers()
     from huggingface_hub.errors import HFValidationError
 
-    folder = Path(name)
-    local = folder.is_dir()
     try:
         model_type = _model_type(folder) if local else transformers.AutoConfig.from_pretrained(name).model_type
         if model_type not in _VISION_PART:
@@ -89,6 +97,7 @@ def _model_type(folder: Path) -> str:
 
 def hub_backbone(name: str) -> tuple[Any, dict[str, Any]]:
     """The backbone of that name on the hub, and its preprocessor's settings."""
+    check_hub_name(name)
     transformers = _transformers()
     from huggingface_hub.errors import HFValidationError
 
@@ -97,6 +106,19 @@ def hub_backbone(name: str) -> tuple[Any, dict[str, Any]]:
         return _pretrained(name, model_type, local=False), _hub_preprocessor(name)
     except (OSError, ValueError, HFValidationError) as error:
         raise _hub_error(name, error) from error
+
+
+def check_hub_name(name: str) -> None:
+    """Refuse at once, without asking the hub, what cannot be the name of a model there.
+
+    Raises:
+        UserError: it is not `owner/name`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII) or name.startswith((".", "-", "~")):
+        raise UserError(
+            f"encoder {name!r}: no such folder, and not a hub name such as openai/clip-vit-base-patch32 (owner/name); "
+            f"known without either: {', '.join(KNOWN)}"
+        )
 
 
 def _hub_preprocessor(name: str) -> dict[str, Any]:
@@ -112,11 +134,26 @@ def _hub_preprocessor(name: str) -> dict[str, Any]:
 def _hub_error(name: str, error: Exception) -> UserError:
     if isinstance(error, UserError):
         return error
-    detail = " ".join(str(error).split())[:160]
     return UserError(
-        f"encoder {name!r}: not a folder here, and the hub gave no such vision backbone ({detail}); check the name and "
-        f"the network, or give a local folder or `builtin`"
+        f"encoder {name!r}: not a folder here, and {_trouble(error)}, or give a local folder or {KNOWN[-1]}"
     )
+
+
+def _trouble(error: BaseException) -> str:
+    """What the hub said, and the remedy; transformers wraps it in pages of advice, so its cause is asked first."""
+    chain, seen = [error], error
+    while (cause := seen.__cause__ or seen.__context__) is not None and cause not in chain:
+        chain.append(cause)
+        seen = cause
+    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    if kinds & {"GatedRepoError"}:
+        return "the hub gives that model to those alone who were let in: log in with `hf auth login`"
+    if kinds & {"RepositoryNotFoundError"}:
+        return "the hub has no public model of that name: check the name"
+    if kinds & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "TimeoutError"}:
+        return "the hub cannot be reached: check the network and the name"
+    first = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".:")
+    return f"the hub gave no such vision backbone ({first}): check the name and the network"
 
 
 def _pretrained(source: str, model_type: str, local: bool, whole: bool = False) -> Any:

@@ -170,7 +170,8 @@ def opened(stream: BinaryIO) -> Iterator[Image.Image]:
                 raise Refused(f"is animated or has pages ({count} frames): save one frame as a picture of its own")
             yield image
     except UnidentifiedImageError:
-        raise Unreadable(f"is not a picture in {', '.join(FORMATS)}: convert, replace or remove it") from None
+        known = ", ".join((*FORMATS, *(name for name, *_ in _PLUGINS.values())))
+        raise Unreadable(f"is not a picture in {known}: convert, replace or remove it") from None
     except Image.DecompressionBombError as error:
         raise Refused(f"is too large ({error}): scale it down or remove it") from None
     except DAMAGE as error:
@@ -194,7 +195,7 @@ def _plugged_in(head: bytes) -> tuple[str, ...]:
     try:
         plugin = importlib.import_module(module)
     except ImportError:
-        raise Refused(f"is {name}: pip install {package} to read it, or convert it to JPEG") from None
+        raise Refused(f"is {name}, which needs a decoder: pip install {package}, or convert it to JPEG") from None
     if format_ == "HEIF":
         plugin.register_heif_opener(thumbnails=False)
     return (format_,)

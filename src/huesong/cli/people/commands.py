@@ -34,7 +34,8 @@ class PieceOptions:
         typer.Option(help="A word in place of both: calm, joyful, tense, melancholic ...; or a course, calm..joyful."),
     ] = None
     intensity: Annotated[
-        float | None, typer.Option(help="How far from neutral what the picture suggests is taken, 0 to 5. Default: 1.")
+        float | None,
+        typer.Option(help="From 0 (every picture is neutral) to 5: how far what it suggests is taken. Default: 1."),
     ] = None
     bars: Annotated[int | None, typer.Option(help="Length in bars instead, at the tempo the piece takes.")] = None
     tempo: Annotated[
