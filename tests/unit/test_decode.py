@@ -364,7 +364,9 @@ def test_formats_that_a_plugin_reads(tmp_path: Path, name: str, module: str, mon
     with pytest.raises(UserError, match=r"damaged|not a picture"):
         decode(path, LIMIT)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=r"is (HEIC|JPEG XL), which needs a decoder: pip install pillow-(heif|jxl-plugin), or"):
+    with pytest.raises(
+        UserError, match=r"is (HEIC|JPEG XL), which needs a decoder: pip install pillow-(heif|jxl-plugin), or"
+    ):
         decode(path, LIMIT)
     assert "pip install pillow-" in inspect(("images", str(path))).problem
 
