@@ -154,7 +154,7 @@ class Gains:
         better = Told(0.2)
         assert contracts.CHAMPION in self.enter(3, better).aliases
         assert better.asked == 1, "once before the model was logged, and not again"
-        assert self.enter(4, Told(-0.2)).note == "not promoted, the gate failed: r, r"
+        assert self.enter(4, Told(-0.2)).note == "not promoted, the gate failed: r"
         history = showing.history(Registry(self.name, uri=self.uri))
         assert [one.kind for one in history] == ["promote", "refuse", "promote", "refuse"]
         assert history[2].verdict["checks"][-1]["note"] == "gain +0.200 [+0.150, +0.250]"
