@@ -167,7 +167,7 @@ def test_first_better_worse_and_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gains.first_tie_better_worse()
     entered = gains.enter
     unmeasured = entered(5, None)
-    assert unmeasured.note == f"not promoted, the gate failed: {LATENCY}, r, r"
+    assert unmeasured.note == f"not promoted, the gate failed: {LATENCY}, r"
     photographs = {"kind": "pictures", "labels": "mean_rating", "items": 40, "source": "s", "licence": "CC0"}
     worse = Told(-0.2)
     assert contracts.CHAMPION in entered(6, worse, [photographs]).aliases
