@@ -48,11 +48,13 @@ class S3Server:
 
     def noticed(self, key: str) -> None:
         """Wait until an object can be written, where a test has just put a folder back; the object does not stay."""
+        from botocore.exceptions import ClientError
+
         for left in reversed(range(30)):
             try:
                 self.change(key, b"")
                 break
-            except Exception:
+            except ClientError:
                 if not left:
                     raise
                 time.sleep(FORGOTTEN_S)

@@ -181,21 +181,8 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_half(
 ) -> None:
     """While the second picture is read, its piece composed, and its files written: three times it is opened."""
     (album / "broken.jpg").unlink()
-    command = [
-        "compose",
-        "album",
-        "-o",
-        "music",
-        "--seconds",
-        "240",
-        "--candidates",
-        "1",
-        "--jobs",
-        "1",
-        "--format",
-        "mid",
-    ]
-    done = interrupted(*command, "--model", folder, end="/2.png", moment=moment, later=later, cwd=tmp_path)
+    words = "compose album -o music --seconds 240 --candidates 1 --jobs 1 --format mid"
+    done = interrupted(*words.split(), "--model", folder, end="/2.png", moment=moment, later=later, cwd=tmp_path)
     assert [line.split(":")[1] for line in done.stdout.splitlines()] == [" done"]
     assert done.returncode == 130
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import sqlite3
@@ -197,10 +198,17 @@ def test_a_driver_that_is_not_installed_is_one_line() -> None:
     assert "secret-of-it" not in str(caught.value)
 
 
-def test_a_moved_checkout_that_may_only_be_read_is_one_line() -> None:
-    """What follows the move speaks to SQLite itself."""
-    with pytest.raises(UserError, match="may only be read: change its permissions"), answered("sqlite:///x.db"):
-        raise sqlite3.OperationalError("attempt to write a readonly database")
+def test_a_moved_checkout_that_may_only_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows the move speaks to SQLite itself; the tests may run as root, whom no permission stops."""
+    uri = new_database(tmp_path / "mlflow.db")
+
+    def read_only(database: Path, artifacts: Path) -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as here:
+            return here.execute("DELETE FROM experiments").rowcount
+
+    monkeypatch.setattr(store, "follow_move", read_only)
+    with pytest.raises(UserError, match="may only be read: change its permissions"), answered(uri):
+        store.connect(uri)
 
 
 # --- passwords -----------------------------------------------------------------------------------

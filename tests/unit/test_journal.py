@@ -195,7 +195,6 @@ def test_no_secret_is_in_a_decision(registry: Registry, monkeypatch: pytest.Monk
 # --- backup --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlflow.db", "notes.txt", "photos.tar"])
 def test_a_backup_replaces_nothing_but_a_backup(registry: Registry, name: str, tmp_path: Path) -> None:
     promotion.promote(registry, "1")
@@ -210,6 +209,7 @@ def test_a_backup_replaces_nothing_but_a_backup(registry: Registry, name: str, t
     backup.back_up(registry, tmp_path / "registry.tar")
 
 
+@pytest.mark.slow
 def test_a_backup_brings_back_versions_aliases_and_decisions_in_another_folder(
     registry: Registry, tmp_path: Path
 ) -> None:

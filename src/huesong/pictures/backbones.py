@@ -146,9 +146,9 @@ def _trouble(error: BaseException) -> str:
         chain.append(cause)
         seen = cause
     kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
-    if kinds & {"GatedRepoError"}:
+    if "GatedRepoError" in kinds:
         return "the hub gives that model to those alone who were let in: log in with `hf auth login`"
-    if kinds & {"RepositoryNotFoundError"}:
+    if "RepositoryNotFoundError" in kinds:
         return "the hub has no public model of that name: check the name"
     if kinds & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "TimeoutError"}:
         return "the hub cannot be reached: check the network and the name"

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 MOST_SIDE = 2560
 """Pixels of a side that an encoder looks at, in its largest size; feature maps of more take gigabytes."""
 *PACKAGES, BUILTIN = KNOWN
+"""PACKAGES: encoders whose weights a package brings (efficientnet_lite.VARIANTS)."""
 PACKAGED = PACKAGES[-1]
-"""Encoders whose weights a package brings (efficientnet_lite.VARIANTS)."""
 ENCODER_FILE = "encoder.json"
 FORMAT, NAMED_FORMAT = 1, 2
 """Of encoder.json: where the weights lie beside it or there are none; where it names those of a package."""
